@@ -1,0 +1,1 @@
+//! How prompts of many documents become one batch: sessions, prefixes, branches, completions.

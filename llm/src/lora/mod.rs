@@ -1,0 +1,1 @@
+//! Which parts make up LoRA training: layers, packing, optimiser, checkpoints, PEFT files.
