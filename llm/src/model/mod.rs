@@ -1,19 +1,22 @@
 //! How a Hugging Face model directory becomes something that computes.
 //!
 //! `source` finds files, `config` reads config.json, `weights` reads safetensors, `decoder` is
-//! the network, `linear` its only kind of matrix, `adapter` attaches a PEFT adapter,
-//! `tokenizer` and `chat` turn text into token ids and back.
+//! the network, `linear` its only kind of matrix, `kv` holds keys and values, `adapter` attaches
+//! a PEFT adapter, `tokenizer` and `chat` turn text into token ids and back.
 
 mod config;
 mod decoder;
+mod hub;
+mod kv;
 mod linear;
 mod rope_table;
 mod source;
 mod weights;
 
 pub use config::{DecoderConfig, Rope, RopeScaling};
-pub use decoder::{Decoder, Layer};
+pub use decoder::{Decoder, Layer, StepSegment};
+pub use kv::KvBlock;
 pub use linear::{Linear, LoraPair};
 pub use rope_table::RopeTable;
-pub use source::ModelSource;
+pub use source::{Content, ModelFiles, ModelSource};
 pub use weights::Weights;
