@@ -1,0 +1,205 @@
+//! What does the model read?
+//!
+//! Document first: header and chunk form a prefix that is byte-identical for every question and
+//! answer of the chunk, the persona's task follows. The system text and the chat template are put
+//! around both by the engine: `user message = document + task`, and every task starts with an
+//! empty line, so that the two can be tokenised apart.
+
+use crate::normalize::normalize;
+use crate::profile::{FewShot, Profile, QuestionMode};
+
+/// A column shown above the text, so that questions can name what they are about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TitleField {
+    /// The column's name in the source.
+    pub column: String,
+    /// Its value in this row.
+    pub value: String,
+}
+
+impl TitleField {
+    /// A field of a document.
+    pub fn new(column: impl Into<String>, value: impl Into<String>) -> Self {
+        Self { column: column.into(), value: value.into() }
+    }
+}
+
+/// The label under which the checks find the name that questions must contain.
+pub(crate) const CASE_LABEL: &str = "Case";
+
+/// The lines above the text, one per field that has a value, without a last newline.
+///
+/// ```
+/// use casebook_qa::prompt::{TitleField, header};
+/// let fields = [TitleField::new("name", "Lauvera v. INS"), TitleField::new("docket_no", "93-1921")];
+/// assert_eq!(header(&fields), "Case: Lauvera v. INS\nDocket no: 93-1921");
+/// ```
+pub fn header(fields: &[TitleField]) -> String {
+    let mut lines = Vec::with_capacity(fields.len());
+    for field in fields {
+        let value = normalize(&field.value).replace('\n', " ");
+        if !value.is_empty() {
+            lines.push(format!("{}: {value}", label(&field.column)));
+        }
+    }
+    lines.join("\n")
+}
+
+fn label(column: &str) -> String {
+    match column.to_ascii_lowercase().as_str() {
+        "name" | "title" | "case_name" => return CASE_LABEL.to_owned(),
+        "decision_date" | "date" => return "Date".to_owned(),
+        _ => {}
+    }
+    let words = column.replace('_', " ");
+    let mut letters = words.trim().chars();
+    letters.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(letters.flat_map(char::to_lowercase)).collect()
+    })
+}
+
+/// Header and chunk as the model reads them: the prefix shared by all prompts of the chunk.
+///
+/// `chunk` is the text of the range as it is; it is normalised here. The profile has no say yet,
+/// which is what keeps the prefix the same for both personas.
+pub fn document(header: &str, chunk: &str, _profile: &Profile) -> String {
+    let chunk = normalize(chunk);
+    if header.is_empty() { chunk.into_owned() } else { format!("{header}\n\n{chunk}") }
+}
+
+/// The asker's task, starting with an empty line. `question_no` is 1-based; list mode asks for
+/// all `of` questions at once.
+pub fn ask_task(profile: &Profile, question_no: u32, of: u32) -> String {
+    let mut task = String::from("\n\n");
+    if !profile.few_shot.is_empty() {
+        task.push_str("Questions of the kind that is wanted, about other documents:\n");
+        for FewShot { question, .. } in &profile.few_shot {
+            task.push_str("- ");
+            task.push_str(question.trim());
+            task.push('\n');
+        }
+        task.push('\n');
+    }
+    let of = of.to_string();
+    match profile.question_mode {
+        QuestionMode::List => task.push_str(&fill(&profile.ask_list, &[("of", &of)])),
+        QuestionMode::Branch => {
+            let turn = question_no.saturating_sub(1) as usize;
+            let focus = match profile.focus.len() {
+                0 => "",
+                several => profile.focus[turn % several].as_str(),
+            };
+            let no = question_no.to_string();
+            let values = [("focus", focus), ("question_no", &no), ("of", &of)];
+            task.push_str(&fill(&profile.ask, &values));
+        }
+    }
+    task
+}
+
+/// The answerer's task for one question, starting with an empty line.
+pub fn answer_task(profile: &Profile, question: &str) -> String {
+    let mut task = String::from("\n\n");
+    if !profile.few_shot.is_empty() {
+        task.push_str("Answers of the kind that is wanted, about other documents:\n");
+        for FewShot { question, answer } in &profile.few_shot {
+            task.push_str(&format!("Question: {}\nAnswer: {}\n", question.trim(), answer.trim()));
+        }
+        task.push('\n');
+    }
+    task.push_str(&fill(&profile.answer, &[("question", question.trim())]));
+    task
+}
+
+/// Replaces `{name}` in one pass, so that braces inside a value stay text.
+fn fill(template: &str, values: &[(&str, &str)]) -> String {
+    let mut out = String::with_capacity(template.len() + 64);
+    let mut rest = template;
+    while let Some(open) = rest.find('{') {
+        out.push_str(&rest[..open]);
+        rest = &rest[open..];
+        let found = values.iter().find_map(|(name, value)| {
+            let after = rest.strip_prefix('{')?.strip_prefix(name)?.strip_prefix('}')?;
+            Some((*value, after))
+        });
+        let (text, after) = found.unwrap_or_else(|| rest.split_at(1));
+        out.push_str(text);
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tiny() -> Profile {
+        let card = "system = 'You are a paralegal who graduated from Harvard Law School.'\n\
+                    ask = 'Ask a detailed question about this document.'\n\
+                    answer = 'Answer this question about the document: {question}'";
+        Profile::resolve("legal", &[("model casebook-tiny", card)]).unwrap()
+    }
+
+    #[test]
+    fn the_form_the_tiny_model_was_trained_on() {
+        let header = header(&[
+            TitleField::new("name", "Monga v. Glover Landing"),
+            TitleField::new("COURT", "United States Court of Appeals for the First Circuit"),
+            TitleField::new("decision_date", "1993-03-01"),
+            TitleField::new("citation", "No. 92-1478 (1st Cir. 1993)"),
+            TitleField::new("judge", "  "),
+        ]);
+        let prefix = document(&header, "  The fee  award\nstands.\n \nSo &amp; on.", &tiny());
+        assert_eq!(
+            prefix,
+            "Case: Monga v. Glover Landing\n\
+             Court: United States Court of Appeals for the First Circuit\n\
+             Date: 1993-03-01\n\
+             Citation: No. 92-1478 (1st Cir. 1993)\n\
+             \n\
+             The fee award stands.\n\
+             \n\
+             So & on."
+        );
+        assert_eq!(ask_task(&tiny(), 1, 4), "\n\nAsk a detailed question about this document.");
+        assert_eq!(
+            answer_task(&tiny(), " Who {question} won?"),
+            "\n\nAnswer this question about the document: Who {question} won?"
+        );
+        assert_eq!(document("", " a  b ", &tiny()), "a b");
+    }
+
+    #[test]
+    fn examples_follow_the_document() {
+        let mut profile = tiny();
+        profile.ask = "Question {question_no} of {of} about {focus}, {as is}.".into();
+        profile.focus = vec!["dates".into(), "names".into()];
+        profile.few_shot.push(FewShot { question: "Who won A v. B?".into(), answer: "A.".into() });
+        assert_eq!(
+            ask_task(&profile, 3, 4),
+            "\n\nQuestions of the kind that is wanted, about other documents:\n\
+             - Who won A v. B?\n\nQuestion 3 of 4 about dates, {as is}."
+        );
+        assert_eq!(
+            answer_task(&profile, "Why?"),
+            "\n\nAnswers of the kind that is wanted, about other documents:\n\
+             Question: Who won A v. B?\nAnswer: A.\n\n\
+             Answer this question about the document: Why?"
+        );
+    }
+
+    #[test]
+    fn the_legal_prompts() {
+        let legal = Profile::resolve("legal", &[]).unwrap();
+        assert!(legal.system.starts_with("You are a paralegal who graduated from Harvard Law School. You are given"));
+        let ask = ask_task(&legal, 2, 4);
+        assert!(ask.starts_with("\n\nYou are the paralegal who writes the questions"), "{ask}");
+        assert!(ask.contains("about a fact of the dispute: what someone did, when, and to whom."), "{ask}");
+        let answer = answer_task(&legal, "Who won?");
+        assert!(answer.ends_with("write exactly: Not in document.\n\nQuestion: Who won?"), "{answer}");
+        let mut list = legal;
+        list.question_mode = QuestionMode::List;
+        assert!(ask_task(&list, 1, 5).contains("Write 5 detailed, factual questions"));
+    }
+}
