@@ -4,19 +4,27 @@
 //! the network, `linear` its only kind of matrix, `kv` holds keys and values, `adapter` attaches
 //! a PEFT adapter, `tokenizer` and `chat` turn text into token ids and back.
 
+mod adapter;
+mod chat;
 mod config;
 mod decoder;
 mod hub;
 mod kv;
 mod linear;
 mod rope_table;
+mod prompt;
 mod source;
+mod tokenizer;
 mod weights;
 
+pub use adapter::{LORA_MODULES, attach_adapter};
+pub use chat::{ChatTemplate, Piece, PromptParts, Slot};
 pub use config::{DecoderConfig, Rope, RopeScaling};
 pub use decoder::{Decoder, Layer, StepSegment};
 pub use kv::KvBlock;
 pub use linear::{Linear, LoraPair};
 pub use rope_table::RopeTable;
+pub use prompt::{DocumentPrompt, Prompter};
 pub use source::{Content, ModelFiles, ModelSource};
+pub use tokenizer::{TextStream, TextTokenizer};
 pub use weights::Weights;
