@@ -1,1 +1,31 @@
-//! placeholder
+//! Casebook turns the text in a data warehouse into a language model that knows it.
+//!
+//! ```text
+//! source tables -> docs_to_qa (qa_pairs) -> QA tables -> LORA table -> adapter -> ask / compare
+//! ```
+//!
+//! A DataFusion host calls [`install`] once on its `SessionContext`; the `casebook` program is one
+//! such host. SQL then has `docs_to_qa`, `chunk_text`, `text_slice`, `ask`, `train_log`, the table
+//! formats of the connectors crate and `STORED AS LORA`.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod context;
+mod error;
+mod models;
+mod progress;
+mod session;
+
+pub mod compare;
+pub mod config;
+pub mod functions;
+pub mod jobs;
+pub mod schema;
+pub mod settings;
+pub mod sinks;
+
+pub use context::{Casebook, TableSettings};
+pub use error::{Error, ErrorKind, Result};
+pub use models::{ModelSpec, Models};
+pub use progress::Progress;
+pub use session::{install, new_session};

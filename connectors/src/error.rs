@@ -1,0 +1,168 @@
+//! What can go wrong at a source or target, and the way into and out of DataFusion's error.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use datafusion::error::DataFusionError;
+
+/// Shorthand for results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What the caller can do about an [`Error`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The request or the data is wrong: change it.
+    InvalidInput,
+    /// The named thing does not exist.
+    NotFound,
+    /// Credentials or permissions are missing.
+    Denied,
+    /// Try again later; the only retryable kind.
+    Unavailable,
+    /// Stored data is damaged.
+    Corrupt,
+    /// A limit, the memory or the disk is used up.
+    Exhausted,
+    /// Valid, but not something this connector does.
+    Unsupported,
+    /// A defect in Casebook.
+    Internal,
+}
+
+/// An error that names the object, the cause and the next move.
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of `kind`.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), source: None }
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::InvalidInput, message)
+    }
+
+    /// Attaches the cause.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// An unknown `name` where one of `valid` was expected, with the nearest one suggested.
+    pub(crate) fn unknown(what: &str, name: &str, valid: &[&str]) -> Self {
+        let near = valid
+            .iter()
+            .map(|v| (strsim::jaro_winkler(name, v), v))
+            .filter(|(score, _)| *score > 0.8)
+            .max_by(|a, b| a.0.total_cmp(&b.0));
+        let hint = near.map(|(_, v)| format!(" Did you mean '{v}'?")).unwrap_or_default();
+        Self::invalid(format!("unknown {what} '{name}'.{hint} Valid: {}.", valid.join(", ")))
+    }
+
+    /// Wraps a failure while `doing` something; the kind comes from the deepest cause that says
+    /// one: a full disk, a missing file, a refused permission.
+    pub(crate) fn while_doing(
+        doing: impl fmt::Display,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
+        let source = source.into();
+        let (kind, advice) = classify(source.as_ref());
+        Self::new(kind, format!("{doing}: {}{advice}", deepest(source.as_ref()))).with_source(source)
+    }
+}
+
+/// The kind of the deepest cause that has one, and what to do about it.
+fn classify(error: &(dyn StdError + 'static)) -> (ErrorKind, &'static str) {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        if let Some(own) = cause.downcast_ref::<Error>() {
+            return (own.kind, "");
+        }
+        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
+            use std::io::ErrorKind as Io;
+            return match io.kind() {
+                Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => (
+                    ErrorKind::Exhausted,
+                    "; the disk is full or a size limit is reached: free space or choose another \
+                     location, then run it again",
+                ),
+                Io::NotFound => (ErrorKind::NotFound, ""),
+                Io::PermissionDenied | Io::ReadOnlyFilesystem => {
+                    (ErrorKind::Denied, "; choose a location you may write to")
+                }
+                Io::NotADirectory | Io::AlreadyExists => (
+                    ErrorKind::InvalidInput,
+                    "; a part of the path is a file: choose another location",
+                ),
+                _ => (ErrorKind::Unavailable, ""),
+            };
+        }
+        if let Some(store) = cause.downcast_ref::<object_store::Error>() {
+            match store {
+                object_store::Error::NotFound { .. } => return (ErrorKind::NotFound, ""),
+                object_store::Error::PermissionDenied { .. }
+                | object_store::Error::Unauthenticated { .. } => {
+                    return (ErrorKind::Denied, "; check the credentials of this location");
+                }
+                _ => {}
+            }
+        }
+        next = cause.source();
+    }
+    (ErrorKind::Internal, "")
+}
+
+/// The message of the deepest cause, which is the one that says what happened.
+fn deepest(error: &(dyn StdError + 'static)) -> String {
+    let mut last = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    last.to_string()
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_ref().map(|s| s.as_ref() as &(dyn StdError + 'static))
+    }
+}
+
+impl From<Error> for DataFusionError {
+    fn from(error: Error) -> Self {
+        DataFusionError::External(Box::new(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_from_a_missing_file() {
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let error = Error::while_doing("writing qa", full);
+        assert_eq!(error.kind(), ErrorKind::Exhausted);
+        assert!(error.to_string().contains("free space"), "{error}");
+        let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+        let wrapped = object_store::Error::Generic { store: "local", source: Box::new(missing) };
+        assert_eq!(Error::while_doing("reading", wrapped).kind(), ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,83 @@
+//! What a call of `docs_to_qa` comes to once every default is filled in.
+
+use std::sync::Arc;
+
+use casebook_llm::Engine;
+use casebook_qa::profile::Profile;
+
+use super::arguments::{ARGUMENTS, QaArguments};
+use crate::context::Casebook;
+use crate::error::Result;
+use crate::models::ModelSpec;
+use crate::settings::QaConfig;
+
+/// The settled call. Arguments win over session settings, which win over the profile.
+#[derive(Debug)]
+pub struct QaSpec {
+    /// Models, profiles and counters of the session.
+    pub casebook: Arc<Casebook>,
+    /// The model that generates.
+    pub model: ModelSpec,
+    /// The profile as far as it is known before the model is loaded.
+    pub profile: Profile,
+    /// Documents in generation at the same time.
+    pub look_ahead_documents: usize,
+    /// Chunks of one document in generation at the same time.
+    pub look_ahead_chunks: usize,
+    /// Share of rows that may fail in the engine.
+    pub error_budget: f64,
+    profile_name: String,
+    overrides: Vec<(String, String)>,
+}
+
+impl QaSpec {
+    /// Fills in the defaults and checks names and values.
+    pub fn resolve(
+        casebook: Arc<Casebook>,
+        config: &QaConfig,
+        arguments: &QaArguments,
+    ) -> Result<Self> {
+        let model = casebook.models.spec(arguments.model.as_ref().unwrap_or(&config.model))?;
+        let profile_name = arguments.profile.as_ref().unwrap_or(&config.profile).clone();
+        let mut overrides = config.overrides();
+        overrides.retain(|(key, _)| !arguments.overrides.iter().any(|(k, _)| k == key));
+        overrides.extend(arguments.overrides.iter().cloned());
+        let profile = profile(&casebook, &profile_name, None, &overrides)?;
+        Ok(Self {
+            casebook,
+            model,
+            profile,
+            look_ahead_documents: config.look_ahead_documents.max(1),
+            look_ahead_chunks: config.look_ahead_chunks.max(1),
+            error_budget: config.error_budget,
+            profile_name,
+            overrides,
+        })
+    }
+
+    /// The profile for `engine`: a model may carry prompts that it was trained with.
+    pub fn profile_for(&self, engine: &Engine) -> Result<Profile> {
+        let overlay = engine.info().profile_overlay.as_deref();
+        profile(&self.casebook, &self.profile_name, overlay, &self.overrides)
+    }
+}
+
+fn profile(
+    casebook: &Casebook,
+    name: &str,
+    model_overlay: Option<&str>,
+    overrides: &[(String, String)],
+) -> Result<Profile> {
+    let mut overlays = vec![];
+    overlays.extend(model_overlay.map(|text| ("the model's casebook-profile.toml", text)));
+    let configured = casebook.profiles.get(name).map(Vec::as_slice).unwrap_or_default();
+    overlays.extend(configured.iter().map(|(origin, text)| (origin.as_str(), text.as_str())));
+    let mut profile = Profile::resolve(name, &overlays)?;
+    for (key, value) in overrides {
+        profile.set(key, value).map_err(|e| {
+            crate::Error::from(e)
+                .hint(&format!("(Arguments of docs_to_qa itself: {}.)", ARGUMENTS.join(", ")))
+        })?;
+    }
+    Ok(profile)
+}

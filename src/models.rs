@@ -1,0 +1,151 @@
+//! Which model a name means, loaded once and shared.
+//!
+//! Names are looked up in this order: a `[models]` entry, `builtin:tiny`, a directory, a hub id.
+//! (`ask` also accepts the name of a LORA table; it resolves that first and passes the adapter.)
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock};
+
+use casebook_llm::{Engine, EngineOptions, ModelSource};
+use tokio::sync::{Mutex, OnceCell};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Name of the model used when none is named.
+pub const DEFAULT_MODEL: &str = "default";
+/// Source of the bundled model.
+pub const BUILTIN_TINY: &str = "builtin:tiny";
+
+/// One `[models.NAME]` entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelSpec {
+    /// `builtin:tiny`, a directory in Hugging Face layout, or a hub id.
+    pub source: String,
+    /// `auto`, `cpu` or `cuda:N`.
+    pub device: String,
+    /// `f32`, `bf16`, `f16`; absent: f32 on CPU, bf16 on CUDA.
+    pub dtype: Option<String>,
+    /// A PEFT adapter directory applied on top.
+    pub adapter: Option<PathBuf>,
+}
+
+impl ModelSpec {
+    /// A model by source, with the default device and number type.
+    pub fn new(source: impl Into<String>) -> Self {
+        Self { source: source.into(), device: "auto".into(), dtype: None, adapter: None }
+    }
+}
+
+type Slot = Arc<OnceCell<Engine>>;
+
+/// The models of a session.
+#[derive(Debug, Default)]
+pub struct Models {
+    named: RwLock<BTreeMap<String, ModelSpec>>,
+    loaded: Mutex<HashMap<Key, Slot>>,
+}
+
+/// Everything that makes two engines different.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    source: String,
+    device: String,
+    dtype: Option<String>,
+    adapter: Option<(PathBuf, Option<std::time::SystemTime>)>,
+}
+
+impl Models {
+    /// Adds or replaces a `[models]` entry.
+    pub fn insert(&self, name: impl Into<String>, spec: ModelSpec) {
+        let mut named = self.named.write().unwrap_or_else(|e| e.into_inner());
+        named.insert(name.into(), spec);
+    }
+
+    /// True if `name` is a `[models]` entry.
+    pub fn contains(&self, name: &str) -> bool {
+        self.named.read().unwrap_or_else(|e| e.into_inner()).contains_key(name)
+    }
+
+    /// What `name` means. Touches no file but the directory entry itself.
+    pub fn spec(&self, name: &str) -> Result<ModelSpec> {
+        let named = self.named.read().unwrap_or_else(|e| e.into_inner());
+        if let Some(spec) = named.get(name) {
+            return Ok(spec.clone());
+        }
+        if name == DEFAULT_MODEL {
+            return Ok(ModelSpec::new(BUILTIN_TINY));
+        }
+        if name.starts_with("builtin:") || Path::new(name).is_dir() || looks_like_hub_id(name) {
+            source(name)?;
+            return Ok(ModelSpec::new(name));
+        }
+        let mut valid: Vec<&str> = named.keys().map(String::as_str).collect();
+        valid.push(BUILTIN_TINY);
+        Err(Error::unknown("model", name, &valid).hint(
+            "A model is a [models] entry, builtin:tiny, a directory with config.json, or a hub id.",
+        ))
+    }
+
+    /// The engine for `spec`, loaded on first use off the async threads.
+    pub async fn engine(&self, spec: &ModelSpec) -> Result<Engine> {
+        let adapter = spec.adapter.as_ref().map(|dir| (dir.clone(), modified(dir)));
+        let key = Key {
+            source: spec.source.clone(),
+            device: spec.device.clone(),
+            dtype: spec.dtype.clone(),
+            adapter,
+        };
+        let slot = Arc::clone(self.loaded.lock().await.entry(key).or_default());
+        let engine = slot
+            .get_or_try_init(|| async {
+                let source = source(&spec.source)?;
+                let options = options(spec)?;
+                tokio::task::spawn_blocking(move || Engine::load(&source, options))
+                    .await
+                    .map_err(|e| {
+                        Error::new(ErrorKind::Internal, format!("model loading stopped: {e}"))
+                    })?
+                    .map_err(Error::from)
+            })
+            .await?;
+        Ok(engine.clone())
+    }
+}
+
+/// The llm crate's source for a source string.
+pub fn source(text: &str) -> Result<ModelSource> {
+    if text == BUILTIN_TINY {
+        return Ok(ModelSource::Embedded { name: casebook_tiny::NAME, files: casebook_tiny::FILES });
+    }
+    if let Some(other) = text.strip_prefix("builtin:") {
+        return Err(Error::unknown("bundled model", other, &["tiny"]));
+    }
+    if Path::new(text).exists() || !looks_like_hub_id(text) {
+        return Ok(ModelSource::Directory(PathBuf::from(text)));
+    }
+    Ok(ModelSource::Hub { repo: text.to_owned(), revision: "main".into() })
+}
+
+fn options(spec: &ModelSpec) -> Result<EngineOptions> {
+    Ok(EngineOptions {
+        device: spec.device.parse().map_err(Error::from)?,
+        dtype: spec.dtype.as_deref().map(str::parse).transpose().map_err(Error::from)?,
+        adapter: spec.adapter.clone(),
+        ..EngineOptions::default()
+    })
+}
+
+/// `owner/name`, as the hub spells it; anything that looks like a path is not one.
+fn looks_like_hub_id(text: &str) -> bool {
+    let mut parts = text.split('/');
+    let (owner, name) = (parts.next(), parts.next());
+    let plain = |s: Option<&str>| {
+        s.is_some_and(|s| !s.is_empty() && !s.starts_with('.') && !s.contains(['\\', ':', ' ']))
+    };
+    plain(owner) && plain(name) && parts.next().is_none() && !Path::new(text).exists()
+}
+
+fn modified(dir: &Path) -> Option<std::time::SystemTime> {
+    std::fs::metadata(dir.join("adapter_config.json")).and_then(|m| m.modified()).ok()
+}
