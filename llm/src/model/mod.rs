@@ -26,5 +26,6 @@ pub use linear::{Linear, LoraPair};
 pub use rope_table::RopeTable;
 pub use prompt::{DocumentPrompt, Prompter};
 pub use source::{Content, ModelFiles, ModelSource};
+pub(crate) use tokenizer::StreamState;
 pub use tokenizer::{TextStream, TextTokenizer};
 pub use weights::Weights;
