@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 
 /// A config.json of about 60,000 weights.
-pub fn config() -> Value {
+pub(crate) fn config() -> Value {
     json!({
         "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 96,
         "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3,
@@ -18,7 +18,7 @@ pub fn config() -> Value {
 }
 
 /// The tensors a configuration asks for, random.
-pub fn tensors(config: &Value) -> HashMap<String, Tensor> {
+pub(crate) fn tensors(config: &Value) -> HashMap<String, Tensor> {
     let size = |key: &str| config[key].as_u64().unwrap() as usize;
     let (hidden, inner, vocab) =
         (size("hidden_size"), size("intermediate_size"), size("vocab_size"));
@@ -55,24 +55,75 @@ pub fn tensors(config: &Value) -> HashMap<String, Tensor> {
 }
 
 /// Writes config.json and model.safetensors.
-pub fn write(directory: &Path, config: &Value, tensors: &HashMap<String, Tensor>) {
+pub(crate) fn write(directory: &Path, config: &Value, tensors: &HashMap<String, Tensor>) {
     std::fs::write(directory.join("config.json"), config.to_string()).unwrap();
     candle_core::safetensors::save(tensors, directory.join("model.safetensors")).unwrap();
 }
 
 /// A new directory with a random model.
-pub fn directory(config: &Value) -> tempfile::TempDir {
+pub(crate) fn directory(config: &Value) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     write(directory.path(), config, &tensors(config));
     directory
 }
 
 /// The largest difference relative to the largest value.
-pub fn relative_gap(found: &Tensor, wanted: &Tensor) -> f32 {
+pub(crate) fn relative_gap(found: &Tensor, wanted: &Tensor) -> f32 {
     let largest = |t: Tensor| -> f32 {
         t.to_dtype(DType::F32).unwrap().abs().unwrap().max_all().unwrap().to_scalar().unwrap()
     };
     let (found, wanted) =
         (found.to_dtype(DType::F32).unwrap(), wanted.to_dtype(DType::F32).unwrap());
     largest((found - &wanted).unwrap()) / largest(wanted)
+}
+
+/// A tokenizer of single bytes: ids 3..259, with `<s>`, `</s>`, `<|end|>` as 0, 1, 2.
+pub(crate) fn byte_tokenizer() -> Value {
+    // GPT-2's letters for bytes: printable ones are themselves, the others follow 255
+    let printable = |b: u32| matches!(b, 33..=126 | 161..=172 | 174..=255);
+    let mut other = 256;
+    let mut vocab = serde_json::Map::new();
+    for byte in 0..256 {
+        let letter = if printable(byte) { byte } else { other };
+        other += u32::from(!printable(byte));
+        vocab.insert(char::from_u32(letter).unwrap().to_string(), json!(byte + 3));
+    }
+    let control = |id: u32, content: &str| {
+        json!({"id": id, "content": content, "single_word": false, "lstrip": false,
+               "rstrip": false, "normalized": false, "special": true})
+    };
+    json!({
+        "version": "1.0", "truncation": null, "padding": null, "normalizer": null,
+        "added_tokens": [control(0, "<s>"), control(1, "</s>"), control(2, "<|end|>")],
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
+                          "use_regex": true},
+        "post_processor": null,
+        "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true,
+                    "use_regex": true},
+        "model": {"type": "BPE", "dropout": null, "unk_token": null,
+                  "continuing_subword_prefix": null, "end_of_word_suffix": null,
+                  "fuse_unk": false, "byte_fallback": false, "vocab": vocab, "merges": []}
+    })
+}
+
+/// A chat template in the style of recent models, for the byte tokenizer.
+pub(crate) const TEMPLATE: &str = "{{ bos_token }}{% for m in messages %}[{{ m.role }}]\n{{ m.content }}<|end|>\n{% endfor %}{% if add_generation_prompt %}[assistant]\n{% endif %}";
+
+/// A new directory with a random model that has a tokenizer and a chat template.
+pub(crate) fn chat_directory() -> tempfile::TempDir {
+    let mut config = config();
+    config["vocab_size"] = json!(259);
+    config["max_position_embeddings"] = json!(1024);
+    config["bos_token_id"] = json!(0);
+    config["eos_token_id"] = json!(2);
+    let directory = directory(&config);
+    let write = |name: &str, value: Value| {
+        std::fs::write(directory.path().join(name), value.to_string()).unwrap();
+    };
+    write("tokenizer.json", byte_tokenizer());
+    write(
+        "tokenizer_config.json",
+        json!({"bos_token": "<s>", "eos_token": {"content": "<|end|>"}, "chat_template": TEMPLATE}),
+    );
+    directory
 }
