@@ -1,7 +1,7 @@
 //! Is this pair good enough to train on?
 //!
 //! Rules in the order of their cost, first hit wins, each with a reason that ends up in the row.
-//! [`judge_question`] runs before an answer is paid for, [`judge_answer`] after; [`judge`] is both.
+//! [`judge_question`] can run before an answer is paid for; [`judge`] decides about the row.
 //! The rules are lexical: they catch what is visibly wrong, they do not judge meaning.
 
 mod answer;
@@ -174,11 +174,19 @@ pub struct Verdict {
 
 impl Verdict {
     /// Nothing to object to.
-    pub const OK: Self = Self { status: Status::Ok, reason: None, grounding: None };
+    pub const OK: Self = Self {
+        status: Status::Ok,
+        reason: None,
+        grounding: None,
+    };
 
     /// A verdict for `reason`, with the status that goes with it.
     pub fn of(reason: Reason) -> Self {
-        Self { status: reason.status(), reason: Some(reason), grounding: None }
+        Self {
+            status: reason.status(),
+            reason: Some(reason),
+            grounding: None,
+        }
     }
 
     /// Whether the row may be used.
@@ -187,7 +195,7 @@ impl Verdict {
     }
 }
 
-/// A generated pair and what it was generated from. For [`judge_question`] the answer is unused.
+/// A generated pair and what it was generated from. [`judge_question`] does not look at the answer.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Pair<'a> {
     /// The parsed question.
@@ -204,7 +212,7 @@ pub struct Pair<'a> {
     pub chunk: &'a str,
 }
 
-/// What the checks remember about one document: the questions already accepted for answering, and
+/// What the checks remember about one document: the questions that passed, and
 /// the words of the chunk at hand. Make one per document; rows of one document go in order.
 #[derive(Debug, Default)]
 pub struct DocumentState {
@@ -224,15 +232,17 @@ impl DocumentState {
         self.seen.insert(question, case_name(header));
     }
 
+    /// The words of the pair's chunk, kept while the chunk stays the same.
     fn source(&mut self, pair: &Pair<'_>) -> &Source {
-        match self.source.take_if(|source| !source.is_of(pair.header, pair.chunk)) {
-            Some(_) | None => {}
-        }
-        self.source.get_or_insert_with(|| Source::new(pair.header, pair.chunk))
+        self.source
+            .take_if(|source| !source.is_of(pair.header, pair.chunk));
+        self.source
+            .get_or_insert_with(|| Source::new(pair.header, pair.chunk))
     }
 }
 
-/// Both parts at once: [`judge_question`], and [`judge_answer`] if the question passes.
+/// The whole pair: its question, and if that passes, its answer. A question that passes is
+/// remembered: the same one later is a duplicate, whatever became of the answer.
 ///
 /// ```
 /// use casebook_qa::checks::{Checks, DocumentState, Pair, Reason, judge};
@@ -249,46 +259,69 @@ impl DocumentState {
 /// assert_eq!(again.reason, Some(Reason::Duplicate));
 /// ```
 pub fn judge(checks: &Checks, pair: &Pair<'_>, state: &mut DocumentState) -> Verdict {
-    let verdict = judge_question(checks, pair, state);
-    if verdict.is_ok() { judge_answer(checks, pair, state) } else { verdict }
-}
-
-/// The question alone, before an answer is generated. A question that passes is remembered: the
-/// same one later is a duplicate, whatever becomes of its answer.
-pub fn judge_question(checks: &Checks, pair: &Pair<'_>, state: &mut DocumentState) -> Verdict {
-    let case = case_name(pair.header);
-    if let Some(reason) = question::complaint(checks, pair, case) {
+    state.source(pair);
+    if let Some(reason) = judge_question(checks, pair, state) {
         return Verdict::of(reason);
     }
-    if checks.ungrounded && !state.source(pair).supports_question(pair.question) {
-        return Verdict::of(Reason::Ungrounded);
-    }
-    if checks.duplicate && state.seen.contains(pair.question, case, checks.near_duplicate) {
-        return Verdict::of(Reason::Duplicate);
-    }
-    state.seen.insert(pair.question, case);
-    Verdict::OK
+    state.remember(pair.question, pair.header);
+    judge_answer(checks, pair, state.source(pair))
 }
 
-/// The answer to a question that has passed [`judge_question`].
-pub fn judge_answer(checks: &Checks, pair: &Pair<'_>, state: &mut DocumentState) -> Verdict {
+/// What is wrong with the question alone, if anything; run it before an answer is paid for. It
+/// remembers nothing: [`judge`] does.
+pub fn judge_question(checks: &Checks, pair: &Pair<'_>, state: &DocumentState) -> Option<Reason> {
+    let case = case_name(pair.header);
+    let complaint = question::complaint(checks, pair, case);
+    if complaint.is_some() {
+        return complaint;
+    }
+    let kept = state
+        .source
+        .as_ref()
+        .filter(|source| source.is_of(pair.header, pair.chunk));
+    let supported = |source: &Source| source.supports_question(pair.question);
+    if checks.ungrounded
+        && !kept.map_or_else(
+            || supported(&Source::new(pair.header, pair.chunk)),
+            supported,
+        )
+    {
+        return Some(Reason::Ungrounded);
+    }
+    let repeated = checks.duplicate
+        && state
+            .seen
+            .contains(pair.question, case, checks.near_duplicate);
+    repeated.then_some(Reason::Duplicate)
+}
+
+fn judge_answer(checks: &Checks, pair: &Pair<'_>, source: &Source) -> Verdict {
     let reason = answer::complaint(checks, pair);
-    if matches!(reason, Some(Reason::NoAnswer)) {
+    if reason == Some(Reason::NoAnswer) {
         return Verdict::of(Reason::NoAnswer);
     }
-    let grounding = state.source(pair).grounding(pair.answer, pair.question);
+    let grounding = source.grounding(pair.answer, pair.question);
     let low = checks.ungrounded && f64::from(grounding) < checks.min_grounding;
     let reason = reason.or(low.then_some(Reason::Ungrounded));
-    Verdict { grounding: Some(grounding), ..reason.map_or(Verdict::OK, Verdict::of) }
+    Verdict {
+        grounding: Some(grounding),
+        ..reason.map_or(Verdict::OK, Verdict::of)
+    }
 }
 
 /// The name after "Case:" in a header.
 fn case_name(header: &str) -> Option<&str> {
-    header.lines().find_map(|line| line.strip_prefix(CASE_LABEL)?.strip_prefix(':')).map(str::trim)
+    header
+        .lines()
+        .find_map(|line| line.strip_prefix(CASE_LABEL)?.strip_prefix(':'))
+        .map(str::trim)
 }
 
 /// Compiles a pattern that is part of the program.
-#[expect(clippy::expect_used, reason = "constant patterns, each compiled by the tests")]
+#[expect(
+    clippy::expect_used,
+    reason = "constant patterns, each compiled by the tests"
+)]
 pub(crate) fn pattern(text: &str) -> Regex {
     Regex::new(text).expect("a constant pattern")
 }

@@ -44,7 +44,11 @@ pub struct Error {
 impl Error {
     /// An error without a cause.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self {
+            kind,
+            message: message.into(),
+            source: None,
+        }
     }
 
     /// The same error with its cause.
@@ -64,12 +68,6 @@ impl Error {
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::InvalidInput, message)
     }
-
-    /// An unknown `name` where one of `valid` was expected, with the nearest one suggested.
-    pub(crate) fn unknown(what: &str, name: &str, valid: &[&str]) -> Self {
-        let hint = did_you_mean(name, valid.iter().copied());
-        Self::invalid(format!("unknown {what} '{name}'{hint} Valid: {}.", valid.join(", ")))
-    }
 }
 
 impl fmt::Display for Error {
@@ -80,17 +78,19 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_deref().map(|source| source as &(dyn std::error::Error + 'static))
+        self.source
+            .as_deref()
+            .map(|source| source as &(dyn std::error::Error + 'static))
     }
 }
 
-/// `". Did you mean 'x'?"` when a valid name is close to `name`, else a full stop.
+/// `"; did you mean 'x'?"` when a valid name is close to `name`, else an empty string.
 pub(crate) fn did_you_mean<'a>(name: &str, valid: impl IntoIterator<Item = &'a str>) -> String {
     valid
         .into_iter()
         .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
         .filter(|(score, _)| *score > 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| format!(". Did you mean '{candidate}'?"))
-        .unwrap_or_else(|| ".".into())
+        .map(|(_, candidate)| format!("; did you mean '{candidate}'?"))
+        .unwrap_or_default()
 }

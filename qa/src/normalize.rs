@@ -67,7 +67,10 @@ mod tests {
             ("", ""),
             (" \n\t\u{c} ", ""),
             ("plain text", "plain text"),
-            ("Burns,  Bryant &amp;  Schulte,\n     \nP.A.", "Burns, Bryant & Schulte,\n\nP.A."),
+            (
+                "Burns,  Bryant &amp;  Schulte,\n     \nP.A.",
+                "Burns, Bryant & Schulte,\n\nP.A.",
+            ),
             ("a\nb", "a b"),
             ("a \n b", "a b"),
             ("a\u{c}b", "a b"),

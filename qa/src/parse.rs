@@ -26,23 +26,20 @@ static JSON_STRING: LazyLock<Regex> = LazyLock::new(|| pattern(r#""(?:[^"\\]|\\.
 /// The questions in an output of the asker.
 ///
 /// Branch mode gives one question at most. List mode reads numbered and bulleted lists and JSON
-/// arrays (of strings, or of objects with a `question`); with `truncated`, the output stopped at
-/// the token limit, the last item is dropped as it may be cut.
+/// arrays (of strings, or of objects with a `question`). Of output that stopped at the token limit
+/// the last item may be cut: that is for the caller, who knows, to drop.
 ///
 /// ```
 /// use casebook_qa::{parse::questions, profile::QuestionMode};
-/// let output = "Here are two questions:\n1. Who won?\n2. Wh";
-/// assert_eq!(questions(output, QuestionMode::List, true), ["Who won?"]);
-/// assert_eq!(questions("Question: \"Who won?\"", QuestionMode::Branch, false), ["Who won?"]);
+/// let output = "Here are two questions:\n1. Who won?\n2. Why?";
+/// assert_eq!(questions(output, QuestionMode::List), ["Who won?", "Why?"]);
+/// assert_eq!(questions("Question: \"Who won?\"", QuestionMode::Branch), ["Who won?"]);
 /// ```
-pub fn questions(output: &str, mode: QuestionMode, truncated: bool) -> Vec<String> {
+pub fn questions(output: &str, mode: QuestionMode) -> Vec<String> {
     match mode {
         QuestionMode::Branch => one(output).into_iter().collect(),
         QuestionMode::List => {
             let mut items = json_items(output).unwrap_or_else(|| list_items(output));
-            if truncated {
-                items.pop();
-            }
             items.retain(|item| !item.is_empty());
             items
         }
@@ -61,7 +58,11 @@ fn one(output: &str) -> Option<String> {
     if let Some(first) = json_items(output).and_then(|items| items.into_iter().next()) {
         return Some(first).filter(|item| !item.is_empty());
     }
-    let mut lines = output.lines().map(str::trim).filter(|line| !line.is_empty()).peekable();
+    let mut lines = output
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .peekable();
     let mut line = lines.next()?;
     while is_preamble(line) && lines.peek().is_some() {
         line = lines.next()?;
@@ -83,12 +84,16 @@ fn one(output: &str) -> Option<String> {
 /// Lines such as "Sure! Here is a question:" or "Question:".
 fn is_preamble(line: &str) -> bool {
     let line = line.trim_end_matches(['*', '_', ' ']);
-    !line.contains('?') && (line.ends_with(':') || line.starts_with("```") || clean(line).is_empty())
+    !line.contains('?')
+        && (line.ends_with(':') || line.starts_with("```") || clean(line).is_empty())
 }
 
 fn list_items(output: &str) -> Vec<String> {
-    let lines: Vec<&str> =
-        output.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with("```")).collect();
+    let lines: Vec<&str> = output
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty() && !l.starts_with("```"))
+        .collect();
     let has_markers = lines.iter().any(|line| MARKER.is_match(line));
     let mut items: Vec<String> = Vec::new();
     for line in lines {
@@ -103,12 +108,19 @@ fn list_items(output: &str) -> Vec<String> {
             item.push_str(line);
         }
     }
-    items.iter().map(|item| clean(to_question_mark(item))).collect()
+    items
+        .iter()
+        .map(|item| clean(to_question_mark(item)))
+        .collect()
 }
 
 /// The items of a JSON array, whole or cut; `None` when the output is no JSON array.
 fn json_items(output: &str) -> Option<Vec<String>> {
-    let text = output.trim().trim_start_matches("```json").trim_matches('`').trim();
+    let text = output
+        .trim()
+        .trim_start_matches("```json")
+        .trim_matches('`')
+        .trim();
     if !text.starts_with('[') && !text.starts_with('{') {
         return None;
     }
@@ -125,10 +137,15 @@ fn json_items(output: &str) -> Option<Vec<String>> {
         return (!texts.is_empty()).then_some(texts);
     }
     let unquote = |text: &str| serde_json::from_str::<String>(text).ok();
-    let mut items: Vec<String> =
-        JSON_QUESTION.captures_iter(text).filter_map(|c| unquote(&c[1])).collect();
+    let mut items: Vec<String> = JSON_QUESTION
+        .captures_iter(text)
+        .filter_map(|c| unquote(&c[1]))
+        .collect();
     if items.is_empty() && text.starts_with('[') && !text.contains('{') {
-        items = JSON_STRING.find_iter(text).filter_map(|found| unquote(found.as_str())).collect();
+        items = JSON_STRING
+            .find_iter(text)
+            .filter_map(|found| unquote(found.as_str()))
+            .collect();
     }
     (!items.is_empty()).then_some(items)
 }
@@ -137,8 +154,13 @@ fn json_question(item: &Value) -> Option<String> {
     match item {
         Value::String(text) => Some(text.trim().to_owned()),
         Value::Object(fields) => {
-            let key = ["question", "Question", "q"].into_iter().find(|key| fields.contains_key(*key));
-            fields.get(key?)?.as_str().map(|text| text.trim().to_owned())
+            let key = ["question", "Question", "q"]
+                .into_iter()
+                .find(|key| fields.contains_key(*key));
+            fields
+                .get(key?)?
+                .as_str()
+                .map(|text| text.trim().to_owned())
         }
         _ => None,
     }
@@ -148,8 +170,15 @@ fn json_question(item: &Value) -> Option<String> {
 fn clean(line: &str) -> String {
     let marker = MARKER.find(line).map_or(0, |marker| marker.end());
     let mut text = line[marker..].trim();
-    for (open, close) in [("**", "**"), ("\"", "\""), ("\u{201c}", "\u{201d}"), ("*", "*")] {
-        let inner = text.strip_prefix(open).and_then(|rest| rest.strip_suffix(close));
+    for (open, close) in [
+        ("**", "**"),
+        ("\"", "\""),
+        ("\u{201c}", "\u{201d}"),
+        ("*", "*"),
+    ] {
+        let inner = text
+            .strip_prefix(open)
+            .and_then(|rest| rest.strip_suffix(close));
         if let Some(inner) = inner.filter(|inner| !inner.contains(open) && !inner.contains(close)) {
             text = inner.trim();
         }
@@ -183,25 +212,47 @@ mod tests {
     #[test]
     fn one_question() {
         for (output, want) in [
-            ("Who won in Monga v. Glover Landing?", "Who won in Monga v. Glover Landing?"),
+            (
+                "Who won in Monga v. Glover Landing?",
+                "Who won in Monga v. Glover Landing?",
+            ),
             ("\n\n  Question: Who won?\n", "Who won?"),
             ("Q1. Who won?", "Who won?"),
             ("1. Who won?", "Who won?"),
             ("**Question 1:** Who won?", "Who won?"),
             ("- \"Who won?\"", "Who won?"),
-            ("Sure! Here is a question:\n\nWho won?\nLet me know!", "Who won?"),
+            (
+                "Sure! Here is a question:\n\nWho won?\nLet me know!",
+                "Who won?",
+            ),
             ("Question:\nWho won?", "Who won?"),
-            ("In A v. B, the court affirmed. Why? Because", "In A v. B, the court affirmed. Why?"),
-            ("What did the court\nhold in A v. B?", "What did the court hold in A v. B?"),
-            ("What did he mean by \"why?\" in A v. B? x", "What did he mean by \"why?\" in A v. B?"),
-            ("Why was Walla Walla -- the city -- sued?", "Why was Walla Walla -- the city -- sued?"),
+            (
+                "In A v. B, the court affirmed. Why? Because",
+                "In A v. B, the court affirmed. Why?",
+            ),
+            (
+                "What did the court\nhold in A v. B?",
+                "What did the court hold in A v. B?",
+            ),
+            (
+                "What did he mean by \"why?\" in A v. B? X",
+                "What did he mean by \"why?\" in A v. B?",
+            ),
+            (
+                "Why was Walla Walla -- the city -- sued?",
+                "Why was Walla Walla -- the city -- sued?",
+            ),
             ("[\"Who won?\"]", "Who won?"),
             ("Explain the holding", "Explain the holding"),
         ] {
-            assert_eq!(questions(output, QuestionMode::Branch, false), [want], "{output:?}");
+            assert_eq!(
+                questions(output, QuestionMode::Branch),
+                [want],
+                "{output:?}"
+            );
         }
         for output in ["", " \n ", "\"\"", "Question:", "**"] {
-            let got = questions(output, QuestionMode::Branch, false);
+            let got = questions(output, QuestionMode::Branch);
             assert!(got.iter().all(|q| !q.contains('?')), "{output:?}: {got:?}");
         }
     }
@@ -219,11 +270,13 @@ mod tests {
             "```json\n[{\"question\": \"Who won?\", \"answer\": \"A\"}, {\"question\": \"Why did 1. of the Act fail?\"}]\n```",
             "{\"questions\": [\"Who won?\", \"Why did 1. of the Act fail?\"]}",
         ] {
-            assert_eq!(questions(output, QuestionMode::List, false), two, "{output:?}");
-            assert_eq!(questions(output, QuestionMode::List, true), &two[..1], "{output:?}");
+            assert_eq!(questions(output, QuestionMode::List), two, "{output:?}");
         }
-        assert_eq!(questions("[\"Who won?\", \"Wh", QuestionMode::List, false), ["Who won?"]);
-        assert_eq!(questions("1. A?\n2. A?", QuestionMode::List, false), ["A?", "A?"]);
+        assert_eq!(
+            questions("[\"Who won?\", \"Wh", QuestionMode::List),
+            ["Who won?"]
+        );
+        assert_eq!(questions("1. A?\n2. A?", QuestionMode::List), ["A?", "A?"]);
     }
 
     #[test]
@@ -232,10 +285,19 @@ mod tests {
             (" Answer: The fee stands. ", "The fee stands."),
             ("A: Yes.", "Yes."),
             ("**Answer:** Yes.", "Yes."),
-            ("A fee of $301,709.56 -- \"all\" of it.", "A fee of $301,709.56 -- \"all\" of it."),
-            ("1. Walla Walla, Walla Walla.", "1. Walla Walla, Walla Walla."),
+            (
+                "A fee of $301,709.56 -- \"all\" of it.",
+                "A fee of $301,709.56 -- \"all\" of it.",
+            ),
+            (
+                "1. Walla Walla, Walla Walla.",
+                "1. Walla Walla, Walla Walla.",
+            ),
             ("\"No,\" he said, \"no.\"", "\"No,\" he said, \"no.\""),
-            ("Section 1. Title.\n\n1. No vehicles.", "Section 1. Title.\n\n1. No vehicles."),
+            (
+                "Section 1. Title.\n\n1. No vehicles.",
+                "Section 1. Title.\n\n1. No vehicles.",
+            ),
             ("Answer: Answer: twice", "Answer: twice"),
             ("", ""),
         ] {
@@ -247,10 +309,9 @@ mod tests {
         #[test]
         fn nothing_panics_and_words_survive(
             output in "(?s)[\\PC\n]{0,60}|([0-9]{0,2}[.)?\\[\\]{}\"'*: \n`-]{1,4}[A-Za-z\u{e9}]{0,6}){0,12}",
-            truncated: bool,
         ) {
             for mode in [QuestionMode::Branch, QuestionMode::List] {
-                for question in questions(&output, mode, truncated) {
+                for question in questions(&output, mode) {
                     prop_assert!(!question.is_empty());
                     prop_assert_eq!(question.trim(), question.as_str());
                 }
@@ -263,8 +324,9 @@ mod tests {
         fn a_plain_question_survives(words in proptest::collection::vec("[a-z]{1,8}", 1..12)) {
             let question = format!("What {}?", words.join(" "));
             let want = [question.clone()];
-            prop_assert_eq!(questions(&question, QuestionMode::Branch, false), &want);
-            prop_assert_eq!(questions(&format!("1. {question}\n2. Next?"), QuestionMode::List, true), &want);
+            let two = [question.clone(), "Next?".to_owned()];
+            prop_assert_eq!(questions(&question, QuestionMode::Branch), &want);
+            prop_assert_eq!(questions(&format!("1. {question}\n2. Next?"), QuestionMode::List), &two);
         }
     }
 }

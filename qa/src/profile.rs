@@ -55,18 +55,18 @@ pub struct Profile {
     /// How questions are asked for.
     pub question_mode: QuestionMode,
     /// Questions asked per chunk.
-    pub questions_per_chunk: u32,
+    pub questions_per_chunk: usize,
     /// Accepted pairs after which a document is done; absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_pairs_per_document: Option<u32>,
+    pub max_pairs_per_document: Option<usize>,
     /// Most tokens of a chunk, without header and prompts.
-    pub max_chunk_tokens: u32,
+    pub max_chunk_tokens: usize,
     /// Most tokens a chunk repeats from the one before, in whole sentences.
-    pub overlap_tokens: u32,
+    pub overlap_tokens: usize,
     /// Most tokens generated for a question (list mode: for each of the list).
-    pub max_question_tokens: u32,
+    pub max_question_tokens: usize,
     /// Most tokens generated for an answer.
-    pub max_answer_tokens: u32,
+    pub max_answer_tokens: usize,
     /// How questions are sampled; each branch has its own seed.
     pub question_sampling: Sampling,
     /// How answers are sampled; greedy unless changed.
@@ -98,7 +98,7 @@ pub struct Sampling {
     pub temperature: f64,
     /// Only the `top_k` most likely tokens; 0: off.
     #[serde(default)]
-    pub top_k: u32,
+    pub top_k: usize,
     /// Only the most likely tokens that together reach this probability; 1: off.
     #[serde(default = "one")]
     pub top_p: f64,
@@ -156,8 +156,11 @@ impl Profile {
             ("max_chunk_tokens", self.max_chunk_tokens),
             ("max_question_tokens", self.max_question_tokens),
             ("max_answer_tokens", self.max_answer_tokens),
-            ("max_pairs_per_document", self.max_pairs_per_document.unwrap_or(1)),
-            ("checks.max_repeats", self.checks.max_repeats),
+            (
+                "max_pairs_per_document",
+                self.max_pairs_per_document.unwrap_or(1),
+            ),
+            ("checks.max_repeats", self.checks.max_repeats as usize),
         ] {
             if value == 0 {
                 return say(format!("{key} is 0; it must be at least 1"));
@@ -188,10 +191,13 @@ impl Profile {
             ("min_grounding", self.checks.min_grounding),
         ] {
             if !(0.0..=1.0).contains(&value) {
-                return say(format!("checks.{key} is {value}; it is a share from 0 to 1"));
+                return say(format!(
+                    "checks.{key} is {value}; it is a share from 0 to 1"
+                ));
             }
         }
-        self.validate_templates().or_else(|error| say(error.message))
+        self.validate_templates()
+            .or_else(|error| say(error.message))
     }
 
     fn validate_templates(&self) -> Result<()> {
@@ -222,14 +228,24 @@ impl Profile {
                     [] => "it takes none".to_owned(),
                     names => format!("it takes {{{}}}", names.join("}, {")),
                 };
-                return Err(Error::invalid(format!("{key} has unknown placeholder {{{name}}}; {valid}")));
+                return Err(Error::invalid(format!(
+                    "{key} has unknown placeholder {{{name}}}; {valid}"
+                )));
             }
         }
         if self.ask.contains("{focus}") && self.focus.is_empty() {
-            return Err(Error::invalid("ask uses {focus}, but focus is empty; list at least one"));
+            return Err(Error::invalid(
+                "ask uses {focus}, but focus is empty; list at least one",
+            ));
         }
-        if self.few_shot.iter().any(|e| e.question.trim().is_empty() || e.answer.trim().is_empty()) {
-            return Err(Error::invalid("few_shot has an example with an empty question or answer"));
+        if self
+            .few_shot
+            .iter()
+            .any(|e| e.question.trim().is_empty() || e.answer.trim().is_empty())
+        {
+            return Err(Error::invalid(
+                "few_shot has an example with an empty question or answer",
+            ));
         }
         Ok(())
     }
@@ -238,11 +254,20 @@ impl Profile {
 impl Sampling {
     fn complaint(&self) -> Option<String> {
         if !self.temperature.is_finite() || self.temperature < 0.0 {
-            Some(format!("temperature is {}; it must be 0 (greedy) or more", self.temperature))
+            Some(format!(
+                "temperature is {}; it must be 0 (greedy) or more",
+                self.temperature
+            ))
         } else if !(self.top_p > 0.0 && self.top_p <= 1.0) {
-            Some(format!("top_p is {}; it must be above 0 and at most 1 (off)", self.top_p))
+            Some(format!(
+                "top_p is {}; it must be above 0 and at most 1 (off)",
+                self.top_p
+            ))
         } else if !(0.0..1.0).contains(&self.min_p) {
-            Some(format!("min_p is {}; it must be from 0 (off) to below 1", self.min_p))
+            Some(format!(
+                "min_p is {}; it must be from 0 (off) to below 1",
+                self.min_p
+            ))
         } else {
             None
         }
@@ -282,7 +307,9 @@ mod tests {
         assert!(complaint(|p| p.ask = "About {topic}?".into()).contains("{topic}"));
         assert!(complaint(|p| p.ask = " ".into()).contains("ask is empty"));
         assert!(complaint(|p| p.checks.min_grounding = 7.0).contains("checks.min_grounding is 7"));
-        assert!(complaint(|p| p.max_pairs_per_document = Some(0)).contains("max_pairs_per_document"));
+        assert!(
+            complaint(|p| p.max_pairs_per_document = Some(0)).contains("max_pairs_per_document")
+        );
         assert!(complaint(|p| p.focus.clear()).contains("focus is empty"));
         for (name, _) in PROFILES {
             Profile::resolve(name, &[]).unwrap().validate().unwrap();
@@ -303,8 +330,14 @@ mod tests {
         assert_eq!(hash(|p| p.questions_per_chunk = 2), base.prompt_hash());
         assert_ne!(hash(|p| p.answer.push('!')), base.prompt_hash());
         assert_ne!(hash(|p| p.checks.min_grounding = 0.6), base.prompt_hash());
-        assert_ne!(hash(|p| p.question_sampling.temperature = 0.7), base.prompt_hash());
-        let few = FewShot { question: "Q?".into(), answer: "A.".into() };
+        assert_ne!(
+            hash(|p| p.question_sampling.temperature = 0.7),
+            base.prompt_hash()
+        );
+        let few = FewShot {
+            question: "Q?".into(),
+            answer: "A.".into(),
+        };
         let mut shown = base.clone();
         shown.few_shot.push(few);
         assert_ne!(shown.prompt_hash(), base.prompt_hash());
@@ -314,7 +347,10 @@ mod tests {
     fn toml_round_trip() {
         let mut profile = Profile::resolve("legal", &[]).unwrap();
         profile.max_pairs_per_document = Some(12);
-        profile.few_shot.push(FewShot { question: "Q \"x\"?".into(), answer: "A\nb".into() });
+        profile.few_shot.push(FewShot {
+            question: "Q \"x\"?".into(),
+            answer: "A\nb".into(),
+        });
         let again = Profile::resolve("legal", &[("file", &profile.to_toml())]).unwrap();
         assert_eq!(again, profile);
     }

@@ -20,7 +20,10 @@ pub struct TitleField {
 impl TitleField {
     /// A field of a document.
     pub fn new(column: impl Into<String>, value: impl Into<String>) -> Self {
-        Self { column: column.into(), value: value.into() }
+        Self {
+            column: column.into(),
+            value: value.into(),
+        }
     }
 }
 
@@ -54,7 +57,10 @@ fn label(column: &str) -> String {
     let words = column.replace('_', " ");
     let mut letters = words.trim().chars();
     letters.next().map_or_else(String::new, |first| {
-        first.to_uppercase().chain(letters.flat_map(char::to_lowercase)).collect()
+        first
+            .to_uppercase()
+            .chain(letters.flat_map(char::to_lowercase))
+            .collect()
     })
 }
 
@@ -64,12 +70,16 @@ fn label(column: &str) -> String {
 /// which is what keeps the prefix the same for both personas.
 pub fn document(header: &str, chunk: &str, _profile: &Profile) -> String {
     let chunk = normalize(chunk);
-    if header.is_empty() { chunk.into_owned() } else { format!("{header}\n\n{chunk}") }
+    if header.is_empty() {
+        chunk.into_owned()
+    } else {
+        format!("{header}\n\n{chunk}")
+    }
 }
 
 /// The asker's task, starting with an empty line. `question_no` is 1-based; list mode asks for
 /// all `of` questions at once.
-pub fn ask_task(profile: &Profile, question_no: u32, of: u32) -> String {
+pub fn ask_task(profile: &Profile, question_no: usize, of: usize) -> String {
     let mut task = String::from("\n\n");
     if !profile.few_shot.is_empty() {
         task.push_str("Questions of the kind that is wanted, about other documents:\n");
@@ -84,7 +94,7 @@ pub fn ask_task(profile: &Profile, question_no: u32, of: u32) -> String {
     match profile.question_mode {
         QuestionMode::List => task.push_str(&fill(&profile.ask_list, &[("of", &of)])),
         QuestionMode::Branch => {
-            let turn = question_no.saturating_sub(1) as usize;
+            let turn = question_no.saturating_sub(1);
             let focus = match profile.focus.len() {
                 0 => "",
                 several => profile.focus[turn % several].as_str(),
@@ -103,7 +113,11 @@ pub fn answer_task(profile: &Profile, question: &str) -> String {
     if !profile.few_shot.is_empty() {
         task.push_str("Answers of the kind that is wanted, about other documents:\n");
         for FewShot { question, answer } in &profile.few_shot {
-            task.push_str(&format!("Question: {}\nAnswer: {}\n", question.trim(), answer.trim()));
+            task.push_str(&format!(
+                "Question: {}\nAnswer: {}\n",
+                question.trim(),
+                answer.trim()
+            ));
         }
         task.push('\n');
     }
@@ -119,7 +133,10 @@ fn fill(template: &str, values: &[(&str, &str)]) -> String {
         out.push_str(&rest[..open]);
         rest = &rest[open..];
         let found = values.iter().find_map(|(name, value)| {
-            let after = rest.strip_prefix('{')?.strip_prefix(name)?.strip_prefix('}')?;
+            let after = rest
+                .strip_prefix('{')?
+                .strip_prefix(name)?
+                .strip_prefix('}')?;
             Some((*value, after))
         });
         let (text, after) = found.unwrap_or_else(|| rest.split_at(1));
@@ -145,12 +162,19 @@ mod tests {
     fn the_form_the_tiny_model_was_trained_on() {
         let header = header(&[
             TitleField::new("name", "Monga v. Glover Landing"),
-            TitleField::new("COURT", "United States Court of Appeals for the First Circuit"),
+            TitleField::new(
+                "COURT",
+                "United States Court of Appeals for the First Circuit",
+            ),
             TitleField::new("decision_date", "1993-03-01"),
             TitleField::new("citation", "No. 92-1478 (1st Cir. 1993)"),
             TitleField::new("judge", "  "),
         ]);
-        let prefix = document(&header, "  The fee  award\nstands.\n \nSo &amp; on.", &tiny());
+        let prefix = document(
+            &header,
+            "  The fee  award\nstands.\n \nSo &amp; on.",
+            &tiny(),
+        );
         assert_eq!(
             prefix,
             "Case: Monga v. Glover Landing\n\
@@ -162,7 +186,10 @@ mod tests {
              \n\
              So & on."
         );
-        assert_eq!(ask_task(&tiny(), 1, 4), "\n\nAsk a detailed question about this document.");
+        assert_eq!(
+            ask_task(&tiny(), 1, 4),
+            "\n\nAsk a detailed question about this document."
+        );
         assert_eq!(
             answer_task(&tiny(), " Who {question} won?"),
             "\n\nAnswer this question about the document: Who {question} won?"
@@ -175,7 +202,10 @@ mod tests {
         let mut profile = tiny();
         profile.ask = "Question {question_no} of {of} about {focus}, {as is}.".into();
         profile.focus = vec!["dates".into(), "names".into()];
-        profile.few_shot.push(FewShot { question: "Who won A v. B?".into(), answer: "A.".into() });
+        profile.few_shot.push(FewShot {
+            question: "Who won A v. B?".into(),
+            answer: "A.".into(),
+        });
         assert_eq!(
             ask_task(&profile, 3, 4),
             "\n\nQuestions of the kind that is wanted, about other documents:\n\
@@ -192,12 +222,23 @@ mod tests {
     #[test]
     fn the_legal_prompts() {
         let legal = Profile::resolve("legal", &[]).unwrap();
-        assert!(legal.system.starts_with("You are a paralegal who graduated from Harvard Law School. You are given"));
+        assert!(legal.system.starts_with(
+            "You are a paralegal who graduated from Harvard Law School. You are given"
+        ));
         let ask = ask_task(&legal, 2, 4);
-        assert!(ask.starts_with("\n\nYou are the paralegal who writes the questions"), "{ask}");
-        assert!(ask.contains("about a fact of the dispute: what someone did, when, and to whom."), "{ask}");
+        assert!(
+            ask.starts_with("\n\nYou are the paralegal who writes the questions"),
+            "{ask}"
+        );
+        assert!(
+            ask.contains("about a fact of the dispute: what someone did, when, and to whom."),
+            "{ask}"
+        );
         let answer = answer_task(&legal, "Who won?");
-        assert!(answer.ends_with("write exactly: Not in document.\n\nQuestion: Who won?"), "{answer}");
+        assert!(
+            answer.ends_with("write exactly: Not in document.\n\nQuestion: Who won?"),
+            "{answer}"
+        );
         let mut list = legal;
         list.question_mode = QuestionMode::List;
         assert!(ask_task(&list, 1, 5).contains("Write 5 detailed, factual questions"));

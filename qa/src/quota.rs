@@ -27,23 +27,41 @@ pub struct ChunkOrder {
 /// ```
 pub fn spread(
     chunks: usize,
-    per_chunk: u32,
-    max_per_document: Option<u32>,
+    per_chunk: usize,
+    max_per_document: Option<usize>,
     seed: u64,
 ) -> ChunkOrder {
-    let all = chunks.saturating_mul(per_chunk as usize);
-    if max_per_document.is_none_or(|most| all <= most as usize) {
-        return ChunkOrder { chunks, start: 0, stride: 1, visited: 0 };
+    let all = chunks.saturating_mul(per_chunk);
+    let quota = max_per_document.filter(|most| all > *most);
+    ChunkOrder::new(chunks, quota, seed)
+}
+
+impl ChunkOrder {
+    /// Reading order without a quota, spread whenever there is one; see [`spread`].
+    pub fn new(chunks: usize, max_per_document: Option<usize>, seed: u64) -> Self {
+        if max_per_document.is_none() || chunks < 2 {
+            return Self {
+                chunks,
+                start: 0,
+                stride: 1,
+                visited: 0,
+            };
+        }
+        // Steps of the golden section leave gaps of at most three sizes after any number of
+        // visits (three-distance theorem); the nearest coprime stride visits each chunk once.
+        let golden = (chunks as f64 * 0.618_033_988_749_895).round() as usize;
+        let stride = (0..chunks)
+            .flat_map(|away| [golden + away, golden.saturating_sub(away)])
+            .find(|stride| *stride > 0 && gcd(*stride, chunks) == 1)
+            .unwrap_or(1);
+        let start = (seed % chunks as u64) as usize;
+        Self {
+            chunks,
+            start,
+            stride: stride % chunks,
+            visited: 0,
+        }
     }
-    // Steps of the golden section leave gaps of at most three sizes after any number of visits
-    // (three-distance theorem); the nearest coprime stride visits each chunk once.
-    let golden = (chunks as f64 * 0.618_033_988_749_895).round() as usize;
-    let stride = (0..chunks)
-        .flat_map(|away| [golden + away, golden.saturating_sub(away)])
-        .find(|stride| *stride > 0 && gcd(*stride, chunks) == 1)
-        .unwrap_or(1);
-    let start = (seed % chunks.max(1) as u64) as usize;
-    ChunkOrder { chunks, start, stride: stride % chunks.max(1), visited: 0 }
 }
 
 impl Iterator for ChunkOrder {
@@ -77,13 +95,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn each_chunk_once_and_evenly(chunks in 1usize..400, per in 1u32..5, max in 1u32..60, seed: u64) {
+        fn each_chunk_once_and_evenly(chunks in 1usize..400, per in 1usize..5, max in 1usize..60, seed: u64) {
             let order: Vec<usize> = spread(chunks, per, Some(max), seed).collect();
             let mut sorted = order.clone();
             sorted.sort_unstable();
             prop_assert_eq!(&sorted, &(0..chunks).collect::<Vec<_>>());
             prop_assert_eq!(order.clone(), spread(chunks, per, Some(max), seed).collect::<Vec<_>>());
-            if chunks as u64 * u64::from(per) > u64::from(max) && chunks >= 20 {
+            if chunks * per > max && chunks >= 20 {
                 // no part of the document waits long: the largest gap after k visits, round the end
                 let mut seen: Vec<usize> = order[..8].to_vec();
                 seen.sort_unstable();

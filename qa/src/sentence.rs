@@ -85,7 +85,11 @@ impl Iterator for Pieces<'_> {
             }
             at += c.len_utf8();
         }
-        if at > start { self.piece(start, at, Edge::Paragraph) } else { None }
+        if at > start {
+            self.piece(start, at, Edge::Paragraph)
+        } else {
+            None
+        }
     }
 }
 
@@ -107,8 +111,15 @@ fn sentence_end(text: &str, start: usize, at: usize, c: char) -> Option<usize> {
         return None;
     }
     let closing = |c: char| matches!(c, '"' | '\'' | ')' | ']' | '\u{201d}' | '\u{2019}' | '*');
-    end += text[end..].chars().take_while(|c| closing(*c)).map(char::len_utf8).sum::<usize>();
-    let before = text[start..at].rsplit(char::is_whitespace).next().unwrap_or_default();
+    end += text[end..]
+        .chars()
+        .take_while(|c| closing(*c))
+        .map(char::len_utf8)
+        .sum::<usize>();
+    let before = text[start..at]
+        .rsplit(char::is_whitespace)
+        .next()
+        .unwrap_or_default();
     let word = before.trim_start_matches(['(', '[', '"', '\'', '\u{201c}', '\u{2018}']);
     let plain_word =
         word.chars().count() >= 3 && word.chars().all(char::is_lowercase) && !is_abbreviation(word);
@@ -120,7 +131,9 @@ fn sentence_end(text: &str, start: usize, at: usize, c: char) -> Option<usize> {
         }
     }
     let after = &text[end..];
-    let Some(next) = after.trim_start().chars().next() else { return Some(end) };
+    let Some(next) = after.trim_start().chars().next() else {
+        return Some(end);
+    };
     if !after.starts_with(char::is_whitespace) || next.is_lowercase() {
         return None;
     }
@@ -158,18 +171,19 @@ pub(crate) fn is_abbreviation(word: &str) -> bool {
 const ABBREVIATIONS: &[&str] = &[
     "v", "vs", "No", "Nos", "no", "nos", "Inc", "Corp", "Co", "Cos", "Ltd", "Mr", "Mrs", "Ms",
     "Dr", "Jr", "Sr", "St", "Ste", "Fed", "Cir", "Supp", "App", "Ct", "Cl", "cl", "Art", "art",
-    "Arts", "Rev", "Stat", "Gen", "Ann", "Id", "id", "Ibid", "ibid", "Cf", "cf", "al", "seq", "Sec",
-    "sec", "Secs", "secs", "Para", "para", "pp", "Ch", "ch", "Dept", "Const", "const", "Evid",
-    "Proc", "Crim", "Civ", "Bankr", "Cong", "Sess", "Rep", "Reg", "Regs", "Hon", "Prof", "Gov",
-    "Sen", "Capt", "Sgt", "Lt", "Col", "Maj", "Det", "Atty", "Bros", "Mfg", "Univ", "Auth", "Am",
-    "So", "Ry", "Ed", "ed", "Educ", "Elec", "Indus", "Ins", "Labs", "Mem", "Mun", "Natl", "Prods",
-    "Pub", "Rels", "Serv", "Servs", "Sys", "Tel", "Transp", "Twp", "Util", "Utils", "Ave", "Blvd",
-    "Rd", "approx", "ca", "cert", "rel", "Jan", "Feb", "Mar", "Apr", "Jun", "Jul", "Aug", "Sept",
-    "Sep", "Oct", "Nov", "Dec", "Ala", "Ariz", "Ark", "Cal", "Colo", "Conn", "Del", "Fla", "Ga",
-    "Ill", "Ind", "Kan", "Ky", "La", "Mass", "Md", "Me", "Mich", "Minn", "Miss", "Mo", "Mont",
-    "Neb", "Nev", "Okla", "Or", "Ore", "Pa", "Tenn", "Tex", "Va", "Vt", "Wash", "Wis", "Wyo",
-    "See", "Ex", "Exh", "Doc", "Tr", "Vol", "vol", "Int", "Comm", "Assn", "Exch", "Sup", "Super",
-    "Dist", "Div", "Cty", "Rptr", "Op", "slip", "op", "Fn", "fn", "nn", "Admin", "Mgmt", "Hosp",
+    "Arts", "Rev", "Stat", "Gen", "Ann", "Id", "id", "Ibid", "ibid", "Cf", "cf", "al", "seq",
+    "Sec", "sec", "Secs", "secs", "Para", "para", "pp", "Ch", "ch", "Dept", "Const", "const",
+    "Evid", "Proc", "Crim", "Civ", "Bankr", "Cong", "Sess", "Rep", "Reg", "Regs", "Hon", "Prof",
+    "Gov", "Sen", "Capt", "Sgt", "Lt", "Col", "Maj", "Det", "Atty", "Bros", "Mfg", "Univ", "Auth",
+    "Am", "So", "Ry", "Ed", "ed", "Educ", "Elec", "Indus", "Ins", "Labs", "Mem", "Mun", "Natl",
+    "Prods", "Pub", "Rels", "Serv", "Servs", "Sys", "Tel", "Transp", "Twp", "Util", "Utils", "Ave",
+    "Blvd", "Rd", "approx", "ca", "cert", "rel", "Jan", "Feb", "Mar", "Apr", "Jun", "Jul", "Aug",
+    "Sept", "Sep", "Oct", "Nov", "Dec", "Ala", "Ariz", "Ark", "Cal", "Colo", "Conn", "Del", "Fla",
+    "Ga", "Ill", "Ind", "Kan", "Ky", "La", "Mass", "Md", "Me", "Mich", "Minn", "Miss", "Mo",
+    "Mont", "Neb", "Nev", "Okla", "Or", "Ore", "Pa", "Tenn", "Tex", "Va", "Vt", "Wash", "Wis",
+    "Wyo", "See", "Ex", "Exh", "Doc", "Tr", "Vol", "vol", "Int", "Comm", "Assn", "Exch", "Sup",
+    "Super", "Dist", "Div", "Cty", "Rptr", "Op", "slip", "op", "Fn", "fn", "nn", "Admin", "Mgmt",
+    "Hosp",
 ];
 
 #[cfg(test)]
@@ -185,7 +199,10 @@ mod tests {
     fn sentences_of_opinions() {
         check("", &[]);
         check("  \n ", &[]);
-        check("We affirm. The rest follows.", &["We affirm.", "The rest follows."]);
+        check(
+            "We affirm. The rest follows.",
+            &["We affirm.", "The rest follows."],
+        );
         check(
             "In Brown v. Board, 347 U.S. 483 (1954), it held so. See Doe v. Roe, No. 92-1478, \
              23 F.2d 394. We agree.",
@@ -197,20 +214,35 @@ mod tests {
         );
         check(
             "Philip C. Curtis and Jr. Ropes won. Mr. Monga (Mrs. Monga too) lost.",
-            &["Philip C. Curtis and Jr. Ropes won.", "Mr. Monga (Mrs. Monga too) lost."],
+            &[
+                "Philip C. Curtis and Jr. Ropes won.",
+                "Mr. Monga (Mrs. Monga too) lost.",
+            ],
         );
         check(
-            "He said \"no.\" The court agreed!  Why? It did.",
-            &["He said \"no.\"", "The court agreed!", "Why?", "It did."],
+            "He said \"never.\" The court agreed!  Why? It did.",
+            &["He said \"never.\"", "The court agreed!", "Why?", "It did."],
         );
-        check("the complaint.3 The court", &["the complaint.3", "The court"]);
-        check("It was 1988. Then came 1989.", &["It was 1988.", "Then came 1989."]);
+        check(
+            "the complaint.3 The court",
+            &["the complaint.3", "The court"],
+        );
+        check(
+            "It was 1988. Then came 1989.",
+            &["It was 1988.", "Then came 1989."],
+        );
         check(
             "1. The Board erred. II. Background",
             &["1. The Board erred.", "II. Background"],
         );
-        check("The Ass'n. Board met. At 8 U.S.C. 1158 it", &["The Ass'n. Board met.", "At 8 U.S.C. 1158 it"]);
-        check("\u{4e00}\u{3002}\u{4e8c}\u{3002}", &["\u{4e00}\u{3002}", "\u{4e8c}\u{3002}"]);
+        check(
+            "The Ass'n. Board met. At 8 U.S.C. 1158 it",
+            &["The Ass'n. Board met.", "At 8 U.S.C. 1158 it"],
+        );
+        check(
+            "\u{4e00}\u{3002}\u{4e8c}\u{3002}",
+            &["\u{4e00}\u{3002}", "\u{4e8c}\u{3002}"],
+        );
     }
 
     #[test]
@@ -219,13 +251,19 @@ mod tests {
         let pieces: Vec<Piece> = Pieces::new(text).collect();
         assert_eq!(pieces.len(), 2, "{pieces:?}");
         assert_eq!(pieces[0].edge, Edge::Paragraph);
-        let caption: Vec<Edge> = Pieces::new("FIRST CIRCUIT\n\nNo. 92-1478").map(|p| p.edge).collect();
+        let caption: Vec<Edge> = Pieces::new("FIRST CIRCUIT\n\nNo. 92-1478")
+            .map(|p| p.edge)
+            .collect();
         assert_eq!(caption, [Edge::Line, Edge::Paragraph]);
     }
 
     #[test]
     fn pieces_are_bounded() {
-        for text in ["x".repeat(50_000), "word ".repeat(20_000), "\u{4e00}".repeat(20_000)] {
+        for text in [
+            "x".repeat(50_000),
+            "word ".repeat(20_000),
+            "\u{4e00}".repeat(20_000),
+        ] {
             for piece in Pieces::new(&text) {
                 assert!(piece.end - piece.start <= MAX_PIECE_BYTES + 4);
                 assert!(text.is_char_boundary(piece.start) && text.is_char_boundary(piece.end));

@@ -30,7 +30,7 @@ pub(super) fn complaint(checks: &Checks, pair: &Pair<'_>) -> Option<Reason> {
 static PREAMBLE: LazyLock<Regex> = LazyLock::new(|| {
     let page = r"(?:(?:above|provided|given|reference|source|following|attached) )*(?:reference material|source material|text|document|passage|excerpt|context|material|information|snippet|transcript)";
     pattern(&format!(
-        r"(?i)^(?:based (?:solely |only |entirely |purely )?(?:up)?on (?:the |this )?{page}\b|(?:according to|per|as (?:stated|mentioned|described|noted|indicated|discussed|outlined) in|from|in) (?:the|this) (?:(?:above|provided|given|reference|source|following|attached) )+(?:opinion|case|article|{page})\b|(?:according to|as (?:stated|mentioned|described|noted|indicated|discussed|outlined) in) (?:the|this) {page}\b|(?:the|this) {page} (?:states|says|mentions|indicates|describes|explains|notes|suggests|discusses|provides)\b|(?:sure|certainly|absolutely|of course|okay|ok|great question|thank you|thanks)[,!.]|here(?:'s| is| are) (?:the|an|a|your|my) (?:\w+ )?(?:answer|response|summary)|i(?:'d| would) be (?:happy|glad)|i(?:'m| am) (?:happy|glad) to|as an? (?:ai|assistant|language model|paralegal|expert|helpful)\b|the answer (?:to (?:the|this|your) question )?is\b|i apologi[sz]e)"
+        r"(?i)^(?:based (?:solely |only |entirely |purely )?(?:up)?on (?:the |this )?{page}\b|(?:according to|per|as (?:stated|mentioned|described|noted|indicated|discussed|outlined) in|from|in) (?:the|this) (?:(?:above|provided|given|reference|source|following|attached) )+(?:opinion|case|article|{page})\b|(?:according to|as (?:stated|mentioned|described|noted|indicated|discussed|outlined) in) (?:the|this) {page}\b|(?:the|this) {page} (?:states|says|mentions|indicates|describes|explains|notes|suggests|discusses|provides)\b|(?:sure|okay|ok|great question|thanks)[,!.]|(?:certainly|absolutely|of course|thank you)!|here(?:'s| is| are) (?:the|an|a|your|my) (?:\w+ )?(?:answer|response|summary)|i(?:'d| would) be (?:happy|glad)|i(?:'m| am) (?:happy|glad) to|as an? (?:ai|assistant|language model|paralegal|expert|helpful)\b|the answer (?:to (?:the|this|your) question )?is\b|i apologi[sz]e)"
     ))
 });
 
@@ -54,7 +54,10 @@ pub(super) fn is_loop(text: &str, max_repeats: u32) -> bool {
             return true;
         }
     }
-    if words.windows(6).any(|window| window.iter().all(|word| *word == window[0])) {
+    if words
+        .windows(6)
+        .any(|window| window.iter().all(|word| *word == window[0]))
+    {
         return true;
     }
     let (mut last, mut run) = ('\0', 0);

@@ -33,9 +33,16 @@ impl Seen {
 }
 
 fn words(question: &str, case: Option<&str>) -> Vec<String> {
-    let words: Vec<String> = tokens(question).into_iter().map(|token| token.key).collect();
-    let name: Vec<String> =
-        case.map(tokens).unwrap_or_default().into_iter().map(|token| token.key).collect();
+    let words: Vec<String> = tokens(question)
+        .into_iter()
+        .map(|token| token.key)
+        .collect();
+    let name: Vec<String> = case
+        .map(tokens)
+        .unwrap_or_default()
+        .into_iter()
+        .map(|token| token.key)
+        .collect();
     let mut out = Vec::with_capacity(words.len());
     let mut at = 0;
     while at < words.len() {
@@ -51,13 +58,20 @@ fn words(question: &str, case: Option<&str>) -> Vec<String> {
 }
 
 fn shingles(words: &[String]) -> HashSet<[String; 3]> {
-    words.windows(3).map(|w| [w[0].clone(), w[1].clone(), w[2].clone()]).collect()
+    words
+        .windows(3)
+        .map(|w| [w[0].clone(), w[1].clone(), w[2].clone()])
+        .collect()
 }
 
 fn jaccard(a: &HashSet<[String; 3]>, b: &HashSet<[String; 3]>) -> f64 {
     let common = a.intersection(b).count();
     let union = a.len() + b.len() - common;
-    if union == 0 { 0.0 } else { common as f64 / union as f64 }
+    if union == 0 {
+        0.0
+    } else {
+        common as f64 / union as f64
+    }
 }
 
 #[cfg(test)]
@@ -66,18 +80,25 @@ mod tests {
 
     #[test]
     fn exact_and_near() {
-        let case = Some("Monga v. Glover Landing Condominium Trust of Massachusetts");
-        let name = case.unwrap_or_default();
+        let name = "Monga v. Glover Landing Condominium Trust of Massachusetts";
+        let case = Some(name);
         let mut seen = Seen::default();
         seen.insert(&format!("What did the court hold in {name}?"), case);
-        seen.insert("Why was the order awarding fees and costs to the defendants affirmed?", case);
+        seen.insert(
+            "Why was the order awarding fees and costs to the defendants affirmed?",
+            case,
+        );
         let near = |question: &str| seen.contains(question, case, 0.7);
         assert!(near(&format!("what did the court hold in {name}")));
-        assert!(near("Why was the order awarding fees and costs to the defendants then affirmed?"));
+        assert!(near(
+            "Why was the order awarding fees and costs to the defendants then affirmed?"
+        ));
         assert!(!near(&format!("What did the court reject in {name}?")));
         assert!(!near(&format!("Which court decided {name}?")));
         assert!(!near(&format!("When was {name} decided?")));
         let exact = |question: &str| seen.contains(question, case, 1.0);
-        assert!(!exact("Why was the order awarding fees and costs to the defendants then affirmed?"));
+        assert!(!exact(
+            "Why was the order awarding fees and costs to the defendants then affirmed?"
+        ));
     }
 }

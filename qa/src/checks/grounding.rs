@@ -72,7 +72,11 @@ impl Source {
             }
             let same_number = NUMBER_WORDS.iter().find_map(|(word, digits)| {
                 let (word, digits) = (*word, *digits);
-                if token.key == word { Some(digits) } else { (token.key == digits).then_some(word) }
+                if token.key == word {
+                    Some(digits)
+                } else {
+                    (token.key == digits).then_some(word)
+                }
             });
             self.keys.extend(same_number.map(str::to_owned));
             // an ISO date, 1993-03-01, also names its month
@@ -80,7 +84,8 @@ impl Source {
                 let lengths = [year, month, day].map(|t| (t.kind, t.text.len()));
                 if lengths == [(Kind::Number, 4), (Kind::Number, 2), (Kind::Number, 2)] {
                     let no = month.key.parse::<usize>().unwrap_or(0);
-                    self.keys.extend(MONTHS.get(no.wrapping_sub(1)).map(|m| (*m).to_owned()));
+                    self.keys
+                        .extend(MONTHS.get(no.wrapping_sub(1)).map(|m| (*m).to_owned()));
                 }
             }
         }
@@ -128,7 +133,10 @@ impl Source {
     /// long names.
     pub(super) fn supports_question(&self, question: &str) -> bool {
         let tokens = tokens(question);
-        let capitals = tokens.iter().filter(|t| t.text.starts_with(char::is_uppercase)).count();
+        let capitals = tokens
+            .iter()
+            .filter(|t| t.text.starts_with(char::is_uppercase))
+            .count();
         let headline = tokens.len() > 4 && capitals * 5 >= tokens.len() * 4;
         tokens.iter().all(|token| match token.kind {
             Kind::Number => self.has(token),
@@ -139,16 +147,44 @@ impl Source {
 }
 
 const NUMBER_WORDS: &[(&str, &str)] = &[
-    ("one", "1"), ("two", "2"), ("three", "3"), ("four", "4"), ("five", "5"), ("six", "6"),
-    ("seven", "7"), ("eight", "8"), ("nine", "9"), ("ten", "10"), ("eleven", "11"),
-    ("twelve", "12"), ("first", "1"), ("second", "2"), ("third", "3"), ("fourth", "4"),
-    ("fifth", "5"), ("sixth", "6"), ("seventh", "7"), ("eighth", "8"), ("ninth", "9"),
-    ("tenth", "10"), ("eleventh", "11"),
+    ("one", "1"),
+    ("two", "2"),
+    ("three", "3"),
+    ("four", "4"),
+    ("five", "5"),
+    ("six", "6"),
+    ("seven", "7"),
+    ("eight", "8"),
+    ("nine", "9"),
+    ("ten", "10"),
+    ("eleven", "11"),
+    ("twelve", "12"),
+    ("first", "1"),
+    ("second", "2"),
+    ("third", "3"),
+    ("fourth", "4"),
+    ("fifth", "5"),
+    ("sixth", "6"),
+    ("seventh", "7"),
+    ("eighth", "8"),
+    ("ninth", "9"),
+    ("tenth", "10"),
+    ("eleventh", "11"),
 ];
 
 const MONTHS: &[&str] = &[
-    "january", "february", "march", "april", "may", "june", "july", "august", "september",
-    "october", "november", "december",
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
 ];
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::answer::is_loop;
-use super::words::{is_stopword, tokens};
+use super::words::{Kind, is_stopword, tokens};
 use super::{Checks, Pair, Reason, pattern};
 
 pub(super) fn complaint(checks: &Checks, pair: &Pair<'_>, case: Option<&str>) -> Option<Reason> {
@@ -24,7 +24,10 @@ pub(super) fn complaint(checks: &Checks, pair: &Pair<'_>, case: Option<&str>) ->
         Some(Reason::Boilerplate)
     } else if checks.leans_on_document && leans(question, case) {
         Some(Reason::LeansOnDocument)
-    } else if checks.unnamed_document && case.is_some_and(|case| !names(question, case)) {
+    } else if checks.unnamed_document
+        && case.is_some_and(|case| !names(question, case))
+        && !names_cited_case(question, pair.chunk)
+    {
         Some(Reason::UnnamedDocument)
     } else {
         None
@@ -33,10 +36,16 @@ pub(super) fn complaint(checks: &Checks, pair: &Pair<'_>, case: Option<&str>) ->
 
 fn is_question(question: &str) -> bool {
     let closing = ['"', '\'', ')', ']', '\u{201d}', '\u{2019}', ' '];
-    let words = question.split_whitespace().filter(|w| w.contains(char::is_alphabetic)).count();
+    let words = question
+        .split_whitespace()
+        .filter(|w| w.contains(char::is_alphabetic))
+        .count();
     // writing without blanks has no words to count
     let unspaced = question.chars().filter(|c| *c as u32 >= 0x2e80).count();
-    question.trim_end_matches(closing).ends_with(['?', '\u{ff1f}']) && (words >= 3 || unspaced >= 4)
+    question
+        .trim_end_matches(closing)
+        .ends_with(['?', '\u{ff1f}'])
+        && (words >= 3 || unspaced >= 4)
 }
 
 static PREAMBLE: LazyLock<Regex> = LazyLock::new(|| {
@@ -67,11 +76,17 @@ static CASE: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 static THIS_CASE: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(r"(?i)\b(?:(?:this|the present|the instant|the current) (?:court )?(?:case|opinion|decision|ruling|judgment|lawsuit))\b")
+    pattern(
+        r"(?i)\b(?:(?:this|the present|the instant|the current) (?:court )?(?:case|opinion|decision|ruling|judgment|lawsuit))\b",
+    )
 });
 
 /// A case cited by its parties.
-static CITED: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b[A-Z][\w.'&,-]* (?:v|vs)\.? (?:the )?[A-Z]|\b(?:In re|In the Matter of|Ex parte|Matter of) [A-Z]"));
+static CITED: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(
+        r"\b[A-Z][\w.'&,-]* (?:v|vs)\.? (?:the )?[A-Z]|\b(?:In re|In the Matter of|Ex parte|Matter of) [A-Z]",
+    )
+});
 
 fn leans(question: &str, case: Option<&str>) -> bool {
     let named = CITED.is_match(question) || case.is_some_and(|case| names(question, case));
@@ -80,13 +95,44 @@ fn leans(question: &str, case: Option<&str>) -> bool {
         regex.find_iter(question).any(|found| {
             let rest = question[found.end()..].trim_start();
             !(rest.starts_with("of ") || rest.starts_with("between ") || rest.starts_with("below"))
-                || ["of the document", "of the opinion", "of this"].iter().any(|p| rest.starts_with(p))
+                || ["of the document", "of the opinion", "of this"]
+                    .iter()
+                    .any(|p| rest.starts_with(p))
         })
     };
     loose(&PAGE)
         || DOCUMENT.is_match(question)
         || (!named && loose(&CASE))
         || (THIS_CASE.is_match(question) && !case.is_some_and(|case| names(question, case)))
+}
+
+/// Whether the question names a case that the chunk cites in the same words: "What is the citation
+/// of Foley v. Lowell?" stands alone, too.
+fn names_cited_case(question: &str, chunk: &str) -> bool {
+    let question = tokens(question);
+    let is_party = |at: usize| {
+        question
+            .get(at)
+            .is_some_and(|token| token.kind == Kind::Name && token.key != "v")
+    };
+    let Some(v) = question.iter().position(|token| token.key == "v") else {
+        return false;
+    };
+    let start = (0..v).rev().take_while(|at| is_party(*at)).last();
+    let end = (v + 1..question.len())
+        .take_while(|at| is_party(*at))
+        .last();
+    let (Some(start), Some(end)) = (start, end) else {
+        return false;
+    };
+    let name: Vec<&str> = question[start..=end]
+        .iter()
+        .map(|token| token.key.as_str())
+        .collect();
+    let chunk = tokens(chunk);
+    chunk
+        .windows(name.len())
+        .any(|words| words.iter().map(|word| &word.key).eq(&name))
 }
 
 /// Whether the question names the case: its name as it is, or both parties by a word of each in
@@ -99,17 +145,23 @@ pub(super) fn names(question: &str, case: &str) -> bool {
     }
     let is_v = |word: &String| matches!(word.as_str(), "v" | "vs" | "versus");
     let matter = |words: &[String]| -> Vec<String> {
-        let says = |w: &&String| !is_stopword(w) && !matches!(w.as_str(), "re" | "ex" | "parte" | "matter");
+        let says = |w: &&String| {
+            !is_stopword(w) && !matches!(w.as_str(), "re" | "ex" | "parte" | "matter")
+        };
         words.iter().filter(says).cloned().collect()
     };
     if let Some(at) = case.iter().position(is_v) {
         let (left, right) = (matter(&case[..at]), matter(&case[at + 1..]));
-        return question.iter().enumerate().filter(|(_, word)| is_v(word)).any(|(at, _)| {
-            let has = |side: &[String], words: &[String]| {
-                side.is_empty() || words.iter().any(|word| side.contains(word))
-            };
-            has(&left, &question[at.saturating_sub(8)..at]) && has(&right, &question[at + 1..])
-        });
+        return question
+            .iter()
+            .enumerate()
+            .filter(|(_, word)| is_v(word))
+            .any(|(at, _)| {
+                let has = |side: &[String], words: &[String]| {
+                    side.is_empty() || words.iter().any(|word| side.contains(word))
+                };
+                has(&left, &question[at.saturating_sub(8)..at]) && has(&right, &question[at + 1..])
+            });
     }
     let words = matter(&case);
     let found = words.iter().filter(|word| question.contains(word)).count();

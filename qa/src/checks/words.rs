@@ -51,13 +51,23 @@ pub(super) fn tokens(text: &str) -> Vec<Token> {
         } else {
             Kind::Word
         };
-        let key = if kind == Kind::Number { number_key(word) } else { word_key(word) };
-        if key == "v" || key == "vs" {
-            if let Some(party) = out.last_mut().filter(|t| t.text.starts_with(char::is_uppercase)) {
-                party.kind = Kind::Name;
-            }
+        let key = if kind == Kind::Number {
+            number_key(word)
+        } else {
+            word_key(word)
+        };
+        if matches!(key.as_str(), "v" | "vs")
+            && let Some(party) = out
+                .last_mut()
+                .filter(|t| t.text.starts_with(char::is_uppercase))
+        {
+            party.kind = Kind::Name;
         }
-        out.push(Token { key, kind, text: word.to_owned() });
+        out.push(Token {
+            key,
+            kind,
+            text: word.to_owned(),
+        });
         starts_sentence = false;
         at = end;
     }
@@ -87,17 +97,30 @@ fn token_end(text: &str, start: usize) -> usize {
 }
 
 fn word_key(word: &str) -> String {
-    let word = word.strip_suffix("'s").or_else(|| word.strip_suffix("\u{2019}s")).unwrap_or(word);
+    let word = word
+        .strip_suffix("'s")
+        .or_else(|| word.strip_suffix("\u{2019}s"))
+        .unwrap_or(word);
     word.to_lowercase().replace('\u{2019}', "'")
 }
 
 /// "301,709.56" is 301709.56, "03" is 3, "$500.00" is 500, "2d" is 2.
 fn number_key(word: &str) -> String {
-    let digits: String =
-        word.chars().filter(|c| *c != ',').take_while(|c| c.is_ascii_digit() || *c == '.').collect();
+    let digits: String = word
+        .chars()
+        .filter(|c| *c != ',')
+        .take_while(|c| c.is_ascii_digit() || *c == '.')
+        .collect();
     let digits = digits.trim_end_matches('.');
-    let digits = digits.strip_suffix(".00").unwrap_or(digits).trim_start_matches('0');
-    if digits.is_empty() { "0".to_owned() } else { digits.to_owned() }
+    let digits = digits
+        .strip_suffix(".00")
+        .unwrap_or(digits)
+        .trim_start_matches('0');
+    if digits.is_empty() {
+        "0".to_owned()
+    } else {
+        digits.to_owned()
+    }
 }
 
 /// The word without its ending, so that "affirmed" finds "affirm".
@@ -123,7 +146,8 @@ pub(super) fn stem(word: &str) -> String {
         word
     };
     let base = base.strip_suffix('e').unwrap_or(base);
-    base.strip_suffix('y').map_or_else(|| base.to_owned(), |base| format!("{base}i"))
+    base.strip_suffix('y')
+        .map_or_else(|| base.to_owned(), |base| format!("{base}i"))
 }
 
 /// "dropp" is drop, "dismiss" stays.
@@ -138,17 +162,53 @@ fn undouble(base: &str) -> &str {
 }
 
 const IRREGULAR: &[(&str, &str)] = &[
-    ("held", "hold"), ("found", "find"), ("brought", "bring"), ("sought", "seek"),
-    ("gave", "giv"), ("given", "giv"), ("took", "tak"), ("taken", "tak"), ("said", "sai"),
-    ("made", "mak"), ("wrote", "writ"), ("written", "writ"), ("began", "begin"),
-    ("left", "leav"), ("paid", "pai"), ("lost", "los"), ("sent", "send"), ("told", "tell"),
-    ("won", "win"), ("led", "lead"), ("met", "meet"), ("kept", "keep"), ("knew", "know"),
-    ("known", "know"), ("rose", "ris"), ("arose", "aris"), ("fell", "fall"), ("felt", "feel"),
-    ("dealt", "deal"), ("meant", "mean"), ("understood", "understand"), ("bought", "bui"),
-    ("sold", "sell"), ("built", "build"), ("chose", "choos"), ("spoke", "speak"),
-    ("convicted", "convict"), ("conviction", "convict"), ("dismissal", "dismiss"),
-    ("affirmance", "affirm"), ("denial", "deni"), ("decision", "decid"), ("holding", "hold"),
-    ("pled", "plead"), ("argument", "argu"), ("reversal", "revers"), ("conclusion", "conclud"),
+    ("held", "hold"),
+    ("found", "find"),
+    ("brought", "bring"),
+    ("sought", "seek"),
+    ("gave", "giv"),
+    ("given", "giv"),
+    ("took", "tak"),
+    ("taken", "tak"),
+    ("said", "sai"),
+    ("made", "mak"),
+    ("wrote", "writ"),
+    ("written", "writ"),
+    ("began", "begin"),
+    ("left", "leav"),
+    ("paid", "pai"),
+    ("lost", "los"),
+    ("sent", "send"),
+    ("told", "tell"),
+    ("won", "win"),
+    ("led", "lead"),
+    ("met", "meet"),
+    ("kept", "keep"),
+    ("knew", "know"),
+    ("known", "know"),
+    ("rose", "ris"),
+    ("arose", "aris"),
+    ("fell", "fall"),
+    ("felt", "feel"),
+    ("dealt", "deal"),
+    ("meant", "mean"),
+    ("understood", "understand"),
+    ("bought", "bui"),
+    ("sold", "sell"),
+    ("built", "build"),
+    ("chose", "choos"),
+    ("spoke", "speak"),
+    ("convicted", "convict"),
+    ("conviction", "convict"),
+    ("dismissal", "dismiss"),
+    ("affirmance", "affirm"),
+    ("denial", "deni"),
+    ("decision", "decid"),
+    ("holding", "hold"),
+    ("pled", "plead"),
+    ("argument", "argu"),
+    ("reversal", "revers"),
+    ("conclusion", "conclud"),
 ];
 
 /// Words that say nothing about the matter.
@@ -162,29 +222,216 @@ pub(super) fn is_generic_name(key: &str) -> bool {
 }
 
 const STOPWORDS: &[&str] = &[
-    "a", "an", "the", "and", "or", "nor", "but", "if", "then", "than", "that", "this", "these",
-    "those", "there", "here", "of", "in", "on", "at", "to", "from", "by", "for", "with", "without",
-    "into", "onto", "upon", "under", "over", "as", "about", "after", "before", "between", "through",
-    "during", "within", "against", "because", "since", "while", "until", "is", "are", "was", "were",
-    "be", "been", "being", "am", "do", "does", "did", "done", "has", "have", "had", "having", "will",
-    "would", "shall", "should", "may", "might", "must", "can", "could", "not", "no", "yes", "so",
-    "such", "it", "its", "he", "him", "his", "she", "her", "hers", "they", "them", "their", "we",
-    "us", "our", "you", "your", "i", "me", "my", "who", "whom", "whose", "which", "what", "when",
-    "where", "why", "how", "any", "all", "each", "both", "some", "other", "another", "only", "also",
-    "one", "own", "same", "very", "more", "most", "out", "up", "down", "again", "further", "however",
-    "therefore", "thus", "whether", "either", "neither", "itself", "himself", "herself",
-    "themselves", "v", "vs", "versus", "per", "via", "et",
+    "a",
+    "an",
+    "the",
+    "and",
+    "or",
+    "nor",
+    "but",
+    "if",
+    "then",
+    "than",
+    "that",
+    "this",
+    "these",
+    "those",
+    "there",
+    "here",
+    "of",
+    "in",
+    "on",
+    "at",
+    "to",
+    "from",
+    "by",
+    "for",
+    "with",
+    "without",
+    "into",
+    "onto",
+    "upon",
+    "under",
+    "over",
+    "as",
+    "about",
+    "after",
+    "before",
+    "between",
+    "through",
+    "during",
+    "within",
+    "against",
+    "because",
+    "since",
+    "while",
+    "until",
+    "is",
+    "are",
+    "was",
+    "were",
+    "be",
+    "been",
+    "being",
+    "am",
+    "do",
+    "does",
+    "did",
+    "done",
+    "has",
+    "have",
+    "had",
+    "having",
+    "will",
+    "would",
+    "shall",
+    "should",
+    "may",
+    "might",
+    "must",
+    "can",
+    "could",
+    "not",
+    "no",
+    "yes",
+    "so",
+    "such",
+    "it",
+    "its",
+    "he",
+    "him",
+    "his",
+    "she",
+    "her",
+    "hers",
+    "they",
+    "them",
+    "their",
+    "we",
+    "us",
+    "our",
+    "you",
+    "your",
+    "i",
+    "me",
+    "my",
+    "who",
+    "whom",
+    "whose",
+    "which",
+    "what",
+    "when",
+    "where",
+    "why",
+    "how",
+    "any",
+    "all",
+    "each",
+    "both",
+    "some",
+    "other",
+    "another",
+    "only",
+    "also",
+    "one",
+    "own",
+    "same",
+    "very",
+    "more",
+    "most",
+    "out",
+    "up",
+    "down",
+    "again",
+    "further",
+    "however",
+    "therefore",
+    "thus",
+    "whether",
+    "either",
+    "neither",
+    "itself",
+    "himself",
+    "herself",
+    "themselves",
+    "v",
+    "vs",
+    "versus",
+    "per",
+    "via",
+    "et",
 ];
 
 const GENERIC: &[&str] = &[
-    "court", "courts", "judge", "judges", "justice", "justices", "panel", "plaintiff", "plaintiffs",
-    "defendant", "defendants", "appellant", "appellants", "appellee", "appellees", "petitioner",
-    "petitioners", "respondent", "respondents", "government", "state", "federal", "american",
-    "congress", "constitution", "constitutional", "district", "circuit", "appeals", "appeal",
-    "supreme", "united", "states", "mr", "mrs", "ms", "dr", "hon", "honorable", "section",
-    "sections", "act", "rule", "rules", "title", "no", "nos", "case", "opinion", "order", "chief",
-    "senior", "associate", "magistrate", "jury", "board", "commission", "department", "agency",
-    "company", "party", "parties", "counsel", "attorney", "english", "inc", "corp", "co", "ltd",
+    "court",
+    "courts",
+    "judge",
+    "judges",
+    "justice",
+    "justices",
+    "panel",
+    "plaintiff",
+    "plaintiffs",
+    "defendant",
+    "defendants",
+    "appellant",
+    "appellants",
+    "appellee",
+    "appellees",
+    "petitioner",
+    "petitioners",
+    "respondent",
+    "respondents",
+    "government",
+    "state",
+    "federal",
+    "american",
+    "congress",
+    "constitution",
+    "constitutional",
+    "district",
+    "circuit",
+    "appeals",
+    "appeal",
+    "supreme",
+    "united",
+    "states",
+    "mr",
+    "mrs",
+    "ms",
+    "dr",
+    "hon",
+    "honorable",
+    "section",
+    "sections",
+    "act",
+    "rule",
+    "rules",
+    "title",
+    "no",
+    "nos",
+    "case",
+    "opinion",
+    "order",
+    "chief",
+    "senior",
+    "associate",
+    "magistrate",
+    "jury",
+    "board",
+    "commission",
+    "department",
+    "agency",
+    "company",
+    "party",
+    "parties",
+    "counsel",
+    "attorney",
+    "english",
+    "inc",
+    "corp",
+    "co",
+    "ltd",
 ];
 
 #[cfg(test)]
@@ -195,9 +442,9 @@ mod tests {
     fn kinds_and_keys() {
         let text = "Monga v. Glover Landing awarded $301,709.56 on May 27, 1992. The Mongas' fee. \
                     See F.2d 03 and don't.";
-        let got: Vec<(String, Kind)> =
-            tokens(text).into_iter().map(|t| (t.key, t.kind)).collect();
-        let want = |key: &str, kind| assert!(got.contains(&(key.to_owned(), kind)), "{key}: {got:?}");
+        let got: Vec<(String, Kind)> = tokens(text).into_iter().map(|t| (t.key, t.kind)).collect();
+        let want =
+            |key: &str, kind| assert!(got.contains(&(key.to_owned(), kind)), "{key}: {got:?}");
         want("monga", Kind::Name);
         want("landing", Kind::Name);
         want("301709.56", Kind::Number);
@@ -212,10 +459,19 @@ mod tests {
     #[test]
     fn stems_meet() {
         for (a, b) in [
-            ("affirmed", "affirm"), ("affirms", "affirm"), ("decided", "decide"),
-            ("denied", "deny"), ("denies", "deny"), ("held", "hold"), ("dropped", "drop"),
-            ("dismissed", "dismiss"), ("parties", "party"), ("claims", "claim"),
-            ("arguing", "argue"), ("reversed", "reverses"), ("awarding", "award"),
+            ("affirmed", "affirm"),
+            ("affirms", "affirm"),
+            ("decided", "decide"),
+            ("denied", "deny"),
+            ("denies", "deny"),
+            ("held", "hold"),
+            ("dropped", "drop"),
+            ("dismissed", "dismiss"),
+            ("parties", "party"),
+            ("claims", "claim"),
+            ("arguing", "argue"),
+            ("reversed", "reverses"),
+            ("awarding", "award"),
         ] {
             assert_eq!(stem(a), stem(b), "{a} {b}");
         }

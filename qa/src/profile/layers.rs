@@ -82,7 +82,10 @@ impl Profile {
             return Err(unknown_profile(name, base.as_ref()));
         };
         let mut values: Table = toml::from_str(file).map_err(|error| {
-            Error::new(ErrorKind::Internal, format!("built-in profile '{parent}': {error}"))
+            Error::new(
+                ErrorKind::Internal,
+                format!("built-in profile '{parent}': {error}"),
+            )
         })?;
         let mut profile = read(name, &format!("built-in profile '{parent}'"), &values)?;
         for (origin, table) in layers {
@@ -103,12 +106,17 @@ impl Profile {
             return Err(unknown_key(&self.name, "the options", key));
         }
         let mut values: Table = toml::from_str(&self.to_toml()).map_err(|error| {
-            Error::new(ErrorKind::Internal, format!("profile '{}': {error}", self.name))
+            Error::new(
+                ErrorKind::Internal,
+                format!("profile '{}': {error}", self.name),
+            )
         })?;
-        let old = key.split('.').try_fold(&values, |table, part| match table.get(part) {
-            Some(Value::Table(inner)) => Ok(inner),
-            other => Err(other),
-        });
+        let old = key
+            .split('.')
+            .try_fold(&values, |table, part| match table.get(part) {
+                Some(Value::Table(inner)) => Ok(inner),
+                other => Err(other),
+            });
         let is_text = matches!(old, Err(Some(Value::String(_))));
         if key == "max_pairs_per_document" && value.trim().eq_ignore_ascii_case("none") {
             values.remove(key);
@@ -135,10 +143,13 @@ impl Profile {
 }
 
 fn read(name: &str, origin: &str, values: &Table) -> Result<Profile> {
-    let mut profile: Profile = values.clone().try_into().map_err(|error: toml::de::Error| {
-        let what = error.to_string().trim().replace('\n', " ");
-        Error::invalid(format!("profile '{name}' in {origin}: {what}")).with_source(error)
-    })?;
+    let mut profile: Profile = values
+        .clone()
+        .try_into()
+        .map_err(|error: toml::de::Error| {
+            let what = error.to_string().trim().replace('\n', " ");
+            Error::invalid(format!("profile '{name}' in {origin}: {what}")).with_source(error)
+        })?;
     name.clone_into(&mut profile.name);
     Ok(profile)
 }
@@ -156,7 +167,11 @@ fn merge(into: &mut Table, from: Table) {
 
 fn refuse_unknown_keys(name: &str, origin: &str, table: &Table, path: &str) -> Result<()> {
     for (key, value) in table {
-        let key = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        let key = if path.is_empty() {
+            key.clone()
+        } else {
+            format!("{path}.{key}")
+        };
         let group = format!("{key}.");
         match value {
             _ if KEYS.contains(&key.as_str()) => {}
@@ -198,7 +213,11 @@ fn unknown_profile(name: &str, base: Option<&(String, &str)>) -> Error {
 }
 
 fn names() -> String {
-    PROFILES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+    PROFILES
+        .iter()
+        .map(|(name, _)| *name)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 #[cfg(test)]
@@ -215,8 +234,14 @@ mod tests {
         let profile = Profile::resolve(
             "legal",
             &[
-                ("model tiny", "system = 'S'\nseed = 3\n[question_sampling]\ntemperature = 0.5"),
-                ("casebook.toml", "seed = 4\nquestion_mode = 'list'\n[checks]\nduplicate = false"),
+                (
+                    "model tiny",
+                    "system = 'S'\nseed = 3\n[question_sampling]\ntemperature = 0.5",
+                ),
+                (
+                    "casebook.toml",
+                    "seed = 4\nquestion_mode = 'list'\n[checks]\nduplicate = false",
+                ),
             ],
         )
         .unwrap();
@@ -232,21 +257,56 @@ mod tests {
 
     #[test]
     fn errors_name_origin_and_key() {
-        let error = fails("legal", &[("casebook.toml [profiles.legal]", "question_per_chunk = 2")]);
+        let error = fails(
+            "legal",
+            &[("casebook.toml [profiles.legal]", "question_per_chunk = 2")],
+        );
         assert_eq!(error.kind, ErrorKind::InvalidInput);
-        for part in ["casebook.toml [profiles.legal]", "'question_per_chunk'", "did you mean 'questions_per_chunk'", "max_chunk_tokens"] {
+        for part in [
+            "casebook.toml [profiles.legal]",
+            "'question_per_chunk'",
+            "did you mean 'questions_per_chunk'",
+            "max_chunk_tokens",
+        ] {
             assert!(error.message.contains(part), "{part}: {}", error.message);
         }
-        let error = fails("legal", &[("a", "seed = 1"), ("b", "questions_per_chunk = 'two'")]);
+        let error = fails(
+            "legal",
+            &[("a", "seed = 1"), ("b", "questions_per_chunk = 'two'")],
+        );
         assert!(error.message.contains("in b: "), "{}", error.message);
-        assert!(error.message.contains("questions_per_chunk"), "{}", error.message);
-        assert!(fails("legal", &[("b", "checks = 3")]).message.contains("checks"));
-        assert!(fails("legal", &[("b", "checks.leans = true")]).message.contains("'checks.leans'"));
-        assert!(fails("legal", &[("b", "seed = ")]).message.contains("line 1"));
+        assert!(
+            error.message.contains("questions_per_chunk"),
+            "{}",
+            error.message
+        );
+        assert!(
+            fails("legal", &[("b", "checks = 3")])
+                .message
+                .contains("checks")
+        );
+        assert!(
+            fails("legal", &[("b", "checks.leans = true")])
+                .message
+                .contains("'checks.leans'")
+        );
+        assert!(
+            fails("legal", &[("b", "seed = ")])
+                .message
+                .contains("line 1")
+        );
         let error = fails("legl", &[]);
         assert_eq!(error.kind, ErrorKind::NotFound);
-        assert!(error.message.contains("did you mean 'legal'"), "{}", error.message);
-        assert!(fails("x", &[("b", "extends = 'y'")]).message.contains("unknown profile 'y'"));
+        assert!(
+            error.message.contains("did you mean 'legal'"),
+            "{}",
+            error.message
+        );
+        assert!(
+            fails("x", &[("b", "extends = 'y'")])
+                .message
+                .contains("unknown profile 'y'")
+        );
     }
 
     #[test]
@@ -273,10 +333,25 @@ mod tests {
         assert_eq!(profile.max_pairs_per_document, None);
         let before = profile.clone();
         let error = profile.set("checks.min_groundin", "1").unwrap_err().message;
-        assert!(error.contains("did you mean 'checks.min_grounding'"), "{error}");
-        assert!(profile.set("seed", "many").unwrap_err().message.contains("seed = many"));
+        assert!(
+            error.contains("did you mean 'checks.min_grounding'"),
+            "{error}"
+        );
+        assert!(
+            profile
+                .set("seed", "many")
+                .unwrap_err()
+                .message
+                .contains("seed = many")
+        );
         assert!(profile.set("questions_per_chunk", "0").is_err());
-        assert!(profile.set("question_mode", "tree").unwrap_err().message.contains("branch"));
+        assert!(
+            profile
+                .set("question_mode", "tree")
+                .unwrap_err()
+                .message
+                .contains("branch")
+        );
         assert!(profile.set("checks", "1").is_err());
         assert_eq!(profile, before);
     }
@@ -285,7 +360,10 @@ mod tests {
     fn keys_are_those_of_the_struct() {
         let mut profile = Profile::resolve("legal", &[]).unwrap();
         profile.max_pairs_per_document = Some(1);
-        profile.few_shot.push(FewShot { question: "q".into(), answer: "a".into() });
+        profile.few_shot.push(FewShot {
+            question: "q".into(),
+            answer: "a".into(),
+        });
         let table: Table = toml::from_str(&profile.to_toml()).unwrap();
         let mut found = Vec::new();
         for (key, value) in &table {
