@@ -17,7 +17,9 @@ fn main() -> Result<(), Failure> {
     let mut options: HashMap<String, String> = HashMap::new();
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
-        let name = word.strip_prefix("--").ok_or(format!("{word}: expected --NAME VALUE"))?;
+        let name = word
+            .strip_prefix("--")
+            .ok_or(format!("{word}: expected --NAME VALUE"))?;
         let value = words.next().ok_or(format!("--{name} needs a value"))?;
         options.insert(name.to_string(), value);
     }
@@ -38,14 +40,20 @@ fn main() -> Result<(), Failure> {
 
     let json: serde_json::Value = serde_json::from_slice(&std::fs::read(prompts)?)?;
     let prompts: Vec<Vec<u32>> = serde_json::from_value(json["prompts"].clone())?;
-    let mut decoder =
-        Decoder::load(&ModelSource::Directory(PathBuf::from(model)), &Device::Cpu, dtype)?;
+    let mut decoder = Decoder::load(
+        &ModelSource::Directory(PathBuf::from(model)),
+        &Device::Cpu,
+        dtype,
+    )?;
     if let Some(adapter) = adapter {
         attach_adapter(&mut decoder, &PathBuf::from(adapter))?;
     }
     let logits = decoder.score(&prompts)?;
-    let named: HashMap<String, _> =
-        logits.into_iter().enumerate().map(|(i, rows)| (format!("logits.{i}"), rows)).collect();
+    let named: HashMap<String, _> = logits
+        .into_iter()
+        .enumerate()
+        .map(|(i, rows)| (format!("logits.{i}"), rows))
+        .collect();
     candle_core::safetensors::save(&named, out)?;
     Ok(())
 }

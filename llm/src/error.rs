@@ -22,6 +22,8 @@ pub enum ErrorKind {
     Corrupt,
     /// A named limit was reached.
     Exhausted,
+    /// Stopped by the user; what is finished is kept.
+    Interrupted,
     /// The request is valid but this program cannot serve it.
     Unsupported,
     /// A defect in this program or in a library under it.
@@ -46,7 +48,16 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error without a cause.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self {
+            kind,
+            message: message.into(),
+            source: None,
+        }
+    }
+
+    /// What a program branches on.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
     }
 
     /// The same error with its cause.
@@ -110,7 +121,9 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_ref().map(|s| s.as_ref() as &(dyn std::error::Error + 'static))
+        self.source
+            .as_ref()
+            .map(|s| s.as_ref() as &(dyn std::error::Error + 'static))
     }
 }
 

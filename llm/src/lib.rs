@@ -12,5 +12,11 @@ pub mod kernels;
 pub mod lora;
 pub mod model;
 
+pub use engine::{
+    Completion, Counters, DeviceChoice, Engine, EngineOptions, Finish, ModelInfo, Prefix, Request,
+    Sampling, Session, parse_dtype,
+};
+pub use model::{ModelSource, TextTokenizer};
+
 pub use candle_core::{DType, Device};
 pub use error::{Error, ErrorKind, Result};

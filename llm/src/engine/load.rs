@@ -17,7 +17,11 @@ const PROFILE_OVERLAY: &str = "casebook-profile.toml";
 
 pub(crate) fn load(source: &ModelSource, options: EngineOptions) -> Result<Engine> {
     let device = options.device.open()?;
-    let dtype = options.dtype.unwrap_or(if device.is_cpu() { DType::F32 } else { DType::BF16 });
+    let dtype = options.dtype.unwrap_or(if device.is_cpu() {
+        DType::F32
+    } else {
+        DType::BF16
+    });
     let files = source.open()?;
     let mut decoder = Decoder::read(&files, &device, dtype)?;
     let prompter = Arc::new(Prompter::load(&files, &decoder.config)?);
@@ -53,8 +57,13 @@ pub(crate) fn load(source: &ModelSource, options: EngineOptions) -> Result<Engin
     let (sender, receiver) = mpsc::channel(limits.queue_capacity);
     let cached = Arc::new(AtomicUsize::new(0));
     let failure = Arc::new(Mutex::new(None));
-    let scheduler =
-        Scheduler::new(decoder, Arc::clone(&prompter), limits, receiver, Arc::clone(&cached));
+    let scheduler = Scheduler::new(
+        decoder,
+        Arc::clone(&prompter),
+        limits,
+        receiver,
+        Arc::clone(&cached),
+    );
     let noted = Arc::clone(&failure);
     let run = move || {
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| scheduler.run()));
@@ -70,8 +79,17 @@ pub(crate) fn load(source: &ModelSource, options: EngineOptions) -> Result<Engin
         .spawn(run)
         .map_err(|e| Error::io("the engine thread could not be started", e))?;
     let thread = Mutex::new(Some(thread));
-    let inner = Inner { info, prompter, sender: Some(sender), thread, failure, cached };
-    Ok(Engine { inner: Arc::new(inner) })
+    let inner = Inner {
+        info,
+        prompter,
+        sender: Some(sender),
+        thread,
+        failure,
+        cached,
+    };
+    Ok(Engine {
+        inner: Arc::new(inner),
+    })
 }
 
 fn dtype_name(dtype: DType) -> String {

@@ -115,7 +115,11 @@ impl Engine {
 
     /// The thread is gone although it is needed: it panicked.
     fn ended(&self) -> Error {
-        let failure = self.inner.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let failure = self
+            .inner
+            .failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let reason = failure.as_deref().unwrap_or("no reason was left");
         Error::internal(format!(
             "the engine of model {} has stopped ({reason}); load the model again",
@@ -128,7 +132,11 @@ impl Drop for Inner {
     /// Ends the thread and waits for its current step.
     fn drop(&mut self) {
         self.sender = None;
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(thread) = thread.filter(|t| t.thread().id() != std::thread::current().id()) {
             let _ = thread.join(); // a panic has been recorded in `failure` already
         }

@@ -33,7 +33,9 @@ impl FromStr for DeviceChoice {
             _ => text.strip_prefix("cuda:").and_then(number),
         }
         .ok_or_else(|| {
-            Error::invalid_input(format!("device \"{text}\" is unknown; use auto, cpu or cuda:N"))
+            Error::invalid_input(format!(
+                "device \"{text}\" is unknown; use auto, cpu or cuda:N"
+            ))
         })
     }
 }
@@ -139,7 +141,9 @@ impl EngineOptions {
             ("queue_capacity", limits.queue_capacity),
         ] {
             if value == 0 {
-                return Err(Error::invalid_input(format!("{name} is 0; it must be at least 1")));
+                return Err(Error::invalid_input(format!(
+                    "{name} is 0; it must be at least 1"
+                )));
             }
         }
         if limits.max_step_tokens <= limits.max_rows {
@@ -166,15 +170,38 @@ mod tests {
             let error = text.parse::<DeviceChoice>().unwrap_err();
             assert!(error.message.contains("auto, cpu or cuda:N"), "{error}");
         }
-        assert!(parse_dtype("int8").unwrap_err().message.contains("bfloat16"));
+        assert!(
+            parse_dtype("int8")
+                .unwrap_err()
+                .message
+                .contains("bfloat16")
+        );
     }
 
     #[test]
     fn limits_are_checked() {
-        let options = EngineOptions { max_rows: Some(0), ..Default::default() };
-        assert!(options.limits(&Device::Cpu, 8).unwrap_err().message.contains("max_rows"));
-        let options = EngineOptions { max_step_tokens: Some(32), ..Default::default() };
-        assert!(options.limits(&Device::Cpu, 8).unwrap_err().message.contains("max_step_tokens"));
+        let options = EngineOptions {
+            max_rows: Some(0),
+            ..Default::default()
+        };
+        assert!(
+            options
+                .limits(&Device::Cpu, 8)
+                .unwrap_err()
+                .message
+                .contains("max_rows")
+        );
+        let options = EngineOptions {
+            max_step_tokens: Some(32),
+            ..Default::default()
+        };
+        assert!(
+            options
+                .limits(&Device::Cpu, 8)
+                .unwrap_err()
+                .message
+                .contains("max_step_tokens")
+        );
         assert!(EngineOptions::default().limits(&Device::Cpu, 8).is_ok());
     }
 }

@@ -54,7 +54,11 @@ impl Reply {
         if self.tokens >= self.max_tokens {
             self.text.push_str(&self.stream.rest(tokenizer)?);
             let stopped = self.cut_at_stop(0);
-            return Ok(Some(if stopped { Finish::Stop } else { Finish::Length }));
+            return Ok(Some(if stopped {
+                Finish::Stop
+            } else {
+                Finish::Length
+            }));
         }
         Ok(None)
     }
@@ -63,7 +67,11 @@ impl Reply {
     fn cut_at_stop(&mut self, from: usize) -> bool {
         let from = self.text.floor_char_boundary(from);
         let tail = &self.text[from..];
-        let first = self.stop.iter().filter_map(|stop| tail.find(stop.as_str())).min();
+        let first = self
+            .stop
+            .iter()
+            .filter_map(|stop| tail.find(stop.as_str()))
+            .min();
         if let Some(at) = first {
             self.text.truncate(from + at);
         }
@@ -71,6 +79,11 @@ impl Reply {
     }
 
     pub(crate) fn complete(self, finish: Finish, prompt_tokens: usize) -> Completion {
-        Completion { text: self.text, finish, prompt_tokens, output_tokens: self.tokens }
+        Completion {
+            text: self.text,
+            finish,
+            prompt_tokens,
+            output_tokens: self.tokens,
+        }
     }
 }

@@ -18,7 +18,12 @@ pub struct Sampling {
 
 impl Default for Sampling {
     fn default() -> Self {
-        Self { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0 }
+        Self {
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+        }
     }
 }
 
@@ -37,7 +42,12 @@ pub struct Request {
 
 impl Default for Request {
     fn default() -> Self {
-        Self { sampling: Sampling::default(), seed: 0, max_new_tokens: 128, stop: Vec::new() }
+        Self {
+            sampling: Sampling::default(),
+            seed: 0,
+            max_new_tokens: 128,
+            stop: Vec::new(),
+        }
     }
 }
 
@@ -65,13 +75,22 @@ pub struct Completion {
 
 impl Request {
     pub(crate) fn check(&self) -> Result<()> {
-        let Sampling { temperature, top_p, min_p, .. } = self.sampling;
+        let Sampling {
+            temperature,
+            top_p,
+            min_p,
+            ..
+        } = self.sampling;
         let wrong = |what: String| Err(Error::invalid_input(what));
         if !temperature.is_finite() || temperature < 0.0 {
-            return wrong(format!("temperature is {temperature}; it must be 0 or more"));
+            return wrong(format!(
+                "temperature is {temperature}; it must be 0 or more"
+            ));
         }
         if !(top_p > 0.0 && top_p <= 1.0) {
-            return wrong(format!("top_p is {top_p}; it must be above 0 and at most 1"));
+            return wrong(format!(
+                "top_p is {top_p}; it must be above 0 and at most 1"
+            ));
         }
         if !(0.0..=1.0).contains(&min_p) {
             return wrong(format!("min_p is {min_p}; it must be from 0 to 1"));

@@ -77,7 +77,9 @@ mod tests {
     use super::*;
 
     fn draw(sampling: Sampling, logits: &[f32]) -> Vec<u32> {
-        (0..2000).filter_map(|seed| sample(logits, &sampling, seed, 3)).collect()
+        (0..2000)
+            .filter_map(|seed| sample(logits, &sampling, seed, 3))
+            .collect()
     }
 
     fn share(drawn: &[u32], id: u32) -> f64 {
@@ -86,14 +88,23 @@ mod tests {
 
     #[test]
     fn greedy_takes_the_first_of_equals() {
-        assert_eq!(sample(&[0.0, 2.0, 2.0, f32::NAN], &Sampling::default(), 1, 0), Some(1));
+        assert_eq!(
+            sample(&[0.0, 2.0, 2.0, f32::NAN], &Sampling::default(), 1, 0),
+            Some(1)
+        );
         assert_eq!(sample(&[f32::NAN], &Sampling::default(), 1, 0), None);
     }
 
     #[test]
     fn samples_the_distribution() {
         let logits = [0.0, 1.0, 2.0];
-        let drawn = draw(Sampling { temperature: 1.0, ..Default::default() }, &logits);
+        let drawn = draw(
+            Sampling {
+                temperature: 1.0,
+                ..Default::default()
+            },
+            &logits,
+        );
         let total: f64 = logits.iter().map(|l| f64::from(*l).exp()).sum();
         for (id, logit) in logits.iter().enumerate() {
             let wanted = f64::from(*logit).exp() / total;
@@ -104,7 +115,10 @@ mod tests {
     #[test]
     fn filters_keep_the_likely() {
         let logits = [0.0, 1.0, 2.0, -5.0];
-        let hot = Sampling { temperature: 2.0, ..Default::default() };
+        let hot = Sampling {
+            temperature: 2.0,
+            ..Default::default()
+        };
         let kept = |sampling| {
             let mut ids = draw(sampling, &logits);
             ids.sort_unstable();

@@ -53,7 +53,9 @@ pub(crate) struct BranchRequest {
 
 impl BranchRequest {
     fn path(&self) -> Vec<Arc<Node>> {
-        self.prefix.as_ref().map_or_else(Vec::new, |node| node.path())
+        self.prefix
+            .as_ref()
+            .map_or_else(Vec::new, |node| node.path())
     }
 
     fn prompt_tokens(&self) -> usize {
@@ -82,7 +84,10 @@ struct Branch {
 #[derive(Debug)]
 enum Rows {
     /// Tokens of a shared node.
-    Node { node: Arc<Node>, range: Range<usize> },
+    Node {
+        node: Arc<Node>,
+        range: Range<usize>,
+    },
     /// Tokens of a branch's suffix.
     Suffix { branch: usize, range: Range<usize> },
     /// The last sampled token of a branch.
@@ -184,7 +189,11 @@ impl Scheduler {
 
     /// Tokens a branch needs beside its prefix.
     fn reserve(&self, ask: &BranchRequest) -> usize {
-        let room = self.decoder.config.context_tokens().saturating_sub(ask.prompt_tokens());
+        let room = self
+            .decoder
+            .config
+            .context_tokens()
+            .saturating_sub(ask.prompt_tokens());
         ask.suffix.len() + ask.request.max_new_tokens.min(room)
     }
 
@@ -200,8 +209,8 @@ impl Scheduler {
             let reserve = self.reserve(ask);
             let missing = self.tree.missing(&path);
             let fits = used + missing + reserve <= self.limits.max_cached_tokens;
-            let may_start = fits
-                && (!blocked || (missing == 0 && self.overtakers < MAX_OVERTAKERS));
+            let may_start =
+                fits && (!blocked || (missing == 0 && self.overtakers < MAX_OVERTAKERS));
             if !may_start {
                 blocked = true;
                 at += 1;
@@ -237,16 +246,31 @@ impl Scheduler {
         add(&ask.tally.branches, 1);
         add(&ask.tally.prompt, prompt_tokens);
         add(&ask.tally.shared, shared);
-        let room = self.decoder.config.context_tokens().saturating_sub(prompt_tokens);
+        let room = self
+            .decoder
+            .config
+            .context_tokens()
+            .saturating_sub(prompt_tokens);
         let reply = Reply::new(&ask.request, room);
         let blocks = Vec::new();
-        Ok(Branch { path, prompt_tokens, fed: 0, next: None, blocks, reserved, reply, ask })
+        Ok(Branch {
+            path,
+            prompt_tokens,
+            fed: 0,
+            next: None,
+            blocks,
+            reserved,
+            reply,
+            ask,
+        })
     }
 
     /// Nothing runs and the oldest waiting branch does not fit: gives up prefixes that are held
     /// but not in use, or the branch if that cannot help.
     fn make_room(&mut self) {
-        let Some(ask) = self.waiting.front() else { return };
+        let Some(ask) = self.waiting.front() else {
+            return;
+        };
         let path = ask.path();
         let reserve = self.reserve(ask);
         while self.used() + self.tree.missing(&path) + reserve > self.limits.max_cached_tokens {
@@ -268,10 +292,19 @@ impl Scheduler {
     /// After a failed step every branch ends, and no key or value is trusted.
     fn fail(&mut self, error: Error) {
         let kind = error.kind;
-        let cause = error.source.as_ref().map(|s| format!(" ({s})")).unwrap_or_default();
+        let cause = error
+            .source
+            .as_ref()
+            .map(|s| format!(" ({s})"))
+            .unwrap_or_default();
         let message = format!("a step of the model failed: {error}{cause}");
         for branch in self.active.drain(..) {
-            drop(branch.ask.reply.send(Err(Error::new(kind, message.clone()))));
+            drop(
+                branch
+                    .ask
+                    .reply
+                    .send(Err(Error::new(kind, message.clone()))),
+            );
         }
         self.tree.clear();
     }
@@ -279,12 +312,15 @@ impl Scheduler {
     /// Rows of the next step: all replying branches, and prompts within the budget.
     fn plan(&self) -> Vec<Rows> {
         let replying = |b: &Branch| b.next.is_some();
-        let mut decode: Vec<usize> =
-            (0..self.active.len()).filter(|i| replying(&self.active[*i])).collect();
+        let mut decode: Vec<usize> = (0..self.active.len())
+            .filter(|i| replying(&self.active[*i]))
+            .collect();
         // neighbours that share a document read it together
         decode.sort_by_key(|i| (self.active[*i].path.last().map(|n| n.id), *i));
-        let mut plan: Vec<Rows> =
-            decode.into_iter().map(|branch| Rows::Decode { branch }).collect();
+        let mut plan: Vec<Rows> = decode
+            .into_iter()
+            .map(|branch| Rows::Decode { branch })
+            .collect();
         let mut budget = self.limits.max_step_tokens.saturating_sub(plan.len());
         let mut planned: HashMap<u64, usize> = HashMap::new();
         for (i, branch) in self.active.iter().enumerate().filter(|(_, b)| !replying(b)) {
@@ -294,7 +330,10 @@ impl Scheduler {
                 let filled = planned.entry(node.id).or_insert(filled);
                 let end = node.tokens.len().min(*filled + budget);
                 if end > *filled {
-                    plan.push(Rows::Node { node: Arc::clone(node), range: *filled..end });
+                    plan.push(Rows::Node {
+                        node: Arc::clone(node),
+                        range: *filled..end,
+                    });
                     budget -= end - *filled;
                     *filled = end;
                 }
@@ -305,7 +344,10 @@ impl Scheduler {
             }
             let end = branch.ask.suffix.len().min(branch.fed + budget);
             if complete && end > branch.fed {
-                plan.push(Rows::Suffix { branch: i, range: branch.fed..end });
+                plan.push(Rows::Suffix {
+                    branch: i,
+                    range: branch.fed..end,
+                });
                 budget -= end - branch.fed;
             }
             if budget == 0 {
@@ -442,7 +484,12 @@ impl Scheduler {
         }
         done.sort_by_key(|(index, _)| std::cmp::Reverse(*index));
         for (index, outcome) in done {
-            let Branch { ask, prompt_tokens, reply, .. } = self.active.remove(index);
+            let Branch {
+                ask,
+                prompt_tokens,
+                reply,
+                ..
+            } = self.active.remove(index);
             let completion = outcome.map(|finish| reply.complete(finish, prompt_tokens));
             drop(ask.reply.send(completion)); // the caller may have gone
         }
@@ -478,12 +525,21 @@ impl Branch {
         let (last, before) = self.blocks.split_last().ok_or_else(lost)?;
         let mut past = Vec::with_capacity(self.path.len() + before.len());
         for node in &self.path {
-            past.push((&tree.get(node.id).ok_or_else(lost)?.block, node.tokens.len()));
+            past.push((
+                &tree.get(node.id).ok_or_else(lost)?.block,
+                node.tokens.len(),
+            ));
         }
         past.extend(before.iter().map(|(block, filled)| (block, *filled)));
         let own: usize = self.blocks.iter().map(|(_, filled)| filled).sum();
         let start = self.prompt_tokens - self.ask.suffix.len();
-        Ok(StepSegment { tokens, position: start + own, past, block: &last.0, filled: last.1 })
+        Ok(StepSegment {
+            tokens,
+            position: start + own,
+            past,
+            block: &last.0,
+            filled: last.1,
+        })
     }
 }
 

@@ -80,7 +80,13 @@ pub(crate) fn add(counter: &AtomicU64, tokens: usize) {
 impl Session {
     pub(crate) fn new(engine: Engine) -> Self {
         let (tally, heads) = (Arc::default(), Mutex::default());
-        Self { inner: Arc::new(SessionInner { engine, tally, heads }) }
+        Self {
+            inner: Arc::new(SessionInner {
+                engine,
+                tally,
+                heads,
+            }),
+        }
     }
 
     /// The engine this session runs on.
@@ -108,7 +114,11 @@ impl Session {
         let sender = engine.sender()?;
         let tally = &self.inner.tally;
         let parent = (head > 0).then(|| {
-            let mut heads = self.inner.heads.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut heads = self
+                .inner
+                .heads
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             let node = heads.entry(prompt.head.clone()).or_insert_with(|| {
                 Node::new(NodeKind::System, prompt.head.clone(), None, tally, sender)
             });
@@ -120,7 +130,11 @@ impl Session {
             let tokens = prompt.document.clone();
             Some(Node::new(NodeKind::Document, tokens, parent, tally, sender))
         };
-        Ok(Prefix { session: self.clone(), prompt: Arc::new(prompt), node })
+        Ok(Prefix {
+            session: self.clone(),
+            prompt: Arc::new(prompt),
+            node,
+        })
     }
 
     /// Asks without a document. Without `system` the prompt is the user's message alone.
@@ -177,8 +191,17 @@ impl Session {
         }
         let (reply, completion) = oneshot::channel();
         let tally = Arc::clone(&self.inner.tally);
-        let branch = BranchRequest { prefix, suffix, request, tally, reply };
-        let sent = engine.sender()?.send(Message::Generate(Box::new(branch))).await;
+        let branch = BranchRequest {
+            prefix,
+            suffix,
+            request,
+            tally,
+            reply,
+        };
+        let sent = engine
+            .sender()?
+            .send(Message::Generate(Box::new(branch)))
+            .await;
         sent.map_err(|_| engine.ended())?;
         completion.await.map_err(|_| engine.ended())?
     }
@@ -203,6 +226,8 @@ impl Prefix {
     pub async fn generate(&self, task: &str, request: Request) -> Result<Completion> {
         let prompter = self.session.inner.engine.prompter();
         let suffix = prompter.tail(&self.prompt, task)?;
-        self.session.branch(self.node.clone(), suffix, request).await
+        self.session
+            .branch(self.node.clone(), suffix, request)
+            .await
     }
 }

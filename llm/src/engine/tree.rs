@@ -47,7 +47,15 @@ impl Node {
         let position = parent.as_ref().map_or(0, |parent| parent.end());
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let (tally, engine) = (Arc::clone(tally), engine.downgrade());
-        Arc::new(Self { id, kind, tokens, position, parent, tally, engine })
+        Arc::new(Self {
+            id,
+            kind,
+            tokens,
+            position,
+            parent,
+            tally,
+            engine,
+        })
     }
 
     /// Position after the last token.
@@ -57,7 +65,10 @@ impl Node {
 
     /// The nodes from the root to this one.
     pub(crate) fn path(self: &Arc<Self>) -> Vec<Arc<Node>> {
-        let mut path = self.parent.as_ref().map_or_else(Vec::new, |parent| parent.path());
+        let mut path = self
+            .parent
+            .as_ref()
+            .map_or_else(Vec::new, |parent| parent.path());
         path.push(Arc::clone(self));
         path
     }
@@ -106,7 +117,10 @@ impl Tree {
 
     /// Tokens of a path that have no place yet.
     pub(crate) fn missing(&self, path: &[Arc<Node>]) -> usize {
-        path.iter().filter(|n| !self.nodes.contains_key(&n.id)).map(|n| n.tokens.len()).sum()
+        path.iter()
+            .filter(|n| !self.nodes.contains_key(&n.id))
+            .map(|n| n.tokens.len())
+            .sum()
     }
 
     /// Gives every node of a path a place; returns how many tokens had one.
@@ -133,14 +147,20 @@ impl Tree {
 
     /// Frees nodes that nobody holds.
     pub(crate) fn sweep(&mut self) {
-        self.nodes.retain(|_, resident| resident.node.strong_count() > 0);
+        self.nodes
+            .retain(|_, resident| resident.node.strong_count() > 0);
     }
 
     /// Frees the node that was used least recently and is not in `keep`; it is prefilled again
     /// if it is needed later. Says whether there was one.
     pub(crate) fn evict(&mut self, keep: &[Arc<Node>]) -> bool {
-        let candidates = self.nodes.iter().filter(|(id, _)| !keep.iter().any(|n| n.id == **id));
-        let oldest = candidates.min_by_key(|(id, n)| (n.last_used, **id)).map(|(id, _)| *id);
+        let candidates = self
+            .nodes
+            .iter()
+            .filter(|(id, _)| !keep.iter().any(|n| n.id == **id));
+        let oldest = candidates
+            .min_by_key(|(id, n)| (n.last_used, **id))
+            .map(|(id, _)| *id);
         oldest.is_some_and(|id| self.nodes.remove(&id).is_some())
     }
 

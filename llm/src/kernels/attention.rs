@@ -66,7 +66,9 @@ fn check(q: &Tensor, segments: &[Segment]) -> Result<()> {
     let (t, heads, d) = q.dims3()?;
     let rows: usize = segments.iter().map(|s| s.rows).sum();
     if rows != t {
-        return Err(Error::internal(format!("attention of {t} rows with segments of {rows} rows")));
+        return Err(Error::internal(format!(
+            "attention of {t} rows with segments of {rows} rows"
+        )));
     }
     for segment in segments {
         for span in segment.past.iter().chain([&segment.own]) {
@@ -112,13 +114,17 @@ fn composed(q: &Tensor, segments: &[Segment], scale: f64) -> Result<(Tensor, Ten
         let groups = heads / kv_heads;
         // [r, heads, d] -> [kv_heads, groups * r, d]: all queries of a key/value head together
         let q = q.narrow(0, row, r)?.reshape((r, kv_heads, groups, d))?;
-        let q = q.permute((1, 2, 0, 3))?.reshape((kv_heads, groups * r, d))?;
+        let q = q
+            .permute((1, 2, 0, 3))?
+            .reshape((kv_heads, groups * r, d))?;
         let keys = keys.permute((1, 2, 0))?.contiguous()?; // [kv_heads, d, n]
         let scores = (q.contiguous()?.matmul(&keys)?.to_dtype(DType::F32)? * scale)?;
         let scores = if r > 1 {
             let mask = causal_mask(r, n, n - own, device)?; // [r, n]
             let scores = scores.reshape((kv_heads, groups, r, n))?;
-            scores.broadcast_add(&mask)?.reshape((kv_heads, groups * r, n))?
+            scores
+                .broadcast_add(&mask)?
+                .reshape((kv_heads, groups * r, n))?
         } else {
             scores
         };
@@ -128,7 +134,9 @@ fn composed(q: &Tensor, segments: &[Segment], scale: f64) -> Result<(Tensor, Ten
         let lse = (sum.log()? + top)?.reshape((kv_heads, groups, r))?;
         let weights = weights.broadcast_div(&sum)?.to_dtype(values.dtype())?;
         let out = weights.matmul(&values.permute((1, 0, 2))?.contiguous()?)?;
-        let out = out.reshape((kv_heads, groups, r, d))?.permute((2, 0, 1, 3))?;
+        let out = out
+            .reshape((kv_heads, groups, r, d))?
+            .permute((2, 0, 1, 3))?;
         outs.push(out.reshape((r, heads, d))?);
         lses.push(lse.permute((2, 0, 1))?.reshape((r, heads))?);
         row += r;
@@ -159,13 +167,23 @@ mod tests {
     }
 
     fn span(n: usize, kv_heads: usize, d: usize) -> Span {
-        Span { keys: random((n, kv_heads, d)), values: random((n, kv_heads, d)) }
+        Span {
+            keys: random((n, kv_heads, d)),
+            values: random((n, kv_heads, d)),
+        }
     }
 
     fn gap(a: &Tensor, b: &Tensor) -> f32 {
         let b = b.to_dtype(DType::F32).unwrap();
         let a = a.to_dtype(DType::F32).unwrap();
-        (a - b).unwrap().abs().unwrap().max_all().unwrap().to_scalar().unwrap()
+        (a - b)
+            .unwrap()
+            .abs()
+            .unwrap()
+            .max_all()
+            .unwrap()
+            .to_scalar()
+            .unwrap()
     }
 
     proptest! {
@@ -196,23 +214,38 @@ mod tests {
     fn half_precision_is_close() {
         for (dtype, limit) in [(DType::BF16, 0.05), (DType::F16, 0.01)] {
             let (q, own) = (random((9, 4, 16)), span(20, 2, 16));
-            let wide = Segment { rows: 9, past: vec![], own: own.clone() };
+            let wide = Segment {
+                rows: 9,
+                past: vec![],
+                own: own.clone(),
+            };
             let own = Span {
                 keys: own.keys.to_dtype(dtype).unwrap(),
                 values: own.values.to_dtype(dtype).unwrap(),
             };
-            let narrow = Segment { own, ..wide.clone() };
+            let narrow = Segment {
+                own,
+                ..wide.clone()
+            };
             let wanted = attention(&q, &[wide], 0.25).unwrap();
             let found = attention(&q.to_dtype(dtype).unwrap(), &[narrow], 0.25).unwrap();
             assert_eq!(found.dtype(), dtype);
-            assert!(gap(&found, &wanted) < limit, "{dtype:?} {}", gap(&found, &wanted));
+            assert!(
+                gap(&found, &wanted) < limit,
+                "{dtype:?} {}",
+                gap(&found, &wanted)
+            );
         }
     }
 
     #[test]
     fn refuses_what_does_not_fit() {
         let own = span(4, 2, 8);
-        let segment = Segment { rows: 3, past: vec![], own };
+        let segment = Segment {
+            rows: 3,
+            past: vec![],
+            own,
+        };
         assert!(attention(&random((2, 4, 8)), std::slice::from_ref(&segment), 1.0).is_err());
         assert!(attention(&random((3, 3, 8)), std::slice::from_ref(&segment), 1.0).is_err());
         assert!(attention(&random((3, 4, 6)), &[segment], 1.0).is_err());

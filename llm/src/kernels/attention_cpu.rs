@@ -10,15 +10,18 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 
 use super::attention::Segment;
-use super::element::{Element, exp, fma, has_avx2, slice};
+use super::element::{Element, slice};
+use super::vector::{Instructions, Portable, Vector};
 use crate::{Error, Result};
 
 /// Keys per tile.
 const TILE: usize = 64;
 /// Query rows (position times query heads per key/value head) a task handles at most.
 const TASK_ROWS: usize = 48;
-/// From this many rows on, a tile of keys is transposed once and multiplied as a matrix.
+/// From this many rows on, lanes run over rows; below, over the width of a head.
 const MATRIX_ROWS: usize = 4;
+/// Stands for minus infinity without its arithmetic: its exponential is below 1e-37.
+const MASKED: f32 = -1e30;
 
 /// See [`super::attention()`]; the second tensor is the log sum of exponentials, empty unless
 /// asked for.
@@ -32,8 +35,10 @@ pub(crate) fn attention(
         DType::F32 => typed::<f32>(q, segments, scale, with_lse),
         DType::BF16 => typed::<bf16>(q, segments, scale, with_lse),
         DType::F16 => typed::<f16>(q, segments, scale, with_lse),
-        other => Err(Error::unsupported(format!("attention in {other:?}; supported are float32, \
-             bfloat16 and float16"))),
+        other => Err(Error::unsupported(format!(
+            "attention in {other:?}; supported are float32, \
+             bfloat16 and float16"
+        ))),
     }
 }
 
@@ -89,7 +94,9 @@ fn typed<T: Element>(
     let (t, heads, d) = q.dims3()?;
     let q = q.contiguous()?;
     let tensors = segments.iter().flat_map(|s| s.past.iter().chain([&s.own]));
-    let tensors = tensors.flat_map(|span| [&span.keys, &span.values]).chain([&q]);
+    let tensors = tensors
+        .flat_map(|span| [&span.keys, &span.values])
+        .chain([&q]);
     let guards: Vec<_> = tensors.map(Tensor::storage_and_layout).collect();
     let mut slices = Vec::with_capacity(guards.len());
     for (storage, layout) in &guards {
@@ -102,7 +109,13 @@ fn typed<T: Element>(
         Some(segment) => segment.own.keys.dim(1)?,
         None => 1,
     };
-    let shape = Shape { heads, kv_heads, groups: heads / kv_heads, d, scale };
+    let shape = Shape {
+        heads,
+        kv_heads,
+        groups: heads / kv_heads,
+        d,
+        scale,
+    };
     let mut pairs = slices.chunks_exact(2).map(|pair| Keys {
         keys: pair[0],
         values: pair[1],
@@ -115,27 +128,44 @@ fn typed<T: Element>(
         let Some(own) = pairs.next() else {
             return Err(Error::internal("attention without keys"));
         };
-        rows.push(Rows { start, rows: segment.rows, past, own });
+        rows.push(Rows {
+            start,
+            rows: segment.rows,
+            past,
+            own,
+        });
         start += segment.rows;
     }
 
     let mut out = vec![T::narrow(0.0); t * heads * d];
     let mut lse = vec![0f32; if with_lse { t * heads } else { 0 }];
-    let target = Target { out: out.as_mut_ptr(), lse: lse.as_mut_ptr(), with_lse };
-    let avx2 = has_avx2();
-    tasks(&rows, shape).into_par_iter().for_each_init(Scratch::default, |scratch, task| {
-        #[cfg(target_arch = "x86_64")]
-        if avx2 {
-            // SAFETY: the instructions were found on this machine.
-            #[allow(unsafe_code)]
-            unsafe {
-                run_avx2(&task, &rows, query, shape, scratch, target);
+    let target = Target {
+        out: out.as_mut_ptr(),
+        lse: lse.as_mut_ptr(),
+        with_lse,
+    };
+    let instructions = Instructions::detect();
+    tasks(&rows, shape)
+        .into_par_iter()
+        .for_each_init(Scratch::default, |scratch, task| {
+            match instructions {
+                // SAFETY: the instructions were found on this machine.
+                #[cfg(target_arch = "x86_64")]
+                #[allow(unsafe_code)]
+                Instructions::Avx512 => unsafe {
+                    run_avx512(&task, &rows, query, shape, scratch, target);
+                },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                #[allow(unsafe_code)]
+                Instructions::Avx2 => unsafe {
+                    run_avx2(&task, &rows, query, shape, scratch, target);
+                },
+                Instructions::Portable => {
+                    run::<T, Portable>(&task, &rows, query, shape, scratch, target);
+                }
             }
-            return;
-        }
-        run::<T, false>(&task, &rows, query, shape, scratch, target);
-    });
-    let _ = avx2; // unused on other machines
+        });
     let out = Tensor::from_vec(out, (t, heads, d), &Device::Cpu)?;
     let lse_rows = if with_lse { t } else { 0 };
     Ok((out, Tensor::from_vec(lse, (lse_rows, heads), &Device::Cpu)?))
@@ -243,17 +273,33 @@ impl<T: Element> Target<T> {
 struct Scratch {
     /// Scaled queries, `[m, d]`.
     q: Vec<f32>,
+    /// The same transposed, `[d, m]`, with room for one vector behind.
+    q_columns: Vec<f32>,
     /// Running sums, `[m, d]`.
     o: Vec<f32>,
     /// Running maximum and denominator per row.
     max: Vec<f32>,
     sum: Vec<f32>,
-    /// Scores and then weights of a tile, `[m, TILE]`.
+    /// Scores and then weights of a tile: `[TILE, m rounded up]`, or `[TILE]` per row.
     s: Vec<f32>,
-    /// A tile of keys, transposed: `[d, TILE]`.
+    /// Maximum, denominator and shrinkage of the rows of a tile.
+    state: Vec<f32>,
+    /// A tile of keys and values, `[TILE, d]` each, unless they are f32 in place.
     keys: Vec<f32>,
-    /// A tile of values, `[TILE, d]`.
     values: Vec<f32>,
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn run_avx512<T: Element>(
+    task: &Task,
+    rows: &[Rows<'_, T>],
+    query: &[T],
+    shape: Shape,
+    scratch: &mut Scratch,
+    target: Target<T>,
+) {
+    run::<T, super::vector::Avx512>(task, rows, query, shape, scratch, target);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -266,11 +312,11 @@ fn run_avx2<T: Element>(
     scratch: &mut Scratch,
     target: Target<T>,
 ) {
-    run::<T, true>(task, rows, query, shape, scratch, target);
+    run::<T, super::vector::Avx2>(task, rows, query, shape, scratch, target);
 }
 
 #[inline(always)]
-fn run<T: Element, const FMA: bool>(
+fn run<T: Element, V: Vector>(
     task: &Task,
     rows: &[Rows<'_, T>],
     query: &[T],
@@ -278,233 +324,361 @@ fn run<T: Element, const FMA: bool>(
     scratch: &mut Scratch,
     target: Target<T>,
 ) {
-    let Shape { heads, groups, d, scale, .. } = shape;
-    let total: usize = task.members.iter().map(|m| m.2).sum::<usize>() * groups;
-    scratch.q.clear();
+    let Shape {
+        heads,
+        groups,
+        d,
+        scale,
+        ..
+    } = shape;
+    let m: usize = task.members.iter().map(|m| m.2).sum::<usize>() * groups;
+    let reset = |buffer: &mut Vec<f32>, len: usize, value: f32| {
+        buffer.clear();
+        buffer.resize(len, value);
+    };
+    let padded = m.next_multiple_of(V::LANES);
+    reset(&mut scratch.q, m * d, 0.0);
+    reset(&mut scratch.q_columns, m * d + V::LANES, 0.0);
+    reset(&mut scratch.o, m * d, 0.0);
+    reset(&mut scratch.max, m, MASKED);
+    reset(&mut scratch.sum, m, 0.0);
+    scratch.s.resize(TILE * padded.max(MATRIX_ROWS), 0.0);
+    scratch.state.resize(3 * padded, 0.0);
+    let mut at = 0;
     for &(segment, first, count) in &task.members {
         let start = rows[segment].start + first;
         for row in start..start + count {
-            let at = (row * heads + task.kv_head * groups) * d;
-            scratch.q.extend(query[at..at + groups * d].iter().map(|v| v.widen() * scale));
+            let from = &query[(row * heads + task.kv_head * groups) * d..][..groups * d];
+            for (i, value) in from.iter().enumerate() {
+                let value = value.widen() * scale;
+                scratch.q[at * d + i] = value;
+                scratch.q_columns[(i % d) * m + at + i / d] = value;
+            }
+            at += groups;
         }
     }
-    for (buffer, len, value) in [
-        (&mut scratch.o, total * d, 0.0),
-        (&mut scratch.max, total, f32::NEG_INFINITY),
-        (&mut scratch.sum, total, 0.0),
-        (&mut scratch.s, total * TILE, 0.0),
-    ] {
-        buffer.clear();
-        buffer.resize(len, value);
-    }
-    scratch.keys.resize(d * TILE, 0.0);
-    scratch.values.resize(d * TILE, 0.0);
 
-    let all = 0..total;
     for span in &rows[task.members[0].0].past[..task.common] {
-        attend::<T, FMA>(span, all.clone(), |_| span.n, task.kv_head, shape, scratch);
+        attend::<T, V>(span, 0, m, &|_| span.n, task.kv_head, shape, scratch);
     }
     let mut at = 0;
     for &(segment, first, count) in &task.members {
         let segment = &rows[segment];
-        let range = at..at + count * groups;
+        let own = count * groups;
         for span in &segment.past[task.common..] {
-            attend::<T, FMA>(span, range.clone(), |_| span.n, task.kv_head, shape, scratch);
+            attend::<T, V>(span, at, own, &|_| span.n, task.kv_head, shape, scratch);
         }
         // row `first + i` of the segment sees all own keys but those of later rows
         let seen = |m: usize| segment.own.n + first + m / groups + 1 - segment.rows;
-        attend::<T, FMA>(&segment.own, range.clone(), seen, task.kv_head, shape, scratch);
-        for m in 0..count * groups {
+        attend::<T, V>(&segment.own, at, own, &seen, task.kv_head, shape, scratch);
+        for m in 0..own {
             let row = segment.start + first + m / groups;
             let head = task.kv_head * groups + m % groups;
             let o = &scratch.o[(at + m) * d..(at + m + 1) * d];
-            target.write(row, head, shape, o, scratch.max[at + m], scratch.sum[at + m]);
+            target.write(
+                row,
+                head,
+                shape,
+                o,
+                scratch.max[at + m],
+                scratch.sum[at + m],
+            );
         }
-        at = range.end;
+        at += own;
     }
 }
 
-/// Adds a span to the running softmax of rows `range`; `seen(m)`, which grows with `m`, says how
-/// many of the span's keys row `range.start + m` may see.
+/// Adds a span to the running softmax of rows `at..at + m`; `seen(i)`, which grows with `i`, says
+/// how many of the span's keys row `at + i` may see (at least one).
 #[inline(always)]
-fn attend<T: Element, const FMA: bool>(
+fn attend<T: Element, V: Vector>(
     span: &Keys<'_, T>,
-    range: std::ops::Range<usize>,
-    seen: impl Fn(usize) -> usize,
+    at: usize,
+    m: usize,
+    seen: &impl Fn(usize) -> usize,
     kv_head: usize,
     shape: Shape,
     scratch: &mut Scratch,
 ) {
     let (d, stride) = (shape.d, shape.kv_heads * shape.d);
-    let m = range.len();
     let limit = seen(m - 1).min(span.n);
-    let Scratch { q, o, max, sum, s, keys, values } = scratch;
-    let q = &q[range.start * d..range.end * d];
-    let o = &mut o[range.start * d..range.end * d];
-    let (max, sum) = (&mut max[range.clone()], &mut sum[range]);
-    let s = &mut s[..m * TILE];
+    let all = scratch.max.len();
+    let Scratch {
+        q,
+        q_columns,
+        o,
+        max,
+        sum,
+        s,
+        state,
+        keys,
+        values,
+    } = scratch;
+    let rows = Tile {
+        q: &q[at * d..(at + m) * d],
+        q_columns: &q_columns[at..],
+        all,
+        o: &mut o[at * d..(at + m) * d],
+        max: &mut max[at..at + m],
+        sum: &mut sum[at..at + m],
+        s,
+        state,
+        m,
+        d,
+    };
+    let mut rows = rows;
     for first in (0..limit).step_by(TILE) {
         let n = TILE.min(limit - first);
-        let key = |j: usize| &span.keys[(first + j) * stride + kv_head * d..][..d];
-        let value = |j: usize| &span.values[(first + j) * stride + kv_head * d..][..d];
-        if m >= MATRIX_ROWS {
-            for j in 0..n {
-                for (i, v) in key(j).iter().enumerate() {
-                    keys[i * TILE + j] = v.widen();
-                }
-                for (to, v) in values[j * d..(j + 1) * d].iter_mut().zip(value(j)) {
-                    *to = v.widen();
+        let from = first * stride + kv_head * d;
+        let (k, v) = (&span.keys[from..], &span.values[from..]);
+        let visible = |i: usize| seen(i).saturating_sub(first).min(n);
+        match (T::as_f32(k), T::as_f32(v)) {
+            (Some(k), Some(v)) => rows.add::<V>(k, v, stride, n, &visible),
+            _ => {
+                widen(k, stride, n, d, keys);
+                widen(v, stride, n, d, values);
+                rows.add::<V>(keys, values, d, n, &visible);
+            }
+        }
+    }
+}
+
+/// Copies `n` rows of width `d` to f32.
+#[inline(always)]
+fn widen<T: Element>(from: &[T], stride: usize, n: usize, d: usize, to: &mut Vec<f32>) {
+    to.resize(TILE * d, 0.0);
+    for (to, from) in to.chunks_mut(d).zip(from.chunks(stride)).take(n) {
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = from.widen();
+        }
+    }
+}
+
+/// The rows that attend to a tile of keys.
+struct Tile<'a> {
+    q: &'a [f32],
+    q_columns: &'a [f32],
+    /// Row stride of `q_columns`.
+    all: usize,
+    o: &'a mut [f32],
+    max: &'a mut [f32],
+    sum: &'a mut [f32],
+    s: &'a mut [f32],
+    state: &'a mut [f32],
+    m: usize,
+    d: usize,
+}
+
+impl Tile<'_> {
+    /// Adds `n` keys and values, rows of the given stride; row `i` sees the first `visible(i)`.
+    #[inline(always)]
+    fn add<V: Vector>(
+        &mut self,
+        keys: &[f32],
+        values: &[f32],
+        stride: usize,
+        n: usize,
+        visible: &impl Fn(usize) -> usize,
+    ) {
+        if self.m >= MATRIX_ROWS {
+            self.add_columns::<V>(keys, values, stride, n, visible);
+        } else {
+            self.add_rows::<V>(keys, values, stride, n, visible);
+        }
+    }
+
+    /// Lanes run over rows: scores are `[n, m rounded up]`.
+    #[inline(always)]
+    fn add_columns<V: Vector>(
+        &mut self,
+        keys: &[f32],
+        values: &[f32],
+        stride: usize,
+        n: usize,
+        visible: &impl Fn(usize) -> usize,
+    ) {
+        let (m, d, l) = (self.m, self.d, V::LANES);
+        let padded = m.next_multiple_of(l);
+        let mut j = 0;
+        while j < n {
+            let four = j + 4 <= n;
+            let k: [&[f32]; 4] = std::array::from_fn(|r| {
+                let row = if four { j + r } else { j };
+                &keys[row * stride..row * stride + d]
+            });
+            for c in (0..padded).step_by(l) {
+                let columns = &self.q_columns[c..];
+                let mut acc = [V::splat(0.0); 4];
+                if four {
+                    for i in 0..d {
+                        let q = V::load(&columns[i * self.all..]);
+                        acc[0] = V::splat(k[0][i]).fma(q, acc[0]);
+                        acc[1] = V::splat(k[1][i]).fma(q, acc[1]);
+                        acc[2] = V::splat(k[2][i]).fma(q, acc[2]);
+                        acc[3] = V::splat(k[3][i]).fma(q, acc[3]);
+                    }
+                    for r in 0..4 {
+                        acc[r].store(&mut self.s[(j + r) * padded + c..]);
+                    }
+                } else {
+                    for (i, k) in k[0].iter().enumerate() {
+                        acc[0] = V::splat(*k).fma(V::load(&columns[i * self.all..]), acc[0]);
+                    }
+                    acc[0].store(&mut self.s[j * padded + c..]);
                 }
             }
-            s.fill(0.0);
-            multiply::<FMA>([m, TILE, d], q, d, keys, TILE, s, TILE);
-        } else {
-            for (q, s) in q.chunks(d).zip(s.chunks_mut(TILE)) {
-                for (j, s) in s[..n].iter_mut().enumerate() {
-                    *s = dot::<T, FMA>(q, key(j));
+            j += if four { 4 } else { 1 };
+        }
+        if visible(0) < n {
+            for i in 0..m {
+                let visible = visible(i);
+                if visible == n {
+                    break; // later rows see more
+                }
+                for j in visible..n {
+                    self.s[j * padded + i] = MASKED;
                 }
             }
         }
-        for i in 0..m {
-            let s = &mut s[i * TILE..(i + 1) * TILE];
-            let visible = seen(i).saturating_sub(first).min(n);
+        let (max, rest) = self.state.split_at_mut(padded);
+        let (sum, shrink) = rest.split_at_mut(padded);
+        max[..m].copy_from_slice(self.max);
+        sum[..m].copy_from_slice(self.sum);
+        for c in (0..padded).step_by(l) {
+            let old = V::load(&max[c..]);
+            let mut top = old;
+            for j in 0..n {
+                top = top.max(V::load(&self.s[j * padded + c..]));
+            }
+            let below = top.mul(V::splat(-1.0));
+            let factor = old.add(below).exp();
+            let mut total = V::load(&sum[c..]).mul(factor);
+            for j in 0..n {
+                let score = &mut self.s[j * padded + c..];
+                let weight = V::load(score).add(below).exp();
+                weight.store(score);
+                total = total.add(weight);
+            }
+            top.store(&mut max[c..]);
+            total.store(&mut sum[c..]);
+            factor.store(&mut shrink[c..]);
+        }
+        self.max.copy_from_slice(&max[..m]);
+        self.sum.copy_from_slice(&sum[..m]);
+        for (o, shrink) in self.o.chunks_mut(d).zip(shrink.iter()) {
+            if *shrink != 1.0 {
+                o.iter_mut().for_each(|o| *o *= shrink);
+            }
+        }
+        let mut i = 0;
+        while i + 4 <= m {
+            let (s, o) = (&self.s[i..], &mut self.o[i * d..(i + 4) * d]);
+            mix::<V, 4>(s, padded, values, stride, n, o, d);
+            i += 4;
+        }
+        while i < m {
+            let (s, o) = (&self.s[i..], &mut self.o[i * d..(i + 1) * d]);
+            mix::<V, 1>(s, padded, values, stride, n, o, d);
+            i += 1;
+        }
+    }
+
+    /// Lanes run over the width of a head: for few rows.
+    #[inline(always)]
+    fn add_rows<V: Vector>(
+        &mut self,
+        keys: &[f32],
+        values: &[f32],
+        stride: usize,
+        n: usize,
+        visible: &impl Fn(usize) -> usize,
+    ) {
+        let (d, l) = (self.d, V::LANES);
+        for i in 0..self.m {
+            let visible = visible(i);
             if visible == 0 {
-                s.fill(0.0);
                 continue;
             }
-            let top = largest(&s[..visible]).max(max[i]);
-            let shrink = exp::<FMA>(max[i].max(-1e30) - top);
-            if shrink != 1.0 {
-                o[i * d..(i + 1) * d].iter_mut().for_each(|o| *o *= shrink);
+            let q = &self.q[i * d..(i + 1) * d];
+            let s = &mut self.s[..TILE];
+            for (j, s) in s[..visible.min(n)].iter_mut().enumerate() {
+                *s = dot::<V>(q, &keys[j * stride..j * stride + d]);
             }
-            for v in &mut s[..visible] {
-                *v = exp::<FMA>(*v - top);
+            s[visible..].fill(MASKED);
+            let used = visible.next_multiple_of(l);
+            let mut top = V::splat(self.max[i]);
+            for s in s[..used].chunks(l) {
+                top = top.max(V::load(s));
             }
-            s[visible..].fill(0.0);
-            sum[i] = sum[i] * shrink + total(&s[..visible]);
-            max[i] = top;
-        }
-        if m >= MATRIX_ROWS {
-            multiply::<FMA>([m, d, n], s, TILE, values, d, o, d);
-        } else {
-            for (s, o) in s.chunks(TILE).zip(o.chunks_mut(d)) {
-                for (j, weight) in s[..n].iter().enumerate() {
-                    for (o, v) in o.iter_mut().zip(value(j)) {
-                        *o = fma::<FMA>(*weight, v.widen(), *o);
-                    }
-                }
+            let top = top.largest();
+            let mut total = V::splat(0.0);
+            for s in s[..used].chunks_mut(l) {
+                let weight = V::load(s).add(V::splat(-top)).exp();
+                weight.store(s);
+                total = total.add(weight);
             }
+            let mut shrink = [0f32; 16];
+            V::splat(self.max[i] - top).exp().store(&mut shrink);
+            self.sum[i] = self.sum[i] * shrink[0] + total.sum();
+            self.max[i] = top;
+            let o = &mut self.o[i * d..(i + 1) * d];
+            o.iter_mut().for_each(|o| *o *= shrink[0]);
+            mix::<V, 1>(s, 1, values, stride, visible, o, d);
         }
     }
 }
 
-/// Eight independent sums, so that the loop vectorises.
+/// `o[r] += sum over j of weights[j * w_stride + r] * values[j]` for `R` rows of width `d`.
 #[inline(always)]
-fn dot<T: Element, const FMA: bool>(a: &[f32], b: &[T]) -> f32 {
-    let mut lanes = [0f32; 16];
-    let (chunks_a, chunks_b) = (a.chunks_exact(16), b.chunks_exact(16));
-    let rest = chunks_a.remainder().iter().zip(chunks_b.remainder());
-    let rest: f32 = rest.map(|(a, b)| a * b.widen()).sum();
-    for (a, b) in chunks_a.zip(chunks_b) {
-        for i in 0..16 {
-            lanes[i] = fma::<FMA>(a[i], b[i].widen(), lanes[i]);
-        }
-    }
-    total(&lanes) + rest
-}
-
-#[inline(always)]
-fn total(values: &[f32]) -> f32 {
-    let mut lanes = [0f32; 8];
-    let chunks = values.chunks_exact(8);
-    let rest: f32 = chunks.remainder().iter().sum();
-    for chunk in chunks {
-        for (lane, v) in lanes.iter_mut().zip(chunk) {
-            *lane += v;
-        }
-    }
-    lanes.iter().sum::<f32>() + rest
-}
-
-#[inline(always)]
-fn largest(values: &[f32]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; 8];
-    let chunks = values.chunks_exact(8);
-    let rest = chunks.remainder().iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    for chunk in chunks {
-        for (lane, v) in lanes.iter_mut().zip(chunk) {
-            *lane = if *v > *lane { *v } else { *lane };
-        }
-    }
-    lanes.iter().copied().fold(rest, f32::max)
-}
-
-/// `C += A B` for row-major `A [m, k]`, `B [k, n]`, `C [m, n]` with the given row strides.
-/// Blocks of 4 rows by 16 columns stay in registers.
-#[inline(always)]
-fn multiply<const FMA: bool>(
-    [m, n, k]: [usize; 3],
-    a: &[f32],
-    a_stride: usize,
-    b: &[f32],
-    b_stride: usize,
-    c: &mut [f32],
-    c_stride: usize,
-) {
-    let mut i = 0;
-    while i + 4 <= m {
-        let rows: [&[f32]; 4] = std::array::from_fn(|r| &a[(i + r) * a_stride..][..k]);
-        stripe::<FMA, 4>(rows, n, b, b_stride, &mut c[i * c_stride..], c_stride);
-        i += 4;
-    }
-    while i < m {
-        let rows = [&a[i * a_stride..][..k]];
-        stripe::<FMA, 1>(rows, n, b, b_stride, &mut c[i * c_stride..], c_stride);
-        i += 1;
-    }
-}
-
-#[inline(always)]
-fn stripe<const FMA: bool, const R: usize>(
-    a: [&[f32]; R],
+fn mix<V: Vector, const R: usize>(
+    weights: &[f32],
+    w_stride: usize,
+    values: &[f32],
+    stride: usize,
     n: usize,
-    b: &[f32],
-    b_stride: usize,
-    c: &mut [f32],
-    c_stride: usize,
+    o: &mut [f32],
+    d: usize,
 ) {
-    let k = a[0].len();
-    let mut j = 0;
-    while j + 16 <= n {
-        let mut acc = [[0f32; 16]; R];
-        for p in 0..k {
-            let b: &[f32; 16] = match b[p * b_stride + j..].first_chunk() {
-                Some(b) => b,
-                None => return,
-            };
+    let l = V::LANES;
+    let mut c = 0;
+    while c + l <= d {
+        let mut acc = [V::splat(0.0); R];
+        for (r, acc) in acc.iter_mut().enumerate() {
+            *acc = V::load(&o[r * d + c..]);
+        }
+        for j in 0..n {
+            let value = V::load(&values[j * stride + c..]);
+            let weights = &weights[j * w_stride..j * w_stride + R];
             for r in 0..R {
-                let weight = a[r][p];
-                for x in 0..16 {
-                    acc[r][x] = fma::<FMA>(weight, b[x], acc[r][x]);
-                }
+                acc[r] = V::splat(weights[r]).fma(value, acc[r]);
             }
         }
-        for r in 0..R {
-            for (c, acc) in c[r * c_stride + j..][..16].iter_mut().zip(acc[r]) {
-                *c += acc;
-            }
+        for (r, acc) in acc.iter().enumerate() {
+            acc.store(&mut o[r * d + c..]);
         }
-        j += 16;
+        c += l;
     }
-    if j < n {
-        for r in 0..R {
-            for p in 0..k {
-                let weight = a[r][p];
-                let b = &b[p * b_stride + j..p * b_stride + n];
-                for (c, b) in c[r * c_stride + j..r * c_stride + n].iter_mut().zip(b) {
-                    *c = fma::<FMA>(weight, *b, *c);
+    if c < d {
+        for j in 0..n {
+            for r in 0..R {
+                let weight = weights[j * w_stride + r];
+                for i in c..d {
+                    o[r * d + i] += weight * values[j * stride + i];
                 }
             }
         }
     }
+}
+
+#[inline(always)]
+fn dot<V: Vector>(a: &[f32], b: &[f32]) -> f32 {
+    let l = V::LANES;
+    let (chunks_a, chunks_b) = (a.chunks_exact(l), b.chunks_exact(l));
+    let rest = chunks_a.remainder().iter().zip(chunks_b.remainder());
+    let rest: f32 = rest.map(|(a, b)| a * b).sum();
+    let mut acc = V::splat(0.0);
+    for (a, b) in chunks_a.zip(chunks_b) {
+        acc = V::load(a).fma(V::load(b), acc);
+    }
+    acc.sum() + rest
 }

@@ -5,13 +5,20 @@
 //! Nothing here is differentiable: training calls the backward functions explicitly.
 
 mod attention;
+mod attention_backward;
 mod attention_cpu;
 mod element;
 mod rms_norm;
+mod rms_norm_backward;
 mod rope;
 mod swiglu;
+mod swiglu_backward;
+mod vector;
 
 pub use attention::{Segment, Span, attention, attention_with_lse};
+pub use attention_backward::attention_backward;
 pub use rms_norm::rms_norm;
+pub use rms_norm_backward::rms_norm_backward;
 pub use rope::rope;
 pub use swiglu::swiglu;
+pub use swiglu_backward::swiglu_backward;

@@ -15,11 +15,15 @@ use crate::Result;
 /// A failed tensor operation, as for shapes or dtypes that do not fit.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     if x.device().is_cpu() {
-        return Ok(x.contiguous()?.apply_op2_no_bwd(&weight.contiguous()?, &RmsNorm { eps })?);
+        return Ok(x
+            .contiguous()?
+            .apply_op2_no_bwd(&weight.contiguous()?, &RmsNorm { eps })?);
     }
     let wide = x.to_dtype(DType::F32)?;
     let mean = wide.sqr()?.mean_keepdim(D::Minus1)?;
-    let normed = wide.broadcast_div(&(mean + eps)?.sqrt()?)?.to_dtype(x.dtype())?;
+    let normed = wide
+        .broadcast_div(&(mean + eps)?.sqrt()?)?
+        .to_dtype(x.dtype())?;
     Ok(normed.broadcast_mul(weight)?)
 }
 
@@ -62,21 +66,28 @@ fn rows<T: Element>(x: &[T], weight: &[T], eps: f64) -> candle_core::Result<CpuS
         bail!("rms-norm of rows that are not as wide as the weight ({h})");
     }
     let mut out = vec![T::narrow(0.0); x.len()];
-    out.par_chunks_mut(h).with_min_len(8).zip(x.par_chunks(h)).for_each(|(out, x)| {
-        let mut lanes = [0f32; 8]; // independent sums, so that the loop vectorises
-        let chunks = x.chunks_exact(8);
-        let rest: f32 = chunks.remainder().iter().map(|v| v.widen() * v.widen()).sum();
-        for chunk in chunks {
-            for (lane, v) in lanes.iter_mut().zip(chunk) {
-                *lane += v.widen() * v.widen();
+    out.par_chunks_mut(h)
+        .with_min_len(8)
+        .zip(x.par_chunks(h))
+        .for_each(|(out, x)| {
+            let mut lanes = [0f32; 8]; // independent sums, so that the loop vectorises
+            let chunks = x.chunks_exact(8);
+            let rest: f32 = chunks
+                .remainder()
+                .iter()
+                .map(|v| v.widen() * v.widen())
+                .sum();
+            for chunk in chunks {
+                for (lane, v) in lanes.iter_mut().zip(chunk) {
+                    *lane += v.widen() * v.widen();
+                }
             }
-        }
-        let mean = (lanes.iter().sum::<f32>() + rest) / h as f32;
-        let scale = 1.0 / (mean + eps as f32).sqrt();
-        for ((out, v), w) in out.iter_mut().zip(x).zip(weight) {
-            *out = T::narrow(T::narrow(v.widen() * scale).widen() * w.widen());
-        }
-    });
+            let mean = (lanes.iter().sum::<f32>() + rest) / h as f32;
+            let scale = 1.0 / (mean + eps as f32).sqrt();
+            for ((out, v), w) in out.iter_mut().zip(x).zip(weight) {
+                *out = T::narrow(T::narrow(v.widen() * scale).widen() * w.widen());
+            }
+        });
     Ok(T::to_cpu_storage_owned(out))
 }
 
@@ -90,10 +101,16 @@ mod tests {
         let x = Tensor::rand(-2f32, 2.0, (5, 19), &Device::Cpu).unwrap();
         let w = Tensor::rand(0.5f32, 1.5, 19, &Device::Cpu).unwrap();
         let mean = x.sqr().unwrap().mean_keepdim(D::Minus1).unwrap();
-        let wanted = x.broadcast_div(&(mean + 1e-5).unwrap().sqrt().unwrap()).unwrap();
+        let wanted = x
+            .broadcast_div(&(mean + 1e-5).unwrap().sqrt().unwrap())
+            .unwrap();
         let wanted = wanted.broadcast_mul(&w).unwrap();
         for (dtype, limit) in [(DType::F32, 1e-6), (DType::BF16, 0.03), (DType::F16, 0.005)] {
-            let found = rms_norm(&x.to_dtype(dtype).unwrap(), &w.to_dtype(dtype).unwrap(), 1e-5);
+            let found = rms_norm(
+                &x.to_dtype(dtype).unwrap(),
+                &w.to_dtype(dtype).unwrap(),
+                1e-5,
+            );
             let found = found.unwrap().to_dtype(DType::F32).unwrap();
             let gap = (found - &wanted).unwrap().abs().unwrap().max_all().unwrap();
             assert!(gap.to_scalar::<f32>().unwrap() < limit, "{dtype:?} {gap}");

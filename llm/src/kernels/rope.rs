@@ -17,11 +17,16 @@ use crate::Result;
 pub fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     if x.device().is_cpu() {
         let (cos, sin) = (cos.contiguous()?, sin.contiguous()?);
-        return Ok(x.contiguous()?.apply_op3_no_bwd(&cos, &sin, &RotateHalves)?);
+        return Ok(x
+            .contiguous()?
+            .apply_op3_no_bwd(&cos, &sin, &RotateHalves)?);
     }
     let half = x.dim(D::Minus1)? / 2;
     let wide = x.to_dtype(DType::F32)?;
-    let (a, b) = (wide.narrow(D::Minus1, 0, half)?, wide.narrow(D::Minus1, half, half)?);
+    let (a, b) = (
+        wide.narrow(D::Minus1, 0, half)?,
+        wide.narrow(D::Minus1, half, half)?,
+    );
     let (cos, sin) = (cos.unsqueeze(1)?, sin.unsqueeze(1)?); // [t, 1, d / 2]
     let first = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
     let second = (b.broadcast_mul(&cos)? + a.broadcast_mul(&sin)?)?;
@@ -46,7 +51,10 @@ impl CustomOp3 for RotateHalves {
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let (t, heads, d) = x_layout.shape().dims3()?;
         if cos_layout.shape().dims2()? != (t, d / 2) || sin_layout.shape().dims2()? != (t, d / 2) {
-            bail!("rope of {t} rows of width {d} by angles {:?}", cos_layout.shape());
+            bail!(
+                "rope of {t} rows of width {d} by angles {:?}",
+                cos_layout.shape()
+            );
         }
         let (cos, sin) = (slice(cos, cos_layout)?, slice(sin, sin_layout)?);
         let storage = match x {
@@ -64,17 +72,19 @@ fn rows<T: Element>(x: &[T], cos: &[f32], sin: &[f32], heads: usize, d: usize) -
     let mut out = vec![T::narrow(0.0); x.len()];
     let angles = cos.par_chunks(half).zip(sin.par_chunks(half));
     let rows = out.par_chunks_mut(heads * d).zip(x.par_chunks(heads * d));
-    rows.zip(angles).with_min_len(8).for_each(|((out, x), (cos, sin))| {
-        for (out, x) in out.chunks_mut(d).zip(x.chunks(d)) {
-            let (a, b) = x.split_at(half);
-            let (first, second) = out.split_at_mut(half);
-            for i in 0..half {
-                let (a, b) = (a[i].widen(), b[i].widen());
-                first[i] = T::narrow(a * cos[i] - b * sin[i]);
-                second[i] = T::narrow(b * cos[i] + a * sin[i]);
+    rows.zip(angles)
+        .with_min_len(8)
+        .for_each(|((out, x), (cos, sin))| {
+            for (out, x) in out.chunks_mut(d).zip(x.chunks(d)) {
+                let (a, b) = x.split_at(half);
+                let (first, second) = out.split_at_mut(half);
+                for i in 0..half {
+                    let (a, b) = (a[i].widen(), b[i].widen());
+                    first[i] = T::narrow(a * cos[i] - b * sin[i]);
+                    second[i] = T::narrow(b * cos[i] + a * sin[i]);
+                }
             }
-        }
-    });
+        });
     T::to_cpu_storage_owned(out)
 }
 
@@ -93,7 +103,10 @@ mod tests {
         let gap = (&back - &x).unwrap().abs().unwrap().max_all().unwrap();
         assert!(gap.to_scalar::<f32>().unwrap() < 1e-6);
         // the first pair of a head is elements 0 and d / 2
-        let (x, turned) = (x.to_vec3::<f32>().unwrap(), turned.to_vec3::<f32>().unwrap());
+        let (x, turned) = (
+            x.to_vec3::<f32>().unwrap(),
+            turned.to_vec3::<f32>().unwrap(),
+        );
         let angle = angle.to_vec2::<f32>().unwrap()[1][0];
         let wanted = x[1][1][0] * angle.cos() - x[1][1][4] * angle.sin();
         assert!((turned[1][1][0] - wanted).abs() < 1e-6);

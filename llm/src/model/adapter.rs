@@ -104,8 +104,11 @@ pub fn attach_adapter(decoder: &mut Decoder, directory: &Path) -> Result<usize> 
     let value = json(&files, CONFIG, &files.require(CONFIG)?)?;
     refuse_unsupported(&files, &value)?;
     let config: Config = serde_json::from_value(value).map_err(|e| {
-        Error::corrupt(format!("{}: {e}; train the adapter again", files.describe(CONFIG)))
-            .with_source(e)
+        Error::corrupt(format!(
+            "{}: {e}; train the adapter again",
+            files.describe(CONFIG)
+        ))
+        .with_source(e)
     })?;
     let weights = Weights::open_file(&files, WEIGHTS)?;
     let mut used = 0;
@@ -114,13 +117,15 @@ pub fn attach_adapter(decoder: &mut Decoder, directory: &Path) -> Result<usize> 
         for (module, parent) in LORA_MODULES {
             let path = format!("model.layers.{i}.{parent}.{module}");
             let key = |matrix: &str| format!("base_model.model.{path}.lora_{matrix}.weight");
-            let Some(linear) = layer.linear_mut(module) else { continue };
+            let Some(linear) = layer.linear_mut(module) else {
+                continue;
+            };
             linear.lora = None;
             if !weights.has(&key("A")) && !weights.has(&key("B")) {
                 continue;
             }
-            let rank = pattern(config.rank_pattern.as_ref(), &path)
-                .map_or(config.r, |rank| rank as usize);
+            let rank =
+                pattern(config.rank_pattern.as_ref(), &path).map_or(config.r, |rank| rank as usize);
             let alpha = pattern(config.alpha_pattern.as_ref(), &path).unwrap_or(config.lora_alpha);
             let (out, input) = linear.weight.dims2()?;
             linear.lora = Some(LoraPair {
@@ -145,12 +150,19 @@ pub fn attach_adapter(decoder: &mut Decoder, directory: &Path) -> Result<usize> 
                 })
             })
         };
-        let stray = names.into_iter().find(|name| !known(name)).unwrap_or_default();
+        let stray = names
+            .into_iter()
+            .find(|name| !known(name))
+            .unwrap_or_default();
         return Err(Error::unsupported(format!(
             "{}: tensor {stray} has no place in this model of {layers} layers; supported are \
              pairs on {} of its layers. Was the adapter trained on another base model?",
             files.describe(WEIGHTS),
-            LORA_MODULES.iter().map(|m| m.0).collect::<Vec<_>>().join(", ")
+            LORA_MODULES
+                .iter()
+                .map(|m| m.0)
+                .collect::<Vec<_>>()
+                .join(", ")
         )));
     }
     Ok(used)
@@ -160,7 +172,10 @@ pub fn attach_adapter(decoder: &mut Decoder, directory: &Path) -> Result<usize> 
 /// patterns are regular expressions there, plain names here.
 fn pattern(patterns: Option<&Map<String, Value>>, path: &str) -> Option<f64> {
     let ends = |key: &str| path == key || path.ends_with(&format!(".{key}"));
-    patterns?.iter().find(|(key, _)| ends(key)).and_then(|(_, value)| value.as_f64())
+    patterns?
+        .iter()
+        .find(|(key, _)| ends(key))
+        .and_then(|(_, value)| value.as_f64())
 }
 
 fn refuse_unsupported(files: &ModelFiles, config: &Value) -> Result<()> {
@@ -171,20 +186,40 @@ fn refuse_unsupported(files: &ModelFiles, config: &Value) -> Result<()> {
             files.describe(CONFIG)
         )))
     };
-    if let Some(kind) = config.get("peft_type").and_then(Value::as_str).filter(|k| *k != "LORA") {
+    if let Some(kind) = config
+        .get("peft_type")
+        .and_then(Value::as_str)
+        .filter(|k| *k != "LORA")
+    {
         return refuse(format!("peft_type \"{kind}\""));
     }
-    if let Some(bias) = config.get("bias").and_then(Value::as_str).filter(|b| *b != "none") {
+    if let Some(bias) = config
+        .get("bias")
+        .and_then(Value::as_str)
+        .filter(|b| *b != "none")
+    {
         return refuse(format!("bias \"{bias}\""));
     }
-    for key in ["use_dora", "lora_bias", "fan_in_fan_out", "use_qalora", "alora_invocation_tokens"] {
-        let on = config.get(key).is_some_and(|v| !v.is_null() && *v != Value::Bool(false));
+    for key in [
+        "use_dora",
+        "lora_bias",
+        "fan_in_fan_out",
+        "use_qalora",
+        "alora_invocation_tokens",
+    ] {
+        let on = config
+            .get(key)
+            .is_some_and(|v| !v.is_null() && *v != Value::Bool(false));
         if on {
             return refuse(key.to_string());
         }
     }
-    for key in ["modules_to_save", "trainable_token_indices", "target_parameters", "layer_replication"]
-    {
+    for key in [
+        "modules_to_save",
+        "trainable_token_indices",
+        "target_parameters",
+        "layer_replication",
+    ] {
         let set = match config.get(key) {
             None | Some(Value::Null) => false,
             Some(Value::Array(items)) => !items.is_empty(),
@@ -195,8 +230,14 @@ fn refuse_unsupported(files: &ModelFiles, config: &Value) -> Result<()> {
         }
     }
     for key in ["rank_pattern", "alpha_pattern"] {
-        let keys = config.get(key).and_then(Value::as_object).into_iter().flat_map(Map::keys);
-        if let Some(regex) = keys.into_iter().find(|k| k.contains(['*', '(', '[', '\\', '^', '$', '|']))
+        let keys = config
+            .get(key)
+            .and_then(Value::as_object)
+            .into_iter()
+            .flat_map(Map::keys);
+        if let Some(regex) = keys
+            .into_iter()
+            .find(|k| k.contains(['*', '(', '[', '\\', '^', '$', '|']))
         {
             return refuse(format!("the regular expression \"{regex}\" in {key}"));
         }

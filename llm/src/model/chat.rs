@@ -94,27 +94,41 @@ impl ChatTemplate {
     /// A template with a syntax error.
     pub fn new(origin: &str, source: &str, settings: &Value) -> Result<Self> {
         let mut environment = Environment::new();
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.map_err(|e| {
-            Error::internal("the template syntax could not be set").with_source(e)
-        })?);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        let syntax = SyntaxConfig::builder()
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .build();
+        environment.set_syntax(
+            syntax.map_err(|e| {
+                Error::internal("the template syntax could not be set").with_source(e)
+            })?,
+        );
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", |message: String| {
             Err::<JinjaValue, _>(minijinja::Error::new(JinjaKind::InvalidOperation, message))
         });
         environment.add_filter("tojson", to_json);
         // strftime_now stays undefined: templates that ask for the date then use their fixed one,
         // because a prompt must not change from day to day
-        environment.add_template_owned("chat", without_generation_blocks(source)).map_err(|e| {
-            Error::corrupt(format!("{origin}: the chat template does not compile ({e})"))
+        environment
+            .add_template_owned("chat", without_generation_blocks(source))
+            .map_err(|e| {
+                Error::corrupt(format!(
+                    "{origin}: the chat template does not compile ({e})"
+                ))
                 .with_source(e)
-        })?;
+            })?;
         let token = |key: &str| token_text(settings, key).unwrap_or_default();
         let tokens = json!({
             "bos_token": token("bos_token"), "eos_token": token("eos_token"),
             "unk_token": token("unk_token"), "pad_token": token("pad_token"),
         });
-        Ok(Self { environment, origin: origin.to_string(), tokens })
+        Ok(Self {
+            environment,
+            origin: origin.to_string(),
+            tokens,
+        })
     }
 
     /// The prompt of a conversation with a document: system text, then one message of the user
@@ -124,7 +138,10 @@ impl ChatTemplate {
     /// As [`ChatTemplate::frame`].
     pub fn split(&self, system: Option<&str>, document: &str, task: &str) -> Result<PromptParts> {
         let frame = self.frame(system.is_some(), 2)?;
-        let cut = frame.iter().position(|slot| *slot == Slot::Part(0)).unwrap_or(0);
+        let cut = frame
+            .iter()
+            .position(|slot| *slot == Slot::Part(0))
+            .unwrap_or(0);
         let fill = |slots: &[Slot]| fill(slots, system, &[document, task]);
         Ok(PromptParts {
             head: fill(&frame[..cut]),
@@ -143,7 +160,9 @@ impl ChatTemplate {
         let user = PARTS[..parts.min(2)].concat();
         let user_message = json!({"role": "user", "content": user});
         if !with_system {
-            let text = self.render(json!([user_message]), true).map_err(|e| self.fails(e))?;
+            let text = self
+                .render(json!([user_message]), true)
+                .map_err(|e| self.fails(e))?;
             return self.cut(&text, with_system, parts);
         }
         let system = json!({"role": "system", "content": SYSTEM});
@@ -178,7 +197,9 @@ impl ChatTemplate {
         context["add_generation_prompt"] = Value::Bool(reply);
         context["tools"] = Value::Null;
         context["documents"] = Value::Null;
-        self.environment.get_template("chat")?.render(JinjaValue::from(Serde(&context)))
+        self.environment
+            .get_template("chat")?
+            .render(JinjaValue::from(Serde(&context)))
     }
 
     fn cut(&self, text: &str, with_system: bool, parts: usize) -> Result<Vec<Slot>> {
@@ -243,8 +264,13 @@ pub(crate) fn fill(slots: &[Slot], system: Option<&str>, parts: &[&str]) -> Vec<
 /// Some models list several templates by name; `default` is the one for plain conversations.
 fn default_of(named: &[Value]) -> String {
     let source = |entry: &Value| Some(entry.get("template")?.as_str()?.to_string());
-    let default = named.iter().find(|e| e.get("name").and_then(Value::as_str) == Some("default"));
-    default.or(named.first()).and_then(source).unwrap_or_else(|| PLAIN.to_string())
+    let default = named
+        .iter()
+        .find(|e| e.get("name").and_then(Value::as_str) == Some("default"));
+    default
+        .or(named.first())
+        .and_then(source)
+        .unwrap_or_else(|| PLAIN.to_string())
 }
 
 /// transformers' `{% generation %}` marks what a reply is; it prints nothing. A block that always

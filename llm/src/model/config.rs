@@ -130,7 +130,10 @@ impl DecoderConfig {
             ))
             .with_source(e)
         })?;
-        let found = value.get("model_type").and_then(Value::as_str).map(str::to_string);
+        let found = value
+            .get("model_type")
+            .and_then(Value::as_str)
+            .map(str::to_string);
         let found = found.or_else(|| {
             let first = value.get("architectures")?.as_array()?.first()?.as_str()?;
             Some(first.trim_end_matches("ForCausalLM").to_lowercase())
@@ -168,9 +171,10 @@ impl DecoderConfig {
     /// Tokens a prompt and its reply may have together: the trained positions, and within the
     /// sliding window if there is one, where windowed and full attention are the same.
     pub fn context_tokens(&self) -> usize {
-        self.sliding_window.map_or(self.max_position_embeddings, |window| {
-            window.min(self.max_position_embeddings)
-        })
+        self.sliding_window
+            .map_or(self.max_position_embeddings, |window| {
+                window.min(self.max_position_embeddings)
+            })
     }
 }
 
@@ -182,7 +186,11 @@ impl Raw {
                  model"
             )))
         };
-        if let Some(act) = self.hidden_act.as_deref().filter(|a| !["silu", "swish"].contains(a)) {
+        if let Some(act) = self
+            .hidden_act
+            .as_deref()
+            .filter(|a| !["silu", "swish"].contains(a))
+        {
             return refuse(&format!("hidden_act \"{act}\""), "silu");
         }
         if self.attention_bias == Some(true) {
@@ -191,11 +199,17 @@ impl Raw {
         if self.mlp_bias == Some(true) {
             return refuse("mlp_bias", "a feed-forward without biases");
         }
-        if self.partial_rotary_factor.is_some_and(|f| (f - 1.0).abs() > 1e-9) {
+        if self
+            .partial_rotary_factor
+            .is_some_and(|f| (f - 1.0).abs() > 1e-9)
+        {
             return refuse("partial_rotary_factor", "1.0");
         }
         if self.quantization_config.is_some() {
-            return refuse("quantization_config", "float32, bfloat16 and float16 weights");
+            return refuse(
+                "quantization_config",
+                "float32, bfloat16 and float16 weights",
+            );
         }
         let impossible = |what: String| {
             Err(Error::corrupt(format!(
@@ -217,16 +231,26 @@ impl Raw {
             return impossible(format!("{key} is 0"));
         }
         if !heads.is_multiple_of(kv_heads) {
-            return impossible(format!("{heads} query heads over {kv_heads} key/value heads"));
+            return impossible(format!(
+                "{heads} query heads over {kv_heads} key/value heads"
+            ));
         }
         if self.head_dim.is_none() && !self.hidden_size.is_multiple_of(heads) {
-            return impossible(format!("hidden_size {} over {heads} heads", self.hidden_size));
+            return impossible(format!(
+                "hidden_size {} over {heads} heads",
+                self.hidden_size
+            ));
         }
         let head_dim = self.head_dim.unwrap_or(self.hidden_size / heads);
         if head_dim == 0 || !head_dim.is_multiple_of(2) {
             return impossible(format!("head_dim {head_dim} is not a positive even number"));
         }
-        let rope = rope(name, self.rope_theta, self.rope_scaling, self.rope_parameters)?;
+        let rope = rope(
+            name,
+            self.rope_theta,
+            self.rope_scaling,
+            self.rope_parameters,
+        )?;
         Ok(DecoderConfig {
             model_type: self
                 .model_type
@@ -270,7 +294,10 @@ fn rope(
     scaling: Option<Value>,
     parameters: Option<Value>,
 ) -> Result<Rope> {
-    let table = parameters.or(scaling).filter(|v| !v.is_null()).unwrap_or(Value::Null);
+    let table = parameters
+        .or(scaling)
+        .filter(|v| !v.is_null())
+        .unwrap_or(Value::Null);
     let number = |key: &str| table.get(key).and_then(Value::as_f64);
     let need = |key: &str| {
         number(key).filter(|v| *v > 0.0).ok_or_else(|| {
@@ -280,10 +307,15 @@ fn rope(
             ))
         })
     };
-    let kind = table.get("rope_type").or_else(|| table.get("type")).and_then(Value::as_str);
+    let kind = table
+        .get("rope_type")
+        .or_else(|| table.get("type"))
+        .and_then(Value::as_str);
     let scaling = match kind {
         None | Some("default") => RopeScaling::None,
-        Some("linear") => RopeScaling::Linear { factor: need("factor")? },
+        Some("linear") => RopeScaling::Linear {
+            factor: need("factor")?,
+        },
         Some("llama3") => RopeScaling::Llama3 {
             factor: need("factor")?,
             low_freq_factor: need("low_freq_factor")?,
@@ -297,7 +329,10 @@ fn rope(
             )));
         }
     };
-    Ok(Rope { theta: number("rope_theta").or(theta).unwrap_or(10_000.0), scaling })
+    Ok(Rope {
+        theta: number("rope_theta").or(theta).unwrap_or(10_000.0),
+        scaling,
+    })
 }
 
 #[cfg(test)]
@@ -329,9 +364,11 @@ mod tests {
         assert_eq!(four.rope.theta, 500_000.0);
         assert_eq!(four.rope.scaling, RopeScaling::Linear { factor: 2.0 });
         assert_eq!((four.head_dim, four.eos_token_ids), (8, vec![2, 7]));
-        let five = parse(json!({"rope_theta": null, "head_dim": 16, "rope_parameters": {
+        let five = parse(
+            json!({"rope_theta": null, "head_dim": 16, "rope_parameters": {
             "rope_type": "llama3", "rope_theta": 1e6, "factor": 8.0, "low_freq_factor": 1.0,
-            "high_freq_factor": 4.0, "original_max_position_embeddings": 64}}))
+            "high_freq_factor": 4.0, "original_max_position_embeddings": 64}}),
+        )
         .unwrap();
         assert_eq!((five.rope.theta, five.head_dim), (1e6, 16));
         assert!(matches!(five.rope.scaling, RopeScaling::Llama3 { .. }));
@@ -350,8 +387,14 @@ mod tests {
             (json!({"hidden_act": "gelu"}), "gelu"),
             (json!({"attention_bias": true}), "attention_bias"),
             (json!({"mlp_bias": true}), "mlp_bias"),
-            (json!({"quantization_config": {"bits": 4}}), "quantization_config"),
-            (json!({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}), "yarn"),
+            (
+                json!({"quantization_config": {"bits": 4}}),
+                "quantization_config",
+            ),
+            (
+                json!({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}),
+                "yarn",
+            ),
         ] {
             let error = parse(change).unwrap_err();
             assert_eq!(error.kind, ErrorKind::Unsupported, "{error}");
@@ -365,6 +408,9 @@ mod tests {
         ] {
             assert_eq!(parse(change).unwrap_err().kind, ErrorKind::Corrupt);
         }
-        assert_eq!(DecoderConfig::parse("m", b"{").unwrap_err().kind, ErrorKind::Corrupt);
+        assert_eq!(
+            DecoderConfig::parse("m", b"{").unwrap_err().kind,
+            ErrorKind::Corrupt
+        );
     }
 }

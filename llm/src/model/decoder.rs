@@ -91,8 +91,10 @@ impl Decoder {
         let weights = Weights::open(files)?;
         let c = &config;
         let (hidden, inner) = (c.hidden_size, c.intermediate_size);
-        let (width, kv_width) =
-            (c.num_attention_heads * c.head_dim, c.num_key_value_heads * c.head_dim);
+        let (width, kv_width) = (
+            c.num_attention_heads * c.head_dim,
+            c.num_key_value_heads * c.head_dim,
+        );
         let tensor = |name: &str, shape: &[usize]| weights.tensor(name, shape, dtype, device);
         let embed = tensor("model.embed_tokens.weight", &[c.vocab_size, hidden])?;
         let head = if c.tie_word_embeddings {
@@ -104,7 +106,7 @@ impl Decoder {
         for i in 0..c.num_hidden_layers {
             let norm = |name: &str| tensor(&format!("model.layers.{i}.{name}.weight"), &[hidden]);
             let linear = |name: &str, shape: &[usize]| {
-                tensor(&format!("model.layers.{i}.{name}.weight"), shape).map(Linear::new)
+                Linear::arranged(tensor(&format!("model.layers.{i}.{name}.weight"), shape)?)
             };
             layers.push(Layer {
                 input_norm: norm("input_layernorm")?,
@@ -120,17 +122,33 @@ impl Decoder {
         }
         let norm = tensor("model.norm.weight", &[hidden])?;
         let rope = RopeTable::new(&c.rope, c.head_dim, c.context_tokens(), device)?;
-        Ok(Self { embed, layers, norm, head, rope, device: device.clone(), dtype, config })
+        Ok(Self {
+            embed,
+            layers,
+            norm,
+            head,
+            rope,
+            device: device.clone(),
+            dtype,
+            config,
+        })
     }
 
     /// Number of weights, the tied embedding counted once.
     pub fn parameters(&self) -> usize {
         let layer = |l: &Layer| {
             let linears = [&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down];
-            let weights = linears.iter().map(|linear| linear.weight.elem_count()).sum::<usize>();
+            let weights = linears
+                .iter()
+                .map(|linear| linear.weight.elem_count())
+                .sum::<usize>();
             weights + l.input_norm.elem_count() + l.post_norm.elem_count()
         };
-        let head = if self.config.tie_word_embeddings { 0 } else { self.head.elem_count() };
+        let head = if self.config.tie_word_embeddings {
+            0
+        } else {
+            self.head.elem_count()
+        };
         let layers = self.layers.iter().map(layer).sum::<usize>();
         self.embed.elem_count() + head + self.norm.elem_count() + layers
     }
@@ -159,7 +177,11 @@ impl Decoder {
                 c.vocab_size
             )));
         }
-        let end = segments.iter().map(|s| s.position + s.tokens.len()).max().unwrap_or(0);
+        let end = segments
+            .iter()
+            .map(|s| s.position + s.tokens.len())
+            .max()
+            .unwrap_or(0);
         if end > c.context_tokens() {
             return Err(Error::invalid_input(format!(
                 "a sequence of {end} tokens does not fit the model's context of {} tokens",
@@ -173,7 +195,9 @@ impl Decoder {
         let t = tokens.len();
         let (cos, sin) = self.rope.rows(&positions)?;
         let scale = 1.0 / (c.head_dim as f64).sqrt();
-        let mut x = self.embed.index_select(&Tensor::new(tokens, &self.device)?, 0)?;
+        let mut x = self
+            .embed
+            .index_select(&Tensor::new(tokens, &self.device)?, 0)?;
         for (i, layer) in self.layers.iter().enumerate() {
             let normed = rms_norm(&x, &layer.input_norm, c.rms_norm_eps)?;
             let heads = (t, c.num_attention_heads, c.head_dim);
@@ -203,7 +227,12 @@ impl Decoder {
         let mut row = 0;
         for s in segments {
             let n = s.tokens.len();
-            s.block.write(layer, s.filled, &k.narrow(0, row, n)?, &v.narrow(0, row, n)?)?;
+            s.block.write(
+                layer,
+                s.filled,
+                &k.narrow(0, row, n)?,
+                &v.narrow(0, row, n)?,
+            )?;
             row += n;
         }
         let mut spans = Vec::with_capacity(segments.len());
@@ -233,10 +262,14 @@ impl Decoder {
     /// As [`Decoder::forward`]; `InvalidInput` for an empty prompt.
     pub fn score(&self, prompts: &[Vec<u32>]) -> Result<Vec<Tensor>> {
         if prompts.iter().any(Vec::is_empty) {
-            return Err(Error::invalid_input("a prompt has no tokens; give it at least one"));
+            return Err(Error::invalid_input(
+                "a prompt has no tokens; give it at least one",
+            ));
         }
-        let blocks =
-            prompts.iter().map(|p| self.block(p.len())).collect::<Result<Vec<KvBlock>>>()?;
+        let blocks = prompts
+            .iter()
+            .map(|p| self.block(p.len()))
+            .collect::<Result<Vec<KvBlock>>>()?;
         let segments: Vec<StepSegment<'_>> = prompts
             .iter()
             .zip(&blocks)

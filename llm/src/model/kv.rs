@@ -66,6 +66,9 @@ impl KvBlock {
     /// The first `len` tokens of a layer.
     pub(crate) fn span(&self, layer: usize, len: usize) -> Result<Span> {
         let (k, v) = &self.layers[layer];
-        Ok(Span { keys: k.narrow(0, 0, len)?, values: v.narrow(0, 0, len)? })
+        Ok(Span {
+            keys: k.narrow(0, 0, len)?,
+            values: v.narrow(0, 0, len)?,
+        })
     }
 }

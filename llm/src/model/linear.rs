@@ -7,7 +7,8 @@ use crate::Result;
 /// A bias-free linear map.
 #[derive(Debug, Clone)]
 pub struct Linear {
-    /// `[out, in]`, in the model's dtype.
+    /// `[out, in]`, in the model's dtype. On the CPU its memory is that of `[in, out]`, which
+    /// matrix products of few rows read faster; so it may not be contiguous.
     pub weight: Tensor,
     /// The adapter of this matrix, if there is one.
     pub lora: Option<LoraPair>,
@@ -28,6 +29,14 @@ impl Linear {
     /// A linear map without an adapter; `weight` is `[out, in]`.
     pub fn new(weight: Tensor) -> Self {
         Self { weight, lora: None }
+    }
+
+    /// The same with the memory layout that is fastest on the weight's device.
+    pub(crate) fn arranged(weight: Tensor) -> Result<Self> {
+        if weight.device().is_cpu() {
+            return Ok(Self::new(weight.t()?.contiguous()?.t()?));
+        }
+        Ok(Self::new(weight))
     }
 
     /// `y = x Wᵀ + scale (x Aᵀ) Bᵀ`; `x` is `[t, in]`, the result `[t, out]` in `x`'s dtype.
@@ -58,13 +67,20 @@ mod tests {
     #[test]
     fn adapter_is_added_unmerged() {
         let x = Tensor::new(&[[1f32, 2.0]], &Device::Cpu).unwrap();
-        let mut linear = Linear::new(Tensor::new(&[[1f32, 0.0], [0.0, 1.0]], &Device::Cpu).unwrap());
-        assert_eq!(linear.forward(&x).unwrap().to_vec2::<f32>().unwrap(), [[1.0, 2.0]]);
+        let mut linear =
+            Linear::new(Tensor::new(&[[1f32, 0.0], [0.0, 1.0]], &Device::Cpu).unwrap());
+        assert_eq!(
+            linear.forward(&x).unwrap().to_vec2::<f32>().unwrap(),
+            [[1.0, 2.0]]
+        );
         linear.lora = Some(LoraPair {
             a: Tensor::new(&[[1f32, 1.0]], &Device::Cpu).unwrap(),
             b: Tensor::new(&[[1f32], [-1.0]], &Device::Cpu).unwrap(),
             scale: 2.0,
         });
-        assert_eq!(linear.forward(&x).unwrap().to_vec2::<f32>().unwrap(), [[7.0, -4.0]]);
+        assert_eq!(
+            linear.forward(&x).unwrap().to_vec2::<f32>().unwrap(),
+            [[7.0, -4.0]]
+        );
     }
 }

@@ -39,7 +39,11 @@ impl Prompter {
         let tokenizer = TextTokenizer::load(files, config)?;
         let template = ChatTemplate::load(files)?;
         let reply_end = reply_end(&tokenizer, &template)?;
-        Ok(Self { tokenizer, template, reply_end })
+        Ok(Self {
+            tokenizer,
+            template,
+            reply_end,
+        })
     }
 
     /// The tokenizer.
@@ -58,7 +62,10 @@ impl Prompter {
     /// A template that cannot be used, or text that cannot be tokenised.
     pub fn document(&self, system: Option<&str>, document: &str) -> Result<DocumentPrompt> {
         let mut frame = self.template.frame(system.is_some(), 2)?;
-        let cut = frame.iter().position(|slot| *slot == Slot::Part(0)).unwrap_or(0);
+        let cut = frame
+            .iter()
+            .position(|slot| *slot == Slot::Part(0))
+            .unwrap_or(0);
         let tail = frame.split_off(cut).split_off(1);
         let head = self.encode(&fill(&frame, system, &[]))?;
         Ok(DocumentPrompt {
@@ -82,7 +89,9 @@ impl Prompter {
     /// A template that cannot be used, or text that cannot be tokenised.
     pub fn question(&self, system: Option<&str>, question: &str) -> Result<Vec<u32>> {
         let frame = self.template.frame(system.is_some(), 1)?;
-        Ok(self.tokenizer.with_bos(self.encode(&fill(&frame, system, &[question]))?))
+        Ok(self
+            .tokenizer
+            .with_bos(self.encode(&fill(&frame, system, &[question]))?))
     }
 
     /// A whole reply as a model should learn it: the text and the token that ends it.

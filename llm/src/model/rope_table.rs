@@ -45,7 +45,10 @@ impl RopeTable {
     /// A failed tensor operation, as for a position beyond the table.
     pub fn rows(&self, positions: &[u32]) -> Result<(Tensor, Tensor)> {
         let index = Tensor::new(positions, self.cos.device())?;
-        Ok((self.cos.index_select(&index, 0)?, self.sin.index_select(&index, 0)?))
+        Ok((
+            self.cos.index_select(&index, 0)?,
+            self.sin.index_select(&index, 0)?,
+        ))
     }
 }
 

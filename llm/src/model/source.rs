@@ -41,11 +41,20 @@ impl ModelSource {
         match self {
             Self::Directory(path) => {
                 let full = path.canonicalize().unwrap_or_else(|_| path.clone());
-                full.file_name().unwrap_or(full.as_os_str()).to_string_lossy().into_owned()
+                full.file_name()
+                    .unwrap_or(full.as_os_str())
+                    .to_string_lossy()
+                    .into_owned()
             }
             Self::Embedded { name, .. } => (*name).to_string(),
-            Self::Hub { repo, revision: None } => repo.clone(),
-            Self::Hub { repo, revision: Some(revision) } => format!("{repo}@{revision}"),
+            Self::Hub {
+                repo,
+                revision: None,
+            } => repo.clone(),
+            Self::Hub {
+                repo,
+                revision: Some(revision),
+            } => format!("{repo}@{revision}"),
         }
     }
 
@@ -57,7 +66,10 @@ impl ModelSource {
         let name = self.name();
         match self {
             Self::Directory(path) => ModelFiles::directory(name, path.clone()),
-            Self::Embedded { files, .. } => Ok(ModelFiles { name, place: Place::Embedded(files) }),
+            Self::Embedded { files, .. } => Ok(ModelFiles {
+                name,
+                place: Place::Embedded(files),
+            }),
             Self::Hub { repo, revision } => {
                 ModelFiles::directory(name, super::hub::fetch(repo, revision.as_deref())?)
             }
@@ -117,7 +129,10 @@ impl ModelFiles {
                 path.display()
             )));
         }
-        Ok(Self { name, place: Place::Directory(path) })
+        Ok(Self {
+            name,
+            place: Place::Directory(path),
+        })
     }
 
     /// Where a file is, for messages.
@@ -142,7 +157,10 @@ impl ModelFiles {
                 Ok(bytes) => Ok(Some(Content::Owned(bytes))),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
                 Err(e) => Err(Error::io(
-                    format!("{} cannot be read ({e}); check its permissions", self.describe(file)),
+                    format!(
+                        "{} cannot be read ({e}); check its permissions",
+                        self.describe(file)
+                    ),
                     e,
                 )),
             },
@@ -235,13 +253,24 @@ impl ModelFiles {
             .map_err(|e| Error::io(format!("{} cannot be read ({e})", path.display()), e))?;
         let key = (path, meta.len(), meta.modified().ok());
         let hashes = HASHES.get_or_init(Mutex::default);
-        let known = hashes.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
+        let known = hashes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&key)
+            .copied();
         if let Some(hash) = known {
             return Ok(hash);
         }
-        let content = if meta.len() == 0 { Content::Static(&[]) } else { self.map(name)? };
+        let content = if meta.len() == 0 {
+            Content::Static(&[])
+        } else {
+            self.map(name)?
+        };
         let hash = blake3::hash(&content);
-        hashes.lock().unwrap_or_else(PoisonError::into_inner).insert(key, hash);
+        hashes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key, hash);
         Ok(hash)
     }
 }
@@ -264,7 +293,10 @@ pub(crate) fn json(files: &ModelFiles, file: &str, content: &[u8]) -> Result<ser
     serde_json::from_slice(content).map_err(|e| {
         Error::new(
             ErrorKind::Corrupt,
-            format!("{} is not valid JSON ({e}); fetch the file again", files.describe(file)),
+            format!(
+                "{} is not valid JSON ({e}); fetch the file again",
+                files.describe(file)
+            ),
         )
         .with_source(e)
     })

@@ -77,9 +77,21 @@ impl TextTokenizer {
         eos.sort_unstable();
         eos.dedup();
         let bos = named("bos_token").or(config.bos_token_id);
-        let first = template.encode_fast("a", true).map_err(damaged)?.get_ids().first().copied();
+        let first = template
+            .encode_fast("a", true)
+            .map_err(damaged)?
+            .get_ids()
+            .first()
+            .copied();
         let adds_bos = bos.is_some() && first == bos;
-        Ok(Self { template, text, controls, bos, adds_bos, eos })
+        Ok(Self {
+            template,
+            text,
+            controls,
+            bos,
+            adds_bos,
+            eos,
+        })
     }
 
     /// Token ids of text that belongs to a template: control tokens are parsed. Adds no token.
@@ -114,14 +126,17 @@ impl TextTokenizer {
     /// # Errors
     /// Ids that the tokenizer cannot decode.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.template.decode(ids, true).map_err(|e| {
-            Error::internal("token ids could not be decoded to text").with_source(e)
-        })
+        self.template
+            .decode(ids, true)
+            .map_err(|e| Error::internal("token ids could not be decoded to text").with_source(e))
     }
 
     /// Decodes a growing sequence piece by piece.
     pub fn stream(&self) -> TextStream<'_> {
-        TextStream { tokenizer: self, state: StreamState::default() }
+        TextStream {
+            tokenizer: self,
+            state: StreamState::default(),
+        }
     }
 
     /// The token before every prompt, if the model has one.
@@ -136,7 +151,9 @@ impl TextTokenizer {
 
     /// Whether text contains the spelling of a control token.
     pub(crate) fn spells_control(&self, text: &str) -> bool {
-        self.controls.iter().any(|(control, _)| text.contains(control.as_str()))
+        self.controls
+            .iter()
+            .any(|(control, _)| text.contains(control.as_str()))
     }
 
     /// Puts the model's first token before a prompt, exactly once, if the tokenizer would.
@@ -155,8 +172,11 @@ impl TextTokenizer {
 
 fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
     let encoding = tokenizer.encode_fast(text, false).map_err(|e| {
-        Error::internal(format!("text of {} bytes could not be tokenised", text.len()))
-            .with_source(e)
+        Error::internal(format!(
+            "text of {} bytes could not be tokenised",
+            text.len()
+        ))
+        .with_source(e)
     })?;
     Ok(encoding.get_ids().to_vec())
 }
@@ -164,9 +184,14 @@ fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
 /// Some models list control tokens without marking them special (`<tool_call>`); whatever is
 /// written in angle or square brackets is taken for one.
 fn mark_controls(tokenizer: &mut Value) {
-    let tokens = tokenizer.get_mut("added_tokens").and_then(Value::as_array_mut);
+    let tokens = tokenizer
+        .get_mut("added_tokens")
+        .and_then(Value::as_array_mut);
     for token in tokens.into_iter().flatten() {
-        let content = token.get("content").and_then(Value::as_str).unwrap_or_default();
+        let content = token
+            .get("content")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         let bracketed = (content.starts_with('<') && content.ends_with('>'))
             || (content.starts_with('[') && content.ends_with(']'));
         if bracketed && content.len() > 2 {
@@ -178,7 +203,10 @@ fn mark_controls(tokenizer: &mut Value) {
 /// A token in tokenizer_config.json: a string, or an object with the string in `content`.
 pub(crate) fn token_text(settings: &Value, key: &str) -> Option<String> {
     let token = settings.get(key)?;
-    token.as_str().or_else(|| token.get("content")?.as_str()).map(str::to_string)
+    token
+        .as_str()
+        .or_else(|| token.get("content")?.as_str())
+        .map(str::to_string)
 }
 
 /// Text of a growing token sequence. Characters that are not complete yet are held back.
@@ -229,6 +257,8 @@ impl StreamState {
         let before = tokenizer.decode(&self.ids[self.context..self.returned])?;
         let after = tokenizer.decode(&self.ids[self.context..])?;
         let rest = after.get(before.len()..).unwrap_or_default();
-        Ok(rest.trim_end_matches(char::REPLACEMENT_CHARACTER).to_string())
+        Ok(rest
+            .trim_end_matches(char::REPLACEMENT_CHARACTER)
+            .to_string())
     }
 }

@@ -57,8 +57,10 @@ impl Weights {
                 files.describe(INDEX)
             )));
         };
-        let mut shards: Vec<String> =
-            map.values().filter_map(|shard| Some(shard.as_str()?.to_string())).collect();
+        let mut shards: Vec<String> = map
+            .values()
+            .filter_map(|shard| Some(shard.as_str()?.to_string()))
+            .collect();
         shards.sort();
         shards.dedup();
         if let Some(outside) = shards.iter().find(|name| name.contains(['/', '\\'])) {
@@ -79,7 +81,10 @@ impl Weights {
     }
 
     fn read(files: &ModelFiles, names: Vec<String>) -> Result<Self> {
-        let mut weights = Self { files: Vec::new(), place: HashMap::new() };
+        let mut weights = Self {
+            files: Vec::new(),
+            place: HashMap::new(),
+        };
         for name in names {
             let path = files.describe(&name);
             let content = files.map(&name)?;
@@ -89,7 +94,12 @@ impl Weights {
                 weights.place.insert(tensor.clone(), weights.files.len());
             }
             let data_start = header + size_of::<u64>();
-            weights.files.push(WeightFile { path, content, metadata, data_start });
+            weights.files.push(WeightFile {
+                path,
+                content,
+                metadata,
+                data_start,
+            });
         }
         Ok(weights)
     }
@@ -169,7 +179,12 @@ impl Weights {
             .take(3)
             .collect::<Vec<_>>();
         let near = match near.as_slice() {
-            [] => self.names().into_iter().take(3).collect::<Vec<_>>().join(", "),
+            [] => self
+                .names()
+                .into_iter()
+                .take(3)
+                .collect::<Vec<_>>()
+                .join(", "),
             near => near.join(", "),
         };
         Error::corrupt(format!(
@@ -197,7 +212,9 @@ pub(crate) fn map_file(file: &File, path: &Path) -> Result<Content> {
 }
 
 fn truncated(path: &str) -> Error {
-    Error::corrupt(format!("{path} is truncated: it ends before its last tensor; fetch it again"))
+    Error::corrupt(format!(
+        "{path} is truncated: it ends before its last tensor; fetch it again"
+    ))
 }
 
 fn damaged(path: &str, content: &[u8], source: SafeTensorError) -> Error {
@@ -213,9 +230,9 @@ fn damaged(path: &str, content: &[u8], source: SafeTensorError) -> Error {
         SafeTensorError::MetadataIncompleteBuffer | SafeTensorError::InvalidHeaderLength => {
             truncated(path).with_source(source)
         }
-        source => {
-            Error::corrupt(format!("{path} is not a safetensors file ({source}); fetch it again"))
-                .with_source(source)
-        }
+        source => Error::corrupt(format!(
+            "{path} is not a safetensors file ({source}); fetch it again"
+        ))
+        .with_source(source),
     }
 }

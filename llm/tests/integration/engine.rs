@@ -17,7 +17,10 @@ fn source(directory: &tempfile::TempDir) -> ModelSource {
 }
 
 fn engine_with(directory: &tempfile::TempDir, change: fn(&mut EngineOptions)) -> Engine {
-    let mut options = EngineOptions { device: DeviceChoice::Cpu, ..Default::default() };
+    let mut options = EngineOptions {
+        device: DeviceChoice::Cpu,
+        ..Default::default()
+    };
     change(&mut options);
     Engine::load(&source(directory), options).unwrap()
 }
@@ -29,12 +32,19 @@ fn engine() -> (tempfile::TempDir, Engine) {
 }
 
 fn request(max_new_tokens: usize) -> Request {
-    Request { max_new_tokens, ..Default::default() }
+    Request {
+        max_new_tokens,
+        ..Default::default()
+    }
 }
 
 fn document(i: usize) -> String {
-    format!("Case {i}. The court held {} for the plaintiff, {} dollars.\n", i * 7, i * 1913)
-        .repeat(1 + i % 4)
+    format!(
+        "Case {i}. The court held {} for the plaintiff, {} dollars.\n",
+        i * 7,
+        i * 1913
+    )
+    .repeat(1 + i % 4)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -61,8 +71,14 @@ async fn every_prefix_is_prefilled_once() {
     assert_eq!(counters.chunk_tokens, tokens as u64);
     assert_eq!(counters.suffix_tokens, suffixes as u64);
     assert_eq!(counters.prefill_tokens, (head + tokens + suffixes) as u64);
-    assert_eq!(counters.prompt_tokens, (20 * head + 4 * tokens + suffixes) as u64);
-    assert_eq!(counters.shared_prefix_tokens, counters.prompt_tokens - counters.prefill_tokens);
+    assert_eq!(
+        counters.prompt_tokens,
+        (20 * head + 4 * tokens + suffixes) as u64
+    );
+    assert_eq!(
+        counters.shared_prefix_tokens,
+        counters.prompt_tokens - counters.prefill_tokens
+    );
     assert_eq!(counters.branches, 20);
     let prompts: usize = completions.iter().map(|c| c.prompt_tokens).sum();
     assert_eq!(counters.prompt_tokens, prompts as u64);
@@ -80,7 +96,10 @@ async fn greedy_equals_the_plain_loop() {
     let decoder =
         Decoder::load(&source(&directory), &Device::Cpu, casebook_llm::DType::F32).unwrap();
     let prefix = engine.session().prefix(SYSTEM, &document(3)).unwrap();
-    let found = prefix.generate("What was held?", request(40)).await.unwrap();
+    let found = prefix
+        .generate("What was held?", request(40))
+        .await
+        .unwrap();
 
     let prompt = format!(
         "<s>[system]\nYou read closely.<|end|>\n[user]\n{}What was held?<|end|>\n[assistant]\n",
@@ -100,15 +119,28 @@ async fn greedy_equals_the_plain_loop() {
     }
     let wanted = engine.tokenizer().decode(&ids[start..]).unwrap();
     assert_eq!(found.output_tokens, ids.len() - start);
-    assert_eq!(found.text, wanted.trim_end_matches(char::REPLACEMENT_CHARACTER));
+    assert_eq!(
+        found.text,
+        wanted.trim_end_matches(char::REPLACEMENT_CHARACTER)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn company_does_not_change_a_reply() {
     let (_directory, engine) = engine();
     for temperature in [0.0, 0.8] {
-        let sampling = Sampling { temperature, top_k: 40, top_p: 0.95, min_p: 0.01 };
-        let ask = move |seed| Request { sampling, seed, max_new_tokens: 60, stop: vec![] };
+        let sampling = Sampling {
+            temperature,
+            top_k: 40,
+            top_p: 0.95,
+            min_p: 0.01,
+        };
+        let ask = move |seed| Request {
+            sampling,
+            seed,
+            max_new_tokens: 60,
+            stop: vec![],
+        };
         let session = engine.session();
         let alone = session.prefix(SYSTEM, &document(2)).unwrap();
         let alone = alone.generate("Who won?", ask(5)).await.unwrap();
@@ -116,7 +148,13 @@ async fn company_does_not_change_a_reply() {
         for i in 0..20 {
             let prefix = session.prefix(SYSTEM, &document(i)).unwrap();
             tasks.spawn(async move {
-                (i, prefix.generate("Who won?", ask(if i == 2 { 5 } else { 99 })).await.unwrap())
+                (
+                    i,
+                    prefix
+                        .generate("Who won?", ask(if i == 2 { 5 } else { 99 }))
+                        .await
+                        .unwrap(),
+                )
             });
         }
         let together = tasks.join_all().await;
@@ -131,10 +169,17 @@ async fn stop_texts_end_replies_anywhere() {
     let prefix = engine.session().prefix(None, &document(1)).unwrap();
     let free = prefix.generate("Go on.", request(80)).await.unwrap();
     let letters: Vec<(usize, char)> = free.text.char_indices().collect();
-    assert!(letters.len() > 12, "the random model said too little: {:?}", free.text);
+    assert!(
+        letters.len() > 12,
+        "the random model said too little: {:?}",
+        free.text
+    );
     let stop: String = letters[8..11].iter().map(|(_, letter)| letter).collect();
     let first = free.text.find(&stop).unwrap();
-    let request = Request { stop: vec!["not there".into(), stop], ..request(80) };
+    let request = Request {
+        stop: vec!["not there".into(), stop],
+        ..request(80)
+    };
     let stopped = prefix.generate("Go on.", request).await.unwrap();
     assert_eq!(stopped.text, free.text[..first]);
     assert_eq!(stopped.finish, Finish::Stop);
@@ -145,7 +190,11 @@ async fn stop_texts_end_replies_anywhere() {
 async fn wait_until_empty(engine: &Engine) {
     let start = std::time::Instant::now();
     while engine.cached_tokens() > 0 {
-        assert!(start.elapsed().as_secs() < 60, "{} tokens are kept", engine.cached_tokens());
+        assert!(
+            start.elapsed().as_secs() < 60,
+            "{} tokens are kept",
+            engine.cached_tokens()
+        );
         tokio::task::yield_now().await;
     }
 }
@@ -207,17 +256,29 @@ async fn what_cannot_fit_is_an_error() {
     let prefix = session.prefix(SYSTEM, &document(3)).unwrap();
     let error = prefix.generate("Ask.", request(5)).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Exhausted, "{error}");
-    assert!(error.message.contains("max_cached_tokens is 100"), "{error}");
+    assert!(
+        error.message.contains("max_cached_tokens is 100"),
+        "{error}"
+    );
     // and the engine goes on
     session.chat(None, "Hi", &request(2)).await.unwrap();
 
     let error = session.prefix(SYSTEM, &"word ".repeat(300)).unwrap_err();
     assert_eq!(error.kind, ErrorKind::InvalidInput);
     assert!(error.message.contains("too_long"), "{error}");
-    let error = session.chat(None, &"word ".repeat(300), &request(2)).await.unwrap_err();
+    let error = session
+        .chat(None, &"word ".repeat(300), &request(2))
+        .await
+        .unwrap_err();
     assert!(error.message.contains("too_long"), "{error}");
-    let bad = Request { max_new_tokens: 0, ..Default::default() };
-    assert_eq!(session.chat(None, "Hi", &bad).await.unwrap_err().kind, ErrorKind::InvalidInput);
+    let bad = Request {
+        max_new_tokens: 0,
+        ..Default::default()
+    };
+    assert_eq!(
+        session.chat(None, "Hi", &bad).await.unwrap_err().kind,
+        ErrorKind::InvalidInput
+    );
 }
 
 #[tokio::test]
@@ -225,11 +286,22 @@ async fn a_reply_ends_where_the_context_ends() {
     let (_directory, engine) = engine();
     let prefix = engine.session().prefix(None, &"a".repeat(930)).unwrap();
     for seed in 0..20 {
-        let sampling = Sampling { temperature: 1.0, ..Default::default() };
-        let request = Request { sampling, seed, max_new_tokens: 5000, stop: vec![] };
+        let sampling = Sampling {
+            temperature: 1.0,
+            ..Default::default()
+        };
+        let request = Request {
+            sampling,
+            seed,
+            max_new_tokens: 5000,
+            stop: vec![],
+        };
         let reply = prefix.generate("b", request).await.unwrap();
         let all = reply.prompt_tokens + reply.output_tokens;
-        assert!(all == 1024 || (reply.finish == Finish::Stop && all < 1024), "{all} tokens");
+        assert!(
+            all == 1024 || (reply.finish == Finish::Stop && all < 1024),
+            "{all} tokens"
+        );
     }
 }
 
@@ -238,7 +310,9 @@ async fn chat_is_the_users_message_alone() {
     let (_directory, engine) = engine();
     let session = engine.session();
     let reply = session.chat(None, "Who won?", &request(4)).await.unwrap();
-    let wanted = engine.tokenizer().encode_template("<s>[user]\nWho won?<|end|>\n[assistant]\n");
+    let wanted = engine
+        .tokenizer()
+        .encode_template("<s>[user]\nWho won?<|end|>\n[assistant]\n");
     assert_eq!(reply.prompt_tokens, wanted.unwrap().len());
     assert_eq!(session.counters().suffix_tokens, reply.prompt_tokens as u64);
 }
@@ -246,11 +320,18 @@ async fn chat_is_the_users_message_alone() {
 #[test]
 fn info_says_what_was_loaded() {
     let directory = tiny_random::chat_directory();
-    std::fs::write(directory.path().join("casebook-profile.toml"), "name = \"x\"").unwrap();
+    std::fs::write(
+        directory.path().join("casebook-profile.toml"),
+        "name = \"x\"",
+    )
+    .unwrap();
     let engine = engine_with(&directory, |_| {});
     let info = engine.info();
     assert_eq!(info.context_tokens, 1024);
-    assert_eq!((info.dtype.as_str(), info.device.as_str()), ("float32", "cpu"));
+    assert_eq!(
+        (info.dtype.as_str(), info.device.as_str()),
+        ("float32", "cpu")
+    );
     assert_eq!(info.weight_bytes, 4 * info.parameters);
     assert_eq!(info.profile_overlay.as_deref(), Some("name = \"x\""));
     assert_eq!(info.digest.len(), 32);

@@ -1,6 +1,9 @@
 //! The crate's integration tests, one binary: a module per topic.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod builtin;
+mod directories;
 mod engine;
 mod parity;
+mod prompts;
 mod tiny_random;

@@ -15,7 +15,11 @@ fn load(directory: &tempfile::TempDir, dtype: DType) -> Decoder {
 fn prompts() -> Vec<Vec<u32>> {
     [1usize, 17, 64, 130, 3]
         .iter()
-        .map(|len| (0..*len as u32).map(|i| (i * i * 7 + i * 3 + *len as u32) % 96).collect())
+        .map(|len| {
+            (0..*len as u32)
+                .map(|i| (i * i * 7 + i * 3 + *len as u32) % 96)
+                .collect()
+        })
         .collect()
 }
 
@@ -30,7 +34,10 @@ fn candle(directory: &tempfile::TempDir, config: &Value, prompt: &[u32]) -> Tens
     // candle returns the last position only, so each prefix is a run of its own
     let rows = (1..=prompt.len()).map(|n| {
         let mut cache = reference::Cache::new(false, DType::F32, &parsed, &Device::Cpu).unwrap();
-        let input = Tensor::new(&prompt[..n], &Device::Cpu).unwrap().unsqueeze(0).unwrap();
+        let input = Tensor::new(&prompt[..n], &Device::Cpu)
+            .unwrap()
+            .unsqueeze(0)
+            .unwrap();
         model.forward(&input, 0, &mut cache).unwrap()
     });
     Tensor::cat(&rows.collect::<Vec<_>>(), 0).unwrap()
@@ -71,8 +78,11 @@ fn half_precision_stays_close() {
     let directory = tiny_random::directory(&tiny_random::config());
     let wanted = load(&directory, DType::F32).score(&prompts()).unwrap();
     for (dtype, limit) in [(DType::BF16, 0.15), (DType::F16, 0.01)] {
-        for (found, wanted) in
-            load(&directory, dtype).score(&prompts()).unwrap().iter().zip(&wanted)
+        for (found, wanted) in load(&directory, dtype)
+            .score(&prompts())
+            .unwrap()
+            .iter()
+            .zip(&wanted)
         {
             let gap = tiny_random::relative_gap(found, wanted);
             assert!(gap <= limit, "{dtype:?}: {gap}");
@@ -85,15 +95,23 @@ fn pieces_over_shared_blocks_equal_the_whole() {
     let directory = tiny_random::directory(&tiny_random::config());
     let decoder = load(&directory, DType::F32);
     let prompt: Vec<u32> = (0..90).map(|i| (i * 31 + 5) % 96).collect();
-    let wanted = decoder.score(std::slice::from_ref(&prompt)).unwrap().remove(0);
+    let wanted = decoder
+        .score(std::slice::from_ref(&prompt))
+        .unwrap()
+        .remove(0);
 
     // a prefix of 50 tokens in two steps; then in one step two branches, each with 30 tokens
     // more, next to 10 decoded tokens one by one
     let prefix = decoder.block(50).unwrap();
     for (filled, end) in [(0, 20), (20, 50)] {
         let tokens = &prompt[filled..end];
-        let segment =
-            StepSegment { tokens, position: filled, past: vec![], block: &prefix, filled };
+        let segment = StepSegment {
+            tokens,
+            position: filled,
+            past: vec![],
+            block: &prefix,
+            filled,
+        };
         decoder.forward(&[segment]).unwrap();
     }
     let branches = [decoder.block(64).unwrap(), decoder.block(64).unwrap()];
@@ -108,7 +126,9 @@ fn pieces_over_shared_blocks_equal_the_whole() {
                 filled: from - 50,
             })
             .collect();
-        decoder.logits(&decoder.forward(&segments).unwrap()).unwrap()
+        decoder
+            .logits(&decoder.forward(&segments).unwrap())
+            .unwrap()
     };
     let long = step(50, 80);
     for (rows, branch) in [(0..30, 0), (30..60, 1)] {

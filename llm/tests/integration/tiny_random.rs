@@ -20,8 +20,11 @@ pub(crate) fn config() -> Value {
 /// The tensors a configuration asks for, random.
 pub(crate) fn tensors(config: &Value) -> HashMap<String, Tensor> {
     let size = |key: &str| config[key].as_u64().unwrap() as usize;
-    let (hidden, inner, vocab) =
-        (size("hidden_size"), size("intermediate_size"), size("vocab_size"));
+    let (hidden, inner, vocab) = (
+        size("hidden_size"),
+        size("intermediate_size"),
+        size("vocab_size"),
+    );
     let (width, kv) = (
         size("num_attention_heads") * size("head_dim"),
         size("num_key_value_heads") * size("head_dim"),
@@ -32,7 +35,10 @@ pub(crate) fn tensors(config: &Value) -> HashMap<String, Tensor> {
     };
     let norm = || Tensor::rand(0.5f32, 1.5, hidden, &Device::Cpu).unwrap();
     let mut tensors = HashMap::new();
-    tensors.insert("model.embed_tokens.weight".to_string(), random(&[vocab, hidden]));
+    tensors.insert(
+        "model.embed_tokens.weight".to_string(),
+        random(&[vocab, hidden]),
+    );
     tensors.insert("model.norm.weight".to_string(), norm());
     if config["tie_word_embeddings"] != Value::Bool(true) {
         tensors.insert("lm_head.weight".to_string(), random(&[vocab, hidden]));
@@ -70,10 +76,19 @@ pub(crate) fn directory(config: &Value) -> tempfile::TempDir {
 /// The largest difference relative to the largest value.
 pub(crate) fn relative_gap(found: &Tensor, wanted: &Tensor) -> f32 {
     let largest = |t: Tensor| -> f32 {
-        t.to_dtype(DType::F32).unwrap().abs().unwrap().max_all().unwrap().to_scalar().unwrap()
+        t.to_dtype(DType::F32)
+            .unwrap()
+            .abs()
+            .unwrap()
+            .max_all()
+            .unwrap()
+            .to_scalar()
+            .unwrap()
     };
-    let (found, wanted) =
-        (found.to_dtype(DType::F32).unwrap(), wanted.to_dtype(DType::F32).unwrap());
+    let (found, wanted) = (
+        found.to_dtype(DType::F32).unwrap(),
+        wanted.to_dtype(DType::F32).unwrap(),
+    );
     largest((found - &wanted).unwrap()) / largest(wanted)
 }
 
@@ -83,6 +98,9 @@ pub(crate) fn byte_tokenizer() -> Value {
     let printable = |b: u32| matches!(b, 33..=126 | 161..=172 | 174..=255);
     let mut other = 256;
     let mut vocab = serde_json::Map::new();
+    for (id, control) in ["<s>", "</s>", "<|end|>"].into_iter().enumerate() {
+        vocab.insert(control.to_string(), json!(id));
+    }
     for byte in 0..256 {
         let letter = if printable(byte) { byte } else { other };
         other += u32::from(!printable(byte));
