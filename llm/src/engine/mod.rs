@@ -12,6 +12,7 @@
 //! Each step runs one flat list of rows: a row per replying branch and, within a budget, chunks of
 //! prompts. Waiting branches start in order of arrival as rows and cache allow.
 
+mod branch;
 mod load;
 mod options;
 mod reply;

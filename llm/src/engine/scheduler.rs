@@ -14,17 +14,16 @@ use rayon::prelude::*;
 use tokio::sync::mpsc::{self, error::TryRecvError};
 use tokio::sync::oneshot;
 
+use super::branch::{Branch, BranchRequest, lost};
 use super::options::Limits;
 use super::reply::Reply;
 use super::request::{Completion, Request};
 use super::sampler::sample;
-use super::session::{Tally, add};
+use super::session::add;
 use super::tree::{Node, NodeKind, Tree};
-use crate::model::{Decoder, KvBlock, Prompter, StepSegment};
+use crate::model::{Decoder, Prompter, StepSegment};
 use crate::{Error, Result};
 
-/// Tokens of a reply that get their place at once.
-const REPLY_BLOCK_TOKENS: usize = 64;
 /// Branches that may start before an older one whose prefix has no place yet.
 const MAX_OVERTAKERS: usize = 256;
 /// How often an idle engine looks for work on resident prefixes before it gives one up, and how
@@ -39,45 +38,6 @@ pub(crate) enum Message {
     Generate(Box<BranchRequest>),
     /// A prefix is no longer held.
     Released,
-}
-
-/// A branch as callers ask for it.
-#[derive(Debug)]
-pub(crate) struct BranchRequest {
-    pub(crate) prefix: Option<Arc<Node>>,
-    pub(crate) suffix: Vec<u32>,
-    pub(crate) request: Request,
-    pub(crate) tally: Arc<Tally>,
-    pub(crate) reply: oneshot::Sender<Result<Completion>>,
-}
-
-impl BranchRequest {
-    fn path(&self) -> Vec<Arc<Node>> {
-        self.prefix
-            .as_ref()
-            .map_or_else(Vec::new, |node| node.path())
-    }
-
-    fn prompt_tokens(&self) -> usize {
-        self.prefix.as_ref().map_or(0, |node| node.end()) + self.suffix.len()
-    }
-}
-
-/// A branch with a place in the batch.
-#[derive(Debug)]
-struct Branch {
-    ask: BranchRequest,
-    path: Vec<Arc<Node>>,
-    prompt_tokens: usize,
-    /// Suffix tokens whose keys and values are there.
-    fed: usize,
-    /// The last sampled token: the next row.
-    next: Option<u32>,
-    /// Places of suffix and reply, with the tokens in use; only the last has room.
-    blocks: Vec<(KvBlock, usize)>,
-    /// Tokens the branch may need in all.
-    reserved: usize,
-    reply: Reply,
 }
 
 /// Rows of one step.
@@ -495,54 +455,4 @@ impl Scheduler {
         }
         Ok(())
     }
-}
-
-impl Branch {
-    /// Makes sure that the rows of the next step have a place: a suffix all of it at once, a reply
-    /// block by block.
-    fn make_place(&mut self, decoder: &Decoder) -> Result<()> {
-        let suffix = self.ask.suffix.len();
-        let capacity = match self.blocks.last() {
-            None => suffix + self.reply.max_tokens().min(REPLY_BLOCK_TOKENS),
-            Some((block, filled)) if *filled == block.capacity() => {
-                let left = self.reply.max_tokens().saturating_sub(self.reply.tokens());
-                left.clamp(1, REPLY_BLOCK_TOKENS)
-            }
-            Some(_) => return Ok(()),
-        };
-        self.blocks.push((decoder.block(capacity)?, 0));
-        Ok(())
-    }
-
-    fn wrote(&mut self, tokens: usize) {
-        if let Some((_, filled)) = self.blocks.last_mut() {
-            *filled += tokens;
-        }
-    }
-
-    /// Rows that continue this branch.
-    fn segment<'a>(&'a self, tree: &'a Tree, tokens: &'a [u32]) -> Result<StepSegment<'a>> {
-        let (last, before) = self.blocks.split_last().ok_or_else(lost)?;
-        let mut past = Vec::with_capacity(self.path.len() + before.len());
-        for node in &self.path {
-            past.push((
-                &tree.get(node.id).ok_or_else(lost)?.block,
-                node.tokens.len(),
-            ));
-        }
-        past.extend(before.iter().map(|(block, filled)| (block, *filled)));
-        let own: usize = self.blocks.iter().map(|(_, filled)| filled).sum();
-        let start = self.prompt_tokens - self.ask.suffix.len();
-        Ok(StepSegment {
-            tokens,
-            position: start + own,
-            past,
-            block: &last.0,
-            filled: last.1,
-        })
-    }
-}
-
-fn lost() -> Error {
-    Error::internal("a prompt part lost its place in the cache")
 }

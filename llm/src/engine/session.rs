@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
 
 use super::Engine;
+use super::branch::BranchRequest;
 use super::request::{Completion, Request};
-use super::scheduler::{BranchRequest, Message};
+use super::scheduler::Message;
 use super::tree::{Node, NodeKind};
 use crate::model::DocumentPrompt;
 use crate::{Error, Result};

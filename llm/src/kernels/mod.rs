@@ -7,6 +7,7 @@
 mod attention;
 mod attention_backward;
 mod attention_cpu;
+mod attention_tile;
 mod element;
 mod rms_norm;
 mod rms_norm_backward;

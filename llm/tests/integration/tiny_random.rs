@@ -17,8 +17,21 @@ pub(crate) fn config() -> Value {
     })
 }
 
-/// The tensors a configuration asks for, random.
-pub(crate) fn tensors(config: &Value) -> HashMap<String, Tensor> {
+/// The tensors a configuration asks for; the same for the same seed.
+pub(crate) fn tensors(config: &Value, seed: u64) -> HashMap<String, Tensor> {
+    let mut state = seed;
+    // Knuth's MMIX generator: candle's own cannot be seeded on the CPU
+    let mut uniform = move || {
+        state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (state >> 40) as f32 / (1 << 24) as f32
+    };
+    let mut numbers = |shape: &[usize], low: f32, high: f32| {
+        let count = shape.iter().product();
+        let numbers: Vec<f32> = (0..count).map(|_| low + (high - low) * uniform()).collect();
+        Tensor::from_vec(numbers, shape, &Device::Cpu).unwrap()
+    };
     let size = |key: &str| config[key].as_u64().unwrap() as usize;
     let (hidden, inner, vocab) = (
         size("hidden_size"),
@@ -29,17 +42,21 @@ pub(crate) fn tensors(config: &Value) -> HashMap<String, Tensor> {
         size("num_attention_heads") * size("head_dim"),
         size("num_key_value_heads") * size("head_dim"),
     );
-    let random = |shape: &[usize]| {
-        let spread = 1.5 / (*shape.last().unwrap() as f32).sqrt();
-        Tensor::randn(0f32, spread, shape, &Device::Cpu).unwrap()
+    // uniform with the spread of a normal of 1.5 / sqrt(fan-in)
+    let mut random = |shape: &[usize]| {
+        let spread = 1.5 * 3f32.sqrt() / (*shape.last().unwrap() as f32).sqrt();
+        numbers(shape, -spread, spread)
     };
-    let norm = || Tensor::rand(0.5f32, 1.5, hidden, &Device::Cpu).unwrap();
+    let norm = |salt: usize| {
+        let weight = |j: usize| 0.5 + ((j * 37 + salt * 11) % 64) as f32 / 64.0;
+        Tensor::from_vec((0..hidden).map(weight).collect(), hidden, &Device::Cpu).unwrap()
+    };
     let mut tensors = HashMap::new();
     tensors.insert(
         "model.embed_tokens.weight".to_string(),
         random(&[vocab, hidden]),
     );
-    tensors.insert("model.norm.weight".to_string(), norm());
+    tensors.insert("model.norm.weight".to_string(), norm(0));
     if config["tie_word_embeddings"] != Value::Bool(true) {
         tensors.insert("lm_head.weight".to_string(), random(&[vocab, hidden]));
     }
@@ -47,8 +64,8 @@ pub(crate) fn tensors(config: &Value) -> HashMap<String, Tensor> {
         let mut add = |name: &str, tensor: Tensor| {
             tensors.insert(format!("model.layers.{i}.{name}.weight"), tensor);
         };
-        add("input_layernorm", norm());
-        add("post_attention_layernorm", norm());
+        add("input_layernorm", norm(2 * i + 1));
+        add("post_attention_layernorm", norm(2 * i + 2));
         add("self_attn.q_proj", random(&[width, hidden]));
         add("self_attn.k_proj", random(&[kv, hidden]));
         add("self_attn.v_proj", random(&[kv, hidden]));
@@ -69,7 +86,7 @@ pub(crate) fn write(directory: &Path, config: &Value, tensors: &HashMap<String, 
 /// A new directory with a random model.
 pub(crate) fn directory(config: &Value) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
-    write(directory.path(), config, &tensors(config));
+    write(directory.path(), config, &tensors(config, 1));
     directory
 }
 
