@@ -124,13 +124,13 @@ pub fn source(text: &str) -> Result<ModelSource> {
     if Path::new(text).exists() || !looks_like_hub_id(text) {
         return Ok(ModelSource::Directory(PathBuf::from(text)));
     }
-    Ok(ModelSource::Hub { repo: text.to_owned(), revision: "main".into() })
+    Ok(ModelSource::Hub { repo: text.to_owned(), revision: None })
 }
 
 fn options(spec: &ModelSpec) -> Result<EngineOptions> {
     Ok(EngineOptions {
-        device: spec.device.parse().map_err(Error::from)?,
-        dtype: spec.dtype.as_deref().map(str::parse).transpose().map_err(Error::from)?,
+        device: spec.device.parse().map_err(|e: casebook_llm::Error| Error::from(e))?,
+        dtype: spec.dtype.as_deref().map(casebook_llm::parse_dtype).transpose()?,
         adapter: spec.adapter.clone(),
         ..EngineOptions::default()
     })

@@ -2,7 +2,7 @@
 //!
 //! One extension with nested groups. Absence means: what the profile says.
 
-use datafusion::common::config::{ConfigExtension, ConfigField, Visit};
+use datafusion::common::config::ConfigExtension;
 use datafusion::common::extensions_options;
 
 extensions_options! {

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use casebook_llm::TextTokenizer;
+use casebook_llm::model::DecoderConfig;
 use casebook_qa::chunk::{ChunkOptions, TokenCounter, chunks};
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, Int32Builder, Int64Builder, ListBuilder, StringViewBuilder,
@@ -72,7 +73,9 @@ impl ChunkText {
         if let Some(found) = cache.get(&spec.source) {
             return Ok(Arc::clone(found));
         }
-        let tokenizer = Arc::new(TextTokenizer::load(&models::source(&spec.source)?)?);
+        let files = models::source(&spec.source)?.open()?;
+        let config = DecoderConfig::parse(&files.name, &files.require("config.json")?)?;
+        let tokenizer = Arc::new(TextTokenizer::load(&files, &config)?);
         cache.insert(spec.source, Arc::clone(&tokenizer));
         Ok(tokenizer)
     }
@@ -144,7 +147,8 @@ struct Counter<'a>(&'a TextTokenizer);
 
 impl TokenCounter for Counter<'_> {
     fn count(&self, text: &str) -> usize {
-        self.0.count(text)
+        // A text that cannot be tokenised is left in one piece.
+        self.0.count(text).unwrap_or(0)
     }
 }
 

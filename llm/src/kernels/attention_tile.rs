@@ -72,8 +72,8 @@ impl Tile<'_> {
                         acc[2] = V::splat(k[2][i]).fma(q, acc[2]);
                         acc[3] = V::splat(k[3][i]).fma(q, acc[3]);
                     }
-                    for r in 0..4 {
-                        acc[r].store(&mut self.s[(j + r) * padded + c..]);
+                    for (r, acc) in acc.iter().enumerate() {
+                        acc.store(&mut self.s[(j + r) * padded + c..]);
                     }
                 } else {
                     for (i, k) in k[0].iter().enumerate() {

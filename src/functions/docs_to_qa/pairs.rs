@@ -11,7 +11,7 @@ use casebook_qa::checks::{self, DocumentState, Pair, Reason, Status};
 use casebook_qa::chunk::{Chunk, ChunkOptions, TokenCounter, chunks};
 use casebook_qa::identity::{QaKey, branch_seed, qa_id};
 use casebook_qa::profile::{QuestionMode, Sampling};
-use casebook_qa::quota::ChunkOrder;
+use casebook_qa::quota::spread;
 use casebook_qa::{parse, prompt};
 use datafusion::error::{DataFusionError, Result};
 use futures::future::join_all;
@@ -53,8 +53,9 @@ pub(super) async fn document(
         return Ok(());
     }
     let profile = &query.profile;
-    let mut order = ChunkOrder::new(
+    let mut order = spread(
         ranges.len(),
+        profile.questions_per_chunk,
         profile.max_pairs_per_document,
         branch_seed(profile.seed, &document.id, 0, 0),
     )
@@ -104,7 +105,8 @@ struct Counter<'a>(&'a TextTokenizer);
 
 impl TokenCounter for Counter<'_> {
     fn count(&self, text: &str) -> usize {
-        self.0.count(text)
+        // A text that cannot be tokenised fits nowhere; its row says why when it is prefilled.
+        self.0.count(text).unwrap_or(usize::MAX / 4)
     }
 }
 
@@ -273,10 +275,10 @@ async fn generate(
 fn request(sampling: &Sampling, seed: u64, max_new_tokens: usize) -> Request {
     Request {
         sampling: casebook_llm::Sampling {
-            temperature: sampling.temperature,
+            temperature: sampling.temperature as f32,
             top_k: sampling.top_k,
-            top_p: sampling.top_p,
-            min_p: sampling.min_p,
+            top_p: sampling.top_p as f32,
+            min_p: sampling.min_p as f32,
         },
         seed,
         max_new_tokens,
@@ -359,12 +361,12 @@ impl Query {
     /// The chunk budget for `document`; none if its header alone fills the context.
     fn chunk_options(&self, document: &Document) -> Option<ChunkOptions> {
         let profile = &self.profile;
-        let tokenizer = self.engine.tokenizer();
+        let count = |text: &str| Counter(self.engine.tokenizer()).count(text);
         let replies = profile.max_question_tokens + 2 * profile.max_answer_tokens;
-        let task = tokenizer.count(&prompt::answer_task(profile, ""))
-            .max(tokenizer.count(&prompt::ask_task(profile, 1, profile.questions_per_chunk)));
-        let fixed = tokenizer.count(&profile.system)
-            + tokenizer.count(&document.header)
+        let task = count(&prompt::answer_task(profile, ""))
+            .max(count(&prompt::ask_task(profile, 1, profile.questions_per_chunk)));
+        let fixed = count(&profile.system)
+            + count(&document.header)
             + task
             + replies
             + CONTEXT_MARGIN;

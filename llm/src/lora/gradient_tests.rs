@@ -1,0 +1,274 @@
+//! Proof of the backward pass: finite differences, packing, and whole runs on a small network.
+
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+
+use super::adapter::{initialise, linear_mut};
+use super::backward::Gradients;
+use super::example::{Example, PromptForm, Tokens};
+use super::settings::LoraSettings;
+use super::trainer::{
+    EXAMPLES, MicroBatch, RUN, RunMode, TrainObserver, micro_step, test_sites, train,
+};
+use super::{StepRecord, log, peft};
+use crate::engine::DeviceChoice;
+use crate::model::{Decoder, LORA_MODULES, ModelSource};
+
+fn tiny() -> ModelSource {
+    ModelSource::Embedded {
+        name: casebook_tiny::NAME,
+        files: casebook_tiny::FILES,
+    }
+}
+
+/// Two layers of the bundled model, with pairs whose B is not zero.
+fn small() -> (Decoder, LoraSettings) {
+    let mut decoder = Decoder::load(&tiny(), &Device::Cpu, DType::F32).unwrap();
+    decoder.layers.truncate(2);
+    let settings = LoraSettings {
+        rank: 3,
+        alpha: 6.0,
+        ..LoraSettings::default()
+    };
+    let sites = test_sites(&decoder, &settings);
+    initialise(&mut decoder, &sites, &settings).unwrap();
+    for site in sites {
+        let pair = linear_mut(&mut decoder, site)
+            .unwrap()
+            .lora
+            .as_mut()
+            .unwrap();
+        pair.b = Tensor::randn(0f32, 0.05, pair.b.shape(), &Device::Cpu).unwrap();
+    }
+    (decoder, settings)
+}
+
+fn tokens(ids: &[u32], answer_at: usize) -> Tokens {
+    Tokens {
+        ids: ids.to_vec(),
+        answer_at,
+        question: 0..0,
+    }
+}
+
+fn batch() -> MicroBatch {
+    MicroBatch::new(&[
+        tokens(&[5, 90, 700, 41, 8, 9, 300], 3),
+        tokens(&[7, 77, 777, 3], 2),
+    ])
+}
+
+fn loss(decoder: &Decoder, batch: &MicroBatch) -> f64 {
+    micro_step(decoder, batch, 1.0, &mut Gradients::default()).unwrap()
+}
+
+#[test]
+fn every_pair_has_a_gradient_that_finite_differences_confirm() {
+    let (mut decoder, settings) = small();
+    let batch = batch();
+    let mut gradients = Gradients::default();
+    micro_step(&decoder, &batch, 1.0, &mut gradients).unwrap();
+    let sites = test_sites(&decoder, &settings);
+    assert_eq!(gradients.pairs.len(), 2 * LORA_MODULES.len());
+    for site in sites {
+        let (d_a, d_b) = gradients.pairs[&site].clone();
+        for (is_a, gradient) in [(true, d_a), (false, d_b)] {
+            // Along the gradient itself the loss must rise by its squared norm per unit.
+            let norm2 = gradient
+                .sqr()
+                .unwrap()
+                .sum_all()
+                .unwrap()
+                .to_scalar::<f32>()
+                .unwrap();
+            assert!(norm2 > 0.0, "{} has no gradient", site.path());
+            let step = 0.02 / f64::from(norm2).sqrt();
+            let mut at = |factor: f64| {
+                let pair = linear_mut(&mut decoder, site)
+                    .unwrap()
+                    .lora
+                    .as_mut()
+                    .unwrap();
+                let old = if is_a { pair.a.clone() } else { pair.b.clone() };
+                let moved = (&old + (&gradient * factor).unwrap()).unwrap();
+                if is_a {
+                    pair.a = moved
+                } else {
+                    pair.b = moved
+                }
+                let value = loss(&decoder, &batch);
+                let pair = linear_mut(&mut decoder, site)
+                    .unwrap()
+                    .lora
+                    .as_mut()
+                    .unwrap();
+                if is_a {
+                    pair.a = old
+                } else {
+                    pair.b = old
+                }
+                value
+            };
+            let slope = (at(step) - at(-step)) / (2.0 * step);
+            let error = (slope - f64::from(norm2)).abs() / f64::from(norm2);
+            assert!(
+                error < 1e-2,
+                "{} A={is_a}: slope {slope}, expected {norm2}",
+                site.path()
+            );
+        }
+    }
+}
+
+#[test]
+fn packing_changes_neither_loss_nor_gradients() {
+    let (decoder, _) = small();
+    let parts = [
+        tokens(&[5, 90, 700, 41, 8, 9, 300], 3),
+        tokens(&[7, 77, 777, 3], 2),
+    ];
+    let (mut together, mut apart) = (Gradients::default(), Gradients::default());
+    let one = micro_step(&decoder, &batch(), 0.5, &mut together).unwrap();
+    let two: f64 = parts
+        .iter()
+        .map(|part| micro_step(&decoder, &MicroBatch::new([part]), 0.5, &mut apart).unwrap())
+        .sum();
+    assert!((one - two).abs() < 1e-4, "{one} {two}");
+    for (site, (a, b)) in &together.pairs {
+        let (other_a, other_b) = &apart.pairs[site];
+        for (x, y) in [(a, other_a), (b, other_b)] {
+            let gap = (x - y).unwrap().abs().unwrap().max_all().unwrap();
+            assert!(gap.to_scalar::<f32>().unwrap() < 1e-4, "{}", site.path());
+        }
+    }
+}
+
+fn form() -> PromptForm {
+    PromptForm {
+        system: Some("You read.".into()),
+        answer: "Answer: {question}".into(),
+    }
+}
+
+fn write_examples(directory: &Path, count: usize) {
+    std::fs::create_dir_all(directory.join(RUN)).unwrap();
+    let lines: Vec<String> = (0..count)
+        .map(|i| {
+            let example = Example {
+                doc_id: None,
+                question: format!("What is the number of case {i}?"),
+                answer: format!("It is number {}.", i * 7),
+                document: Some(format!("Case {i} has number {}.", i * 7)),
+            };
+            serde_json::to_string(&example).unwrap()
+        })
+        .collect();
+    std::fs::write(directory.join(RUN).join(EXAMPLES), lines.join("\n")).unwrap();
+}
+
+fn settings() -> LoraSettings {
+    LoraSettings {
+        rank: 4,
+        epochs: 6,
+        learning_rate: 5e-3,
+        batch_tokens: 64,
+        with_document_share: 0.5,
+        question_noise: 0.1,
+        ..LoraSettings::default()
+    }
+}
+
+/// Cancels after a number of steps.
+struct StopAt(u64, u64);
+
+impl TrainObserver for StopAt {
+    fn step(&mut self, record: &StepRecord) {
+        self.1 = record.step;
+    }
+
+    fn cancelled(&self) -> bool {
+        self.1 >= self.0
+    }
+}
+
+fn run(directory: &Path, mode: RunMode, stop: Option<u64>) -> crate::Result<super::TrainReport> {
+    let mut observer = StopAt(stop.unwrap_or(u64::MAX), 0);
+    train(
+        &tiny(),
+        DeviceChoice::Cpu,
+        directory,
+        &settings(),
+        mode,
+        &form(),
+        &mut observer,
+    )
+}
+
+#[test]
+fn a_resumed_run_ends_as_if_it_had_never_stopped() {
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for directory in [whole.path(), parts.path()] {
+        write_examples(directory, 4);
+    }
+    let report = run(whole.path(), RunMode::New, None).unwrap();
+    assert!(report.last_loss < report.first_loss, "{report:?}");
+    let stopped = run(parts.path(), RunMode::New, Some(3)).unwrap_err();
+    assert_eq!(stopped.kind, crate::ErrorKind::Interrupted);
+    assert!(!parts.path().join(peft::CONFIG).exists());
+    run(parts.path(), RunMode::Resume, None).unwrap();
+    let read = |d: &Path| std::fs::read(d.join(peft::WEIGHTS)).unwrap();
+    assert!(
+        read(whole.path()) == read(parts.path()),
+        "the adapters differ"
+    );
+    let steps = |d: &Path| -> Vec<u64> {
+        log::read(&d.join(RUN).join(log::FILE))
+            .unwrap()
+            .iter()
+            .map(|r| r.step)
+            .collect()
+    };
+    assert_eq!(steps(parts.path()), (1..=report.steps).collect::<Vec<_>>());
+    assert_eq!(steps(whole.path()), steps(parts.path()));
+}
+
+#[test]
+fn the_written_adapter_attaches_to_the_base() {
+    let directory = tempfile::tempdir().unwrap();
+    write_examples(directory.path(), 2);
+    run(directory.path(), RunMode::New, None).unwrap();
+    let mut decoder = Decoder::load(&tiny(), &Device::Cpu, DType::F32).unwrap();
+    let pairs = crate::model::attach_adapter(&mut decoder, directory.path()).unwrap();
+    assert_eq!(pairs, decoder.layers.len() * LORA_MODULES.len());
+}
+
+#[test]
+fn what_cannot_be_trained_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    write_examples(directory.path(), 0);
+    let text = |r: crate::Result<super::TrainReport>| r.unwrap_err().to_string();
+    assert!(text(run(directory.path(), RunMode::New, None)).contains("no training examples"));
+    let directory = tempfile::tempdir().unwrap();
+    write_examples(directory.path(), 2);
+    run(directory.path(), RunMode::New, None).unwrap();
+    assert!(text(run(directory.path(), RunMode::New, None)).contains("another training run"));
+    write_examples(directory.path(), 3);
+    let resumed = text(run(directory.path(), RunMode::Resume, None));
+    assert!(resumed.contains("other examples"), "{resumed}");
+    run(directory.path(), RunMode::Overwrite, None).unwrap();
+    let short = LoraSettings {
+        max_example_tokens: 4,
+        ..settings()
+    };
+    let too_long = train(
+        &tiny(),
+        DeviceChoice::Cpu,
+        directory.path(),
+        &short,
+        RunMode::Overwrite,
+        &form(),
+        &mut (),
+    );
+    assert!(text(too_long).contains("longer than 4 tokens"));
+}
