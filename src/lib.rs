@@ -16,10 +16,8 @@ mod models;
 mod progress;
 mod session;
 
-pub mod compare;
 pub mod config;
 pub mod functions;
-pub mod jobs;
 pub mod schema;
 pub mod settings;
 pub mod sinks;

@@ -1,2 +1,22 @@
-//! placeholder
-fn main() {}
+//! The `casebook` program: argv, the environment and Ctrl-C enter here and nowhere else.
+
+// The program's output is what this file and `cli` are for.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: the runtime cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(cli::run());
+    // Generation may still be busy on a blocking thread; its results are not wanted any more.
+    runtime.shutdown_background();
+    ExitCode::from(code)
+}

@@ -1,1 +1,208 @@
-//! placeholder
+//! casebook.toml: what is typed ([`raw`]) becomes what is valid ([`Config`]).
+//!
+//! Strict: an unknown key is an error with its line and the valid keys. `${env:NAME}`,
+//! `${env:NAME:-default}` and `${file:path}` work inside string values only, after parsing, so a
+//! value cannot inject structure.
+
+mod interpolate;
+mod raw;
+
+use std::path::{Path, PathBuf};
+
+use datafusion::prelude::SessionContext;
+
+use crate::context::{Casebook, TableSettings};
+use crate::error::{Error, ErrorKind, Result};
+use crate::models::ModelSpec;
+
+use raw::Raw;
+
+/// A valid configuration. Paths in it are relative to the file's directory.
+#[derive(Debug)]
+pub struct Config {
+    origin: PathBuf,
+    raw: Raw,
+}
+
+impl Config {
+    /// Reads and checks `path`. `environment` looks variables up; it is given so that nothing
+    /// below the program's edge reads the environment.
+    pub fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            let advice = "; write one with `casebook init`, or give another with --config";
+            wrong(path, &format!("{e}{advice}")).with_source(e)
+        })?;
+        Self::parse(path, &text, environment)
+    }
+
+    fn parse(
+        path: &Path,
+        text: &str,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self> {
+        // Once as typed, for errors with lines; then with the values filled in.
+        toml::from_str::<Raw>(text).map_err(|e| wrong(path, &e.to_string()).with_source(e))?;
+        let mut table: toml::Table =
+            text.parse().map_err(|e: toml::de::Error| wrong(path, &e.to_string()))?;
+        let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
+        interpolate::fill(&mut table, &folder, environment).map_err(|e| wrong(path, &e))?;
+        let raw: Raw =
+            table.try_into().map_err(|e: toml::de::Error| wrong(path, e.message()))?;
+        let config = Self { origin: path.to_path_buf(), raw };
+        config.check()?;
+        Ok(config)
+    }
+
+    /// References between sections must be to something that exists.
+    fn check(&self) -> Result<()> {
+        const FORMATS: &[&str] = &["csv", "parquet", "json", "delta", "lora", "chat_jsonl"];
+        for (name, table) in &self.raw.tables {
+            let format = table.format.to_lowercase();
+            if !FORMATS.contains(&format.as_str()) {
+                let error = Error::unknown("format", &table.format, FORMATS);
+                return Err(wrong(&self.origin, &format!("[tables.{name}] {error}")));
+            }
+        }
+        for name in self.raw.profiles.keys() {
+            let layers = self.profile_layers(name)?;
+            let layers: Vec<(&str, &str)> =
+                layers.iter().map(|(o, t)| (o.as_str(), t.as_str())).collect();
+            casebook_qa::profile::Profile::resolve(name, &layers)
+                .map_err(|e| wrong(&self.origin, &e.to_string()))?;
+        }
+        Ok(())
+    }
+
+    fn profile_layers(&self, name: &str) -> Result<Vec<(String, String)>> {
+        let Some(table) = self.raw.profiles.get(name) else { return Ok(vec![]) };
+        let text = toml::to_string(table).map_err(|e| wrong(&self.origin, &e.to_string()))?;
+        let file = self.origin.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(vec![(format!("{file} [profiles.{name}]"), text)])
+    }
+
+    /// The state of a session with these models, profiles and table settings.
+    pub fn casebook(&self) -> Result<Casebook> {
+        let mut casebook = Casebook::default();
+        for (name, model) in &self.raw.models {
+            let spec = ModelSpec {
+                source: self.path_or_id(&model.source),
+                device: model.device.clone().unwrap_or_else(|| "auto".into()),
+                dtype: model.dtype.clone(),
+                adapter: model.adapter.as_ref().map(|p| self.resolve(p)),
+            };
+            casebook.models.insert(name.clone(), spec);
+        }
+        for name in self.raw.profiles.keys() {
+            casebook.profiles.insert(name.clone(), self.profile_layers(name)?);
+        }
+        for (name, table) in &self.raw.tables {
+            let settings = TableSettings {
+                id: table.id.clone(),
+                text: table.text.clone(),
+                title: table.title.clone(),
+                keep: table.keep.clone(),
+            };
+            casebook.tables.insert(name.to_lowercase(), settings);
+        }
+        Ok(casebook)
+    }
+
+    /// Names of the tables that [`Config::register_tables`] makes, in the order of the file's keys.
+    pub fn table_names(&self) -> impl Iterator<Item = &str> {
+        self.raw.tables.keys().map(String::as_str)
+    }
+
+    /// Makes the `[tables]` of the file in `ctx`.
+    pub async fn register_tables(&self, ctx: &SessionContext) -> Result<()> {
+        for (name, table) in &self.raw.tables {
+            let location = match table.location.contains("://") {
+                true => table.location.clone(),
+                false => self.resolve(Path::new(&table.location)).to_string_lossy().into_owned(),
+            };
+            let options: Vec<String> = table
+                .options
+                .iter()
+                .map(|(key, value)| format!("{} {}", literal(key), literal(&value.text())))
+                .collect();
+            let options = match options.is_empty() {
+                true => String::new(),
+                false => format!(" OPTIONS ({})", options.join(", ")),
+            };
+            let sql = format!(
+                "CREATE EXTERNAL TABLE \"{}\" STORED AS {} LOCATION {}{options}",
+                name.replace('"', "\"\""),
+                table.format.to_uppercase(),
+                literal(&location),
+            );
+            ctx.sql(&sql).await.map_err(|e| {
+                let error = Error::from_datafusion(e);
+                Error::new(
+                    error.kind(),
+                    format!("{} [tables.{name}]: {error}", self.origin.display()),
+                )
+            })?;
+        }
+        Ok(())
+    }
+
+    fn resolve(&self, path: &Path) -> PathBuf {
+        let folder = self.origin.parent().unwrap_or(Path::new(""));
+        if path.is_absolute() { path.to_path_buf() } else { folder.join(path) }
+    }
+
+    /// A model source is a path if there is one, else a name or hub id.
+    fn path_or_id(&self, source: &str) -> String {
+        let path = self.resolve(Path::new(source));
+        if path.exists() { path.to_string_lossy().into_owned() } else { source.to_owned() }
+    }
+}
+
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+fn wrong(path: &Path, what: &str) -> Error {
+    Error::new(ErrorKind::Configuration, format!("{}: {}", path.display(), what.trim_end()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config> {
+        let environment = |name: &str| (name == "BASE").then(|| "builtin:tiny".to_owned());
+        Config::parse(Path::new("dir/casebook.toml"), text, &environment)
+    }
+
+    fn error(text: &str) -> String {
+        let error = parse(text).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        error.to_string()
+    }
+
+    #[test]
+    fn models_tables_and_profiles_reach_the_session() {
+        let config = parse(
+            "[models.small]\nsource = \"${env:BASE}\"\n[tables.cases]\nformat = \"csv\"\nlocation = \
+             \"cases.csv\"\nid = \"case_id\"\n[profiles.legal]\nquestions_per_chunk = 2\n",
+        )
+        .unwrap();
+        let casebook = config.casebook().unwrap();
+        assert_eq!(casebook.models.spec("small").unwrap().source, "builtin:tiny");
+        assert_eq!(casebook.table_settings("CASES").id.as_deref(), Some("case_id"));
+        assert!(casebook.profiles["legal"][0].0.contains("[profiles.legal]"));
+    }
+
+    #[test]
+    fn errors_point_at_line_and_key() {
+        let text = error("[models.small]\nsorce = \"x\"\n");
+        assert!(text.contains("line 2") && text.contains("sorce") && text.contains("source"), "{text}");
+        let text = error("[tables.t]\nformat = \"exel\"\nlocation = \"x\"\n");
+        assert!(text.contains("[tables.t]") && text.contains("parquet"), "{text}");
+        let text = error("[models.m]\nsource = \"${env:UNSET}\"\n");
+        assert!(text.contains("models.m.source") && text.contains("UNSET"), "{text}");
+        let text = error("[profiles.legal]\nquestions = 2\n");
+        assert!(text.contains("questions_per_chunk"), "{text}");
+        assert!(error("[jobs.x]\n").contains("jobs"));
+    }
+}

@@ -7,8 +7,9 @@ use datafusion::execution::context::SessionContext;
 use crate::context::Casebook;
 use crate::error::Result;
 
-mod ask;
+pub(crate) mod ask;
 mod chunk_text;
+mod lookup;
 pub mod docs_to_qa;
 mod text_slice;
 mod train_log;

@@ -66,8 +66,13 @@ pub(super) fn stream(
         }
         // All senders are gone: either the work is done or it panicked, which must not look alike.
         let error = task?.join().await.err()?;
-        Some((Err(DataFusionError::from(error)), (rx, None)))
+        Some((Err(lost(error)), (rx, None)))
     })
+}
+
+/// A task that panicked or was ended from outside.
+fn lost(error: tokio::task::JoinError) -> DataFusionError {
+    DataFusionError::ExecutionJoin(Box::new(error))
 }
 
 struct Run {
@@ -127,7 +132,7 @@ impl Run {
                         }
                         None => {
                             let Some(done) = waiting.pop_front() else { continue };
-                            done.task.join().await.map_err(DataFusionError::from)??;
+                            done.task.join().await.map_err(lost)??;
                             if !self.emit(&query, &done.document, &done.held).await? {
                                 return Ok(());
                             }

@@ -1,0 +1,47 @@
+//! `casebook init`: a configuration file to start from.
+
+use std::path::PathBuf;
+
+use casebook::{Error, ErrorKind, Result};
+use clap::Args;
+
+/// Arguments of `casebook init`.
+#[derive(Debug, Args)]
+pub(super) struct Init {
+    /// Where to write it
+    #[arg(default_value = "casebook.toml")]
+    path: PathBuf,
+}
+
+const TEMPLATE: &str = r#"# Casebook's configuration. Unknown keys are errors. ${env:NAME} and ${file:path} work in values.
+
+[models.default]
+source = "builtin:tiny"        # or a directory with config.json and *.safetensors, or a hub id
+device = "auto"                # cpu, cuda:0
+
+# [tables.cases]
+# format = "csv"               # parquet, json, delta
+# location = "cases.csv"       # paths are relative to this file; s3://, az://, gs:// work too
+# id = "id"
+# title = ["name", "court"]    # shown above the text, so that questions can name the document
+
+# [profiles.legal]             # changes single keys of the built-in profile
+# questions_per_chunk = 2
+"#;
+
+impl Init {
+    pub(super) fn run(&self) -> Result<()> {
+        if self.path.exists() {
+            return Err(Error::invalid(format!(
+                "{} exists; remove it or name another file",
+                self.path.display()
+            )));
+        }
+        std::fs::write(&self.path, TEMPLATE).map_err(|e| {
+            let message = format!("writing {}: {e}", self.path.display());
+            Error::new(ErrorKind::Unavailable, message).with_source(e)
+        })?;
+        println!("wrote {}", self.path.display());
+        Ok(())
+    }
+}

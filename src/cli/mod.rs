@@ -1,0 +1,156 @@
+//! Commands of the program, one file each, and what they share: options, exit codes, Ctrl-C.
+
+mod ask;
+mod init;
+mod print;
+mod profiles;
+mod progress;
+mod sql;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use casebook::config::Config;
+use casebook::{Casebook, Error, ErrorKind, Result, new_session};
+use clap::{Parser, Subcommand};
+use datafusion::prelude::SessionContext;
+
+/// Configuration file that is read when it exists and no other is named.
+const DEFAULT_CONFIG: &str = "casebook.toml";
+
+/// Exit codes: 0 done, 1 failed work, 2 wrong input or usage, 78 wrong configuration, 130 stopped.
+mod exit {
+    pub(super) const OK: u8 = 0;
+    pub(super) const FAILED: u8 = 1;
+    pub(super) const USAGE: u8 = 2;
+    pub(super) const CONFIGURATION: u8 = 78;
+    pub(super) const INTERRUPTED: u8 = 130;
+}
+
+/// Turns the text in your warehouse into a language model that knows it.
+#[derive(Debug, Parser)]
+#[command(name = "casebook", version, about, after_help = "Examples:
+  casebook sql -f sql/03_generate.sql
+  casebook sql \"SELECT question, answer FROM docs_to_qa('cases') LIMIT 5\"
+  casebook ask --model adapters/cases \"When was Monga v. Glover Landing decided?\"
+
+Exit codes: 0 done, 1 failed, 2 wrong input, 78 wrong configuration, 130 stopped.")]
+struct Arguments {
+    /// Configuration file [default: casebook.toml, if there is one]
+    #[arg(long, global = true)]
+    config: Option<PathBuf>,
+    /// Show the causes of an error
+    #[arg(long, short, global = true)]
+    verbose: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Write a casebook.toml to start from
+    Init(init::Init),
+    /// Run SQL statements, a file of them, or a prompt
+    Sql(sql::Sql),
+    /// Ask a model a question, without documents
+    Ask(ask::Ask),
+    /// Show the profiles, or one of them in full
+    Profiles(profiles::Profiles),
+}
+
+/// What every command gets.
+struct Program {
+    casebook: Arc<Casebook>,
+    config: Option<Config>,
+}
+
+impl Program {
+    fn new(path: Option<&Path>) -> Result<Self> {
+        let found = match path {
+            Some(path) => Some(path),
+            None => Some(Path::new(DEFAULT_CONFIG)).filter(|p| p.exists()),
+        };
+        let environment = |name: &str| std::env::var(name).ok();
+        let config = found.map(|path| Config::load(path, &environment)).transpose()?;
+        let casebook = match &config {
+            Some(config) => config.casebook()?,
+            None => Casebook::default(),
+        };
+        Ok(Self { casebook: Arc::new(casebook), config })
+    }
+
+    /// A session with the configured tables.
+    async fn session(&self) -> Result<SessionContext> {
+        let ctx = new_session(&self.casebook)?;
+        if let Some(config) = &self.config {
+            config.register_tables(&ctx).await?;
+        }
+        Ok(ctx)
+    }
+}
+
+/// Runs the command that the arguments name; returns the exit code.
+pub(crate) async fn run() -> u8 {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            error.print().ok();
+            return if error.use_stderr() { exit::USAGE } else { exit::OK };
+        }
+    };
+    let verbose = arguments.verbose;
+    match command(arguments).await {
+        Ok(()) => exit::OK,
+        Err(error) => {
+            eprintln!("error: {error}");
+            if verbose {
+                print_causes(&error);
+            }
+            code(&error)
+        }
+    }
+}
+
+async fn command(arguments: Arguments) -> Result<()> {
+    if let Command::Init(init) = &arguments.command {
+        return init.run();
+    }
+    let program = Program::new(arguments.config.as_deref())?;
+    stop_on_ctrl_c(Arc::clone(&program.casebook));
+    match arguments.command {
+        Command::Init(_) => Ok(()),
+        Command::Sql(sql) => sql.run(&program).await,
+        Command::Ask(ask) => ask.run(&program).await,
+        Command::Profiles(profiles) => profiles.run(&program),
+    }
+}
+
+/// The first Ctrl-C lets running work finish its document or step; the second ends the program.
+fn stop_on_ctrl_c(casebook: Arc<Casebook>) {
+    tokio::spawn(async move {
+        while tokio::signal::ctrl_c().await.is_ok() {
+            if casebook.is_cancelled() {
+                std::process::exit(i32::from(exit::INTERRUPTED));
+            }
+            eprintln!("stopping; finished work is kept (Ctrl-C again ends at once)");
+            casebook.cancel();
+        }
+    });
+}
+
+fn print_causes(error: &dyn std::error::Error) {
+    let mut next = error.source();
+    while let Some(cause) = next {
+        eprintln!("  caused by: {cause}");
+        next = cause.source();
+    }
+}
+
+fn code(error: &Error) -> u8 {
+    match error.kind() {
+        ErrorKind::Configuration => exit::CONFIGURATION,
+        ErrorKind::Interrupted => exit::INTERRUPTED,
+        ErrorKind::InvalidInput | ErrorKind::NotFound | ErrorKind::Unsupported => exit::USAGE,
+        _ => exit::FAILED,
+    }
+}

@@ -1,0 +1,103 @@
+//! Rows on standard output, page by page: no result is held whole.
+
+use std::io::{Write, stdout};
+use std::sync::Arc;
+
+use casebook::{Error, ErrorKind, Result};
+use clap::ValueEnum;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
+use datafusion::arrow::csv;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::json::LineDelimitedWriter;
+use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::arrow::util::pretty::pretty_format_batches;
+
+/// Rows of a page; column widths are those of the page.
+const PAGE_ROWS: usize = 100;
+/// Longer cells are cut in tables; the other formats print them whole.
+const CELL_CHARS: usize = 100;
+
+/// How rows are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// Aligned columns; long cells are cut
+    Table,
+    /// Comma-separated, with a header
+    Csv,
+    /// One JSON object per line
+    Jsonl,
+}
+
+/// Prints the batches of one statement.
+pub(super) struct Printer {
+    format: Format,
+    schema: SchemaRef,
+    rows: usize,
+}
+
+impl Printer {
+    pub(super) fn new(format: Format, schema: SchemaRef) -> Self {
+        Self { format, schema, rows: 0 }
+    }
+
+    pub(super) fn print(&mut self, batch: &RecordBatch) -> Result<()> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        let first = self.rows == 0;
+        self.rows += batch.num_rows();
+        match self.format {
+            Format::Table => self.table(batch),
+            Format::Csv => {
+                let mut writer = csv::WriterBuilder::new().with_header(first).build(stdout());
+                writer.write(batch).map_err(failed)
+            }
+            Format::Jsonl => {
+                let mut writer = LineDelimitedWriter::new(stdout());
+                writer.write(batch).map_err(failed)?;
+                writer.finish().map_err(failed)
+            }
+        }
+    }
+
+    fn table(&self, batch: &RecordBatch) -> Result<()> {
+        for start in (0..batch.num_rows()).step_by(PAGE_ROWS) {
+            let page = batch.slice(start, PAGE_ROWS.min(batch.num_rows() - start));
+            let columns = page.columns().iter().map(cut).collect::<Result<Vec<ArrayRef>>>()?;
+            let names = self.schema.fields().iter().map(|f| f.name().as_str());
+            let page = RecordBatch::try_from_iter(names.zip(columns)).map_err(failed)?;
+            let text = pretty_format_batches(&[page]).map_err(failed)?;
+            writeln!(stdout(), "{text}").map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Says how many rows there were, where that is not part of the data.
+    pub(super) fn finish(self) -> Result<()> {
+        if self.format == Format::Table && !self.schema.fields().is_empty() {
+            let rows = if self.rows == 1 { "row" } else { "rows" };
+            writeln!(stdout(), "{} {rows}", self.rows).map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+/// The column as text with long cells cut; plans keep their line breaks.
+fn cut(column: &ArrayRef) -> Result<ArrayRef> {
+    let options = FormatOptions::default();
+    let formatter = ArrayFormatter::try_new(column, &options).map_err(failed)?;
+    let is_plan = column.as_string_opt::<i32>().is_some();
+    let cells = (0..column.len()).map(|row| {
+        let text = formatter.value(row).to_string();
+        match text.chars().count() > CELL_CHARS && !is_plan {
+            true => text.chars().take(CELL_CHARS - 1).chain(['…']).collect(),
+            false => text,
+        }
+    });
+    Ok(Arc::new(cells.map(Some).collect::<StringArray>()))
+}
+
+fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    let message = format!("printing rows: {error}");
+    Error::new(ErrorKind::Unavailable, message).with_source(error)
+}

@@ -1,0 +1,35 @@
+//! `casebook profiles`: who asks and who answers.
+
+use casebook::Result;
+use casebook_qa::profile::{PROFILES, Profile};
+use clap::Args;
+
+use super::Program;
+
+/// Arguments of `casebook profiles`.
+#[derive(Debug, Args)]
+pub(super) struct Profiles {
+    /// Show this profile in full, as TOML
+    name: Option<String>,
+}
+
+impl Profiles {
+    pub(super) fn run(self, program: &Program) -> Result<()> {
+        let configured = &program.casebook.profiles;
+        if let Some(name) = &self.name {
+            let layers = configured.get(name).map(Vec::as_slice).unwrap_or_default();
+            let layers: Vec<(&str, &str)> =
+                layers.iter().map(|(o, t)| (o.as_str(), t.as_str())).collect();
+            println!("{}", Profile::resolve(name, &layers)?.to_toml());
+            return Ok(());
+        }
+        for (name, _) in PROFILES {
+            let layered = if configured.contains_key(*name) { ", changed in casebook.toml" } else { "" };
+            println!("{name} (built in{layered})");
+        }
+        for name in configured.keys().filter(|n| !PROFILES.iter().any(|(p, _)| p == n)) {
+            println!("{name} (casebook.toml)");
+        }
+        Ok(())
+    }
+}

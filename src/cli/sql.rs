@@ -1,0 +1,151 @@
+//! `casebook sql`: statements one after the other, stopping at the first error.
+
+use std::io::{IsTerminal, Read};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use casebook::{Error, ErrorKind, Result};
+use clap::Args;
+use datafusion::dataframe::DataFrame;
+use datafusion::prelude::SessionContext;
+use datafusion::sql::parser::{DFParser, Statement};
+use futures::StreamExt;
+
+use super::Program;
+use super::print::{Format, Printer};
+use super::progress;
+
+/// How long running work may take to finish its document or step after Ctrl-C.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Arguments of `casebook sql`.
+#[derive(Debug, Args)]
+pub(super) struct Sql {
+    /// Statements, separated by semicolons; without any and without --file, a prompt or stdin
+    statements: Option<String>,
+    /// A file of statements
+    #[arg(long, short, conflicts_with = "statements")]
+    file: Option<PathBuf>,
+    /// How rows are printed
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    /// Print no progress
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+impl Sql {
+    pub(super) async fn run(self, program: &Program) -> Result<()> {
+        let ctx = program.session().await?;
+        let text = match (&self.statements, &self.file) {
+            (Some(text), _) => text.clone(),
+            (None, Some(path)) => std::fs::read_to_string(path).map_err(|e| {
+                let message = format!("reading {}: {e}", path.display());
+                Error::new(ErrorKind::NotFound, message).with_source(e)
+            })?,
+            (None, None) if std::io::stdin().is_terminal() => {
+                return self.prompt(program, &ctx).await;
+            }
+            (None, None) => {
+                let mut text = String::new();
+                std::io::stdin()
+                    .read_to_string(&mut text)
+                    .map_err(|e| Error::invalid(format!("reading statements from stdin: {e}")))?;
+                text
+            }
+        };
+        self.run_text(program, &ctx, &text).await
+    }
+
+    async fn run_text(&self, program: &Program, ctx: &SessionContext, text: &str) -> Result<()> {
+        let statements =
+            DFParser::parse_sql(text).map_err(|e| Error::invalid(e.strip_backtrace()))?;
+        let count = statements.len();
+        for (i, statement) in statements.into_iter().enumerate() {
+            self.run_statement(program, ctx, statement).await.map_err(|error| match count {
+                1 => error,
+                _ => {
+                    let message = format!("statement {} of {count}: {error}", i + 1);
+                    Error::new(error.kind(), message).with_source(error)
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    async fn run_statement(
+        &self,
+        program: &Program,
+        ctx: &SessionContext,
+        statement: Statement,
+    ) -> Result<()> {
+        let _progress = (!self.quiet).then(|| progress::show(&program.casebook));
+        let work = async {
+            let plan = ctx.state().statement_to_plan(statement).await?;
+            let frame = ctx.execute_logical_plan(plan).await?;
+            self.print(frame).await
+        };
+        let cancelled = async {
+            while !program.casebook.is_cancelled() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            // Work that can end well does so by itself: rows are committed, a checkpoint is made.
+            tokio::time::sleep(GRACE).await;
+        };
+        let done = tokio::select! {
+            done = work => done,
+            () = cancelled => Ok(()),
+        };
+        match program.casebook.is_cancelled() && done.is_ok() {
+            true => Err(Error::new(
+                ErrorKind::Interrupted,
+                "stopped; what was finished before is kept",
+            )),
+            false => done,
+        }
+    }
+
+    async fn print(&self, frame: DataFrame) -> Result<()> {
+        let schema = std::sync::Arc::clone(frame.schema().inner());
+        let mut stream = frame.execute_stream().await?;
+        let mut printer = Printer::new(self.format, schema);
+        while let Some(batch) = stream.next().await.transpose()? {
+            printer.print(&batch)?;
+        }
+        printer.finish()
+    }
+
+    /// Reads statements line by line until `\q`.
+    async fn prompt(&self, program: &Program, ctx: &SessionContext) -> Result<()> {
+        let failed = |e| Error::new(ErrorKind::Internal, format!("the prompt failed: {e}"));
+        let mut editor = rustyline::DefaultEditor::new().map_err(failed)?;
+        println!("Casebook {}. End statements with ; and leave with \\q.", env!("CARGO_PKG_VERSION"));
+        let mut text = String::new();
+        loop {
+            let prompt = if text.is_empty() { "casebook> " } else { "       -> " };
+            let line = match editor.readline(prompt) {
+                Ok(line) => line,
+                Err(rustyline::error::ReadlineError::Interrupted) => {
+                    text.clear();
+                    continue;
+                }
+                Err(rustyline::error::ReadlineError::Eof) => return Ok(()),
+                Err(error) => return Err(failed(error)),
+            };
+            if text.is_empty() && matches!(line.trim(), "\\q" | "quit" | "exit") {
+                return Ok(());
+            }
+            text.push_str(&line);
+            text.push('\n');
+            if !line.trim_end().ends_with(';') {
+                continue;
+            }
+            editor.add_history_entry(text.trim()).map_err(failed)?;
+            program.casebook.clear_cancel();
+            if let Err(error) = self.run_text(program, ctx, &text).await {
+                eprintln!("error: {error}");
+            }
+            text.clear();
+        }
+    }
+}

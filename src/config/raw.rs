@@ -1,0 +1,82 @@
+//! casebook.toml as it is typed.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// The whole file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Raw {
+    /// `[models.NAME]`
+    #[serde(default)]
+    pub(super) models: BTreeMap<String, RawModel>,
+    /// `[tables.NAME]`
+    #[serde(default)]
+    pub(super) tables: BTreeMap<String, RawTable>,
+    /// `[profiles.NAME]`, an overlay that the qa crate checks
+    #[serde(default)]
+    pub(super) profiles: BTreeMap<String, toml::Table>,
+}
+
+/// A model.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawModel {
+    /// `builtin:tiny`, a directory, or a hub id
+    pub(super) source: String,
+    /// `auto` (default), `cpu` or `cuda:N`
+    pub(super) device: Option<String>,
+    /// `f32`, `bf16` or `f16`
+    pub(super) dtype: Option<String>,
+    /// A PEFT adapter directory applied on top
+    pub(super) adapter: Option<PathBuf>,
+}
+
+/// A table.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTable {
+    /// As in STORED AS
+    pub(super) format: String,
+    /// A path or URL
+    pub(super) location: String,
+    /// As in OPTIONS
+    #[serde(default)]
+    pub(super) options: BTreeMap<String, RawValue>,
+    /// Column that identifies a document
+    pub(super) id: Option<String>,
+    /// Column that holds the text
+    pub(super) text: Option<String>,
+    /// Columns rendered above the text
+    pub(super) title: Option<Vec<String>>,
+    /// Columns passed through
+    pub(super) keep: Option<Vec<String>>,
+}
+
+/// The value of an option.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum RawValue {
+    /// true or false
+    Flag(bool),
+    /// A whole number
+    Integer(i64),
+    /// A number
+    Float(f64),
+    /// Text
+    Text(String),
+}
+
+impl RawValue {
+    /// As OPTIONS take it.
+    pub(super) fn text(&self) -> String {
+        match self {
+            Self::Flag(value) => value.to_string(),
+            Self::Integer(value) => value.to_string(),
+            Self::Float(value) => value.to_string(),
+            Self::Text(value) => value.clone(),
+        }
+    }
+}

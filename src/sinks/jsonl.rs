@@ -1,0 +1,174 @@
+//! `STORED AS CHAT_JSONL`: question/answer rows as chat messages, the form other trainers read.
+//!
+//! ```json
+//! {"messages":[{"role":"user","content":"..."},{"role":"assistant","content":"..."}]}
+//! ```
+//!
+//! LOCATION is one local file. INSERT writes it whole under a temporary name and renames it; a file
+//! that exists is replaced by INSERT OVERWRITE only.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::{Array, AsArray};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
+use datafusion::datasource::sink::{DataSink, DataSinkExec};
+use datafusion::error::Result;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::dml::InsertOp;
+use datafusion::logical_expr::{CreateExternalTable, Expr, TableType};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
+use futures::TryStreamExt;
+use serde_json::json;
+
+use super::Sink;
+use crate::error::{Error, ErrorKind};
+
+/// Registration.
+pub(crate) const SINK: Sink =
+    Sink { name: "CHAT_JSONL", factory: |_| Arc::new(ChatJsonlFactory) };
+
+#[derive(Debug)]
+struct ChatJsonlFactory;
+
+#[async_trait]
+impl TableProviderFactory for ChatJsonlFactory {
+    async fn create(
+        &self,
+        _: &dyn Session,
+        cmd: &CreateExternalTable,
+    ) -> Result<Arc<dyn TableProvider>> {
+        if let Some(key) = cmd.options.keys().min() {
+            return Err(Error::unknown("option of CHAT_JSONL table:", key, &["(none)"]).into());
+        }
+        let [location] = &cmd.locations[..] else {
+            return Err(Error::invalid("a CHAT_JSONL table needs exactly one LOCATION").into());
+        };
+        let schema = Schema::new(vec![
+            Field::new("question", DataType::Utf8View, true),
+            Field::new("answer", DataType::Utf8View, true),
+        ]);
+        let path = PathBuf::from(location.trim_start_matches("file://"));
+        Ok(Arc::new(ChatJsonl { path, schema: Arc::new(schema), overwrite: false }))
+    }
+}
+
+#[derive(Debug, Clone)]
+struct ChatJsonl {
+    path: PathBuf,
+    schema: SchemaRef,
+    overwrite: bool,
+}
+
+#[async_trait]
+impl TableProvider for ChatJsonl {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        _: Option<&Vec<usize>>,
+        _: &[Expr],
+        _: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            "a CHAT_JSONL table is a target only; read the file with STORED AS JSON",
+        )
+        .into())
+    }
+
+    async fn insert_into(
+        &self,
+        _: &dyn Session,
+        input: Arc<dyn ExecutionPlan>,
+        insert_op: InsertOp,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let sink = Self { overwrite: insert_op != InsertOp::Append, ..self.clone() };
+        Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), None)))
+    }
+}
+
+impl DisplayAs for ChatJsonl {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ChatJsonlSink: file={}", self.path.display())
+    }
+}
+
+#[async_trait]
+impl DataSink for ChatJsonl {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    async fn write_all(
+        &self,
+        data: SendableRecordBatchStream,
+        _: &Arc<TaskContext>,
+    ) -> Result<u64> {
+        if self.path.exists() && !self.overwrite {
+            return Err(Error::invalid(format!(
+                "{} exists; use INSERT OVERWRITE to replace it, or another LOCATION",
+                self.path.display()
+            ))
+            .into());
+        }
+        let temporary = self.path.with_extension("jsonl.tmp");
+        let written = write(&temporary, data).await;
+        let renamed = written.and_then(|count| {
+            fs::rename(&temporary, &self.path).map_err(|e| failed(&self.path, e))?;
+            Ok(count)
+        });
+        if renamed.is_err() {
+            fs::remove_file(&temporary).ok();
+        }
+        renamed
+    }
+}
+
+async fn write(path: &Path, mut data: SendableRecordBatchStream) -> Result<u64> {
+    if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+        fs::create_dir_all(parent).map_err(|e| failed(path, e))?;
+    }
+    let mut file = BufWriter::new(File::create(path).map_err(|e| failed(path, e))?);
+    let mut count = 0;
+    while let Some(batch) = data.try_next().await? {
+        let (questions, answers) =
+            (batch.column(0).as_string_view(), batch.column(1).as_string_view());
+        for row in 0..batch.num_rows() {
+            count += 1;
+            if questions.is_null(row) || answers.is_null(row) {
+                return Err(Error::invalid(format!(
+                    "row {count} has no question or answer; add WHERE status = 'ok'"
+                ))
+                .into());
+            }
+            let line = json!({"messages": [
+                {"role": "user", "content": questions.value(row)},
+                {"role": "assistant", "content": answers.value(row)},
+            ]});
+            writeln!(file, "{line}").map_err(|e| failed(path, e))?;
+        }
+    }
+    file.flush().and_then(|()| file.get_ref().sync_all()).map_err(|e| failed(path, e))?;
+    Ok(count)
+}
+
+fn failed(path: &Path, error: std::io::Error) -> Error {
+    let kind = match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::FileTooLarge => ErrorKind::Exhausted,
+        _ => ErrorKind::Unavailable,
+    };
+    Error::new(kind, format!("writing {}: {error}", path.display())).with_source(error)
+}

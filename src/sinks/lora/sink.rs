@@ -1,0 +1,151 @@
+//! INSERT INTO a LORA table: spool the examples, train, commit the adapter.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use casebook_llm::lora::trainer::RUN;
+use casebook_llm::lora::{PromptForm, RunMode, StepRecord, TrainObserver, train};
+use casebook_qa::profile::Profile;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::datasource::sink::DataSink;
+use datafusion::error::Result;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType};
+use futures::TryStreamExt;
+
+use super::LoraOptions;
+use super::spool::Spool;
+use crate::context::Casebook;
+use crate::error::{Error, ErrorKind};
+use crate::models;
+use crate::schema::lora_examples;
+
+/// The target of one INSERT statement.
+#[derive(Debug)]
+pub(super) struct LoraSink {
+    options: LoraOptions,
+    casebook: Arc<Casebook>,
+    schema: SchemaRef,
+}
+
+impl LoraSink {
+    pub(super) fn new(options: LoraOptions, casebook: Arc<Casebook>) -> Self {
+        Self { options, casebook, schema: lora_examples() }
+    }
+
+    /// Prompts of examples with a document: those of the profile, as the model overlays it.
+    fn form(&self) -> crate::Result<PromptForm> {
+        let files = models::source(&self.options.base.source)?.open()?;
+        let overlay = match files.read("casebook-profile.toml")? {
+            Some(content) => Some(String::from_utf8_lossy(&content).into_owned()),
+            None => None,
+        };
+        let name = &self.options.profile;
+        let mut overlays = vec![];
+        overlays.extend(overlay.as_deref().map(|t| ("the model's casebook-profile.toml", t)));
+        let configured = self.casebook.profiles.get(name).map(Vec::as_slice).unwrap_or_default();
+        overlays.extend(configured.iter().map(|(o, t)| (o.as_str(), t.as_str())));
+        let profile = Profile::resolve(name, &overlays)?;
+        Ok(PromptForm { system: Some(profile.system), answer: profile.answer })
+    }
+}
+
+impl DisplayAs for LoraSink {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "LoraSink: adapter={}, base={}, rank={}",
+            self.options.directory.display(),
+            self.options.base.source,
+            self.options.settings.rank
+        )
+    }
+}
+
+/// Stops training when the statement is dropped.
+struct StopOnDrop(Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+struct Observer {
+    casebook: Arc<Casebook>,
+    stop: Arc<AtomicBool>,
+}
+
+impl TrainObserver for Observer {
+    fn begin(&mut self, steps: u64) {
+        self.casebook.progress.train_steps_total.set(steps);
+    }
+
+    fn step(&mut self, record: &StepRecord) {
+        let progress = &self.casebook.progress;
+        progress.train_steps.set(record.step);
+        progress.train_tokens.add(record.tokens);
+        progress.train_loss_millionths.set((record.loss * 1e6) as u64);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || self.casebook.is_cancelled()
+    }
+}
+
+#[async_trait]
+impl DataSink for LoraSink {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    async fn write_all(
+        &self,
+        mut data: SendableRecordBatchStream,
+        _: &Arc<TaskContext>,
+    ) -> Result<u64> {
+        let options = self.options.clone();
+        let exists = options.directory.join(RUN).join("settings.json").exists()
+            || options.directory.join("adapter_config.json").exists();
+        if exists && options.mode == RunMode::New {
+            return Err(Error::invalid(format!(
+                "{} holds another training run; say OPTIONS ('lora.mode' 'resume') to go on with \
+                 it, INSERT OVERWRITE to start anew, or choose another LOCATION",
+                options.directory.display()
+            ))
+            .into());
+        }
+        let form = self.form()?;
+        let mut spool = Spool::create(&options.directory)?;
+        while let Some(batch) = data.try_next().await? {
+            spool.write(&batch)?;
+        }
+        if self.casebook.is_cancelled() {
+            return Err(Error::new(ErrorKind::Interrupted, "stopped before training began").into());
+        }
+        if spool.count == 0 {
+            return Err(Error::invalid(
+                "there are no training examples: the query has no rows; check its WHERE and that \
+                 the QA table holds pairs with status ok",
+            )
+            .into());
+        }
+        let count = spool.commit()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let _guard = StopOnDrop(Arc::clone(&stop));
+        let mut observer = Observer { casebook: Arc::clone(&self.casebook), stop };
+        let source = models::source(&options.base.source)?;
+        let device = options.base.device.parse().map_err(Error::from)?;
+        let trained = tokio::task::spawn_blocking(move || {
+            let directory = &options.directory;
+            train(&source, device, directory, &options.settings, options.mode, &form, &mut observer)
+        });
+        trained
+            .await
+            .map_err(|e| Error::new(ErrorKind::Internal, format!("training stopped: {e}")))?
+            .map_err(Error::from)?;
+        Ok(count)
+    }
+}
