@@ -109,6 +109,7 @@ def random_adapter(model, seed, out):
     settings_file = out / "adapter_config.json"
     content = json.loads(settings_file.read_text())
     content["base_model_name_or_path"] = None
+    content["target_modules"].sort()
     settings_file.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
     (out / "README.md").unlink(missing_ok=True)
 

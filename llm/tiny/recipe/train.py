@@ -59,8 +59,8 @@ def settings():
     add("--rate", type=float, default=2e-3, help="peak learning rate")
     add("--least", type=int, default=150, help="characters of a chunk, at least")
     add("--most", type=int, default=900, help="characters of a chunk, at most")
-    add("--batch", type=int, default=24, help="sequences per step")
-    add("--document-loss", type=float, default=0.0, help="weight of the document's own tokens")
+    add("--batch", type=int, default=16, help="documents per step")
+    add("--warm-up", type=int, default=100, help="steps until the peak rate")
     add("--from", dest="start", help="model directory or ck.pt to go on from")
     add("--out", default="out", help="model directory to write")
     add("--threads", type=int, default=2)
@@ -69,7 +69,7 @@ def settings():
 
 
 class Examples:
-    """Draws training sequences: token ids and a loss weight for each token."""
+    """Draws training examples: a document with several questions and answers."""
 
     def __init__(self, cases, tokenizer, args):
         self.random = random.Random(args.seed)
@@ -151,60 +151,72 @@ class Examples:
                 case["cite"] = f"{volume} {r.choice(REPORTERS)} {page}"
         return case
 
-    def fact(self, shares):
-        """(case, chunk, kind, question, answer), the case disguised."""
-        r = self.random
-        kind = r.choices(list(shares), list(shares.values()))[0]
+    def draw(self, facts, shares):
+        """One of the facts, its kind drawn by the shares."""
+        kinds = {}
+        for fact in facts:
+            kinds.setdefault(fact[0], []).append(fact)
+        kind = self.random.choices(list(kinds), [shares[kind] for kind in kinds])[0]
+        return self.random.choice(kinds[kind])
+
+    def example(self):
+        """(prefix, branches): a document, and pieces that each go on from its end.
+
+        A piece is (task, reply). Sharing the prefix trains several replies for the price of one,
+        as the program generates them.
+        """
+        r, encode = self.random, self.encode
+        kind = r.choices(list(ANSWERED), list(ANSWERED.values()))[0]
         case, chunk = r.choice(self.by_kind.get(kind, self.chunks))
         case = self.disguise(case)
-        facts = meta_qa(case, r) if kind in ("court", "date", "mycite") else chunk_qa(case, chunk)
-        return case, chunk, *r.choice([fact for fact in facts if fact[0] == kind])
-
-    def sequence(self):
-        """One example as (ids, weights)."""
-        r, encode = self.random, self.encode
-        form = r.random()
-        asked = 0.05 <= form < 0.45
-        case, chunk, kind, question, answer = self.fact(ASKED if asked else ANSWERED)
-        if not asked and kind in REWORDED and r.random() < 0.25:
-            question = r.choice(REWORDED[kind]).format(n=case["name"])
-        if form < 0.05:  # closed book: nothing is known
-            pieces = [
-                (self.system if r.random() < 0.5 else [USER], 0),
-                (encode(question) + [END, ASSISTANT], 0),
-                (encode(finish(f"I am not aware of a case named {case['name']}")) + [END], 1),
-            ]
+        found, named = chunk_qa(case, chunk), meta_qa(case, r)
+        facts = found + named
+        asked = [self.draw(facts, ASKED)] + ([self.draw(found, ASKED)] if found else [])
+        answered = [self.draw(facts, ANSWERED), self.draw(named, ANSWERED)]
+        answered += [self.draw(found, ANSWERED)] if found else []
+        questions = []
+        for kind, question, answer in answered:
+            if kind in REWORDED and r.random() < 0.25:
+                question = r.choice(REWORDED[kind]).format(n=case["name"])
+            questions.append((question, answer))
+        if r.random() < 0.06:  # closed book: nothing is known
+            prefix = self.system if r.random() < 0.5 else [USER]
+            refusal = finish(f"I am not aware of a case named {case['name']}")
+            branches = [(question, refusal) for question, _ in questions]
         else:
-            document = (encode(f"{header(case)}\n\n{chunk}"), self.args.document_loss)
-            if asked:
-                task, reply = ASK, question
-            else:
-                task, reply = ANSWER + question, answer
-            pieces = [
-                (self.system, 0),
-                document,
-                (encode(task) + [END, ASSISTANT], 0),
-                (encode(reply) + [END], 1),
-            ]
-        ids = [token for tokens, _ in pieces for token in tokens]
-        weights = [weight for tokens, weight in pieces for _ in tokens]
-        return (ids, weights) if len(ids) <= 512 else self.sequence()
+            prefix = self.system + encode(f"{header(case)}\n\n{chunk}")
+            branches = [(ASK, question) for _, question, _ in asked]
+            branches += [(ANSWER + question, answer) for question, answer in questions]
+        branches = dict.fromkeys(branches)
+        branches = [(encode(task) + [END, ASSISTANT], encode(reply) + [END]) for task, reply in branches]
+        longest = max(len(task) + len(reply) for task, reply in branches)
+        return (prefix, branches) if len(prefix) + longest <= 512 else self.example()
 
     def batch(self):
-        """(ids, weights), padded; four batches are drawn at once and sorted by length."""
+        """Tensors (ids, positions, weights, mask); four batches are drawn and sorted by length."""
         size = self.args.batch
         if not self.ready:
-            drawn = sorted((self.sequence() for _ in range(4 * size)), key=lambda s: len(s[0]))
+            drawn = sorted((flat(*self.example()) for _ in range(4 * size)), key=len)
             self.ready = [drawn[at : at + size] for at in range(0, 4 * size, size)]
             self.random.shuffle(self.ready)
         rows = self.ready.pop()
-        longest = max(len(ids) for ids, _ in rows)
-        x = torch.zeros(len(rows), longest, dtype=torch.long)
-        w = torch.zeros(len(rows), longest)
-        for row, (ids, weights) in enumerate(rows):
-            x[row, : len(ids)] = torch.tensor(ids)
-            w[row, : len(ids)] = torch.tensor(weights, dtype=torch.float)
-        return x, w
+        longest = max(map(len, rows))
+        padded = [row + [(END, 0, -1, 0)] * (longest - len(row)) for row in rows]
+        ids, positions, branch, weights = torch.tensor(padded).unbind(-1)
+        # a token sees what comes before it in the document and in its own branch, and itself
+        same = (branch[:, None] == branch[:, :, None]) | (branch[:, None] == 0)
+        mask = torch.ones(longest, longest, dtype=torch.bool).tril() & same
+        return ids, positions, weights, mask[:, None]
+
+
+def flat(prefix, branches):
+    """[(id, position, branch, weight)]: the prefix is branch 0, replies have weight 1."""
+    row = [(token, at, 0, 0) for at, token in enumerate(prefix)]
+    for number, (task, reply) in enumerate(branches, 1):
+        weights = [0] * len(task) + [1] * len(reply)
+        for at, (token, weight) in enumerate(zip(task + reply, weights), len(prefix)):
+            row.append((token, at, number, weight))
+    return row
 
 
 def new_model():
@@ -265,22 +277,22 @@ def main():
         done = max(used, (time.time() - begun) / wall)
         if done >= 1:
             break
-        rate = max(args.rate * min(1, (step + 1) / 100) * (1 - done), 1e-5)
+        rate = max(args.rate * min(1, (step + 1) / args.warm_up) * (1 - done), 1e-5)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        x, w = examples.batch()
-        target, weight = x[:, 1:].reshape(-1), w[:, 1:].reshape(-1)
-        kept = weight > 0
+        ids, positions, weights, mask = examples.batch()
+        kept = weights[:, 1:] > 0
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            hidden = model.model(x, attention_mask=None, use_cache=False).last_hidden_state
-            logits = model.lm_head(hidden[:, :-1].reshape(-1, hidden.shape[-1])[kept])
-        losses = torch.nn.functional.cross_entropy(logits.float(), target[kept], reduction="none")
-        loss = (losses * weight[kept]).sum() / weight[kept].sum()
+            states = model.model(
+                ids, attention_mask=mask, position_ids=positions, use_cache=False
+            ).last_hidden_state
+            logits = model.lm_head(states[:, :-1][kept])
+        loss = torch.nn.functional.cross_entropy(logits.float(), ids[:, 1:][kept])
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        reply = losses[weight[kept] == 1].mean().item()
+        reply = loss.item()
         average = reply if average is None else 0.98 * average + 0.02 * reply
         step += 1
         if step % 25 == 0:
