@@ -53,6 +53,9 @@ impl Casebook {
 
     /// Settings of `table`, matched by the last part of its name, ignoring case.
     pub fn table_settings(&self, table: &str) -> TableSettings {
-        self.tables.get(&table.to_lowercase()).cloned().unwrap_or_default()
+        self.tables
+            .get(&table.to_lowercase())
+            .cloned()
+            .unwrap_or_default()
     }
 }

@@ -50,7 +50,11 @@ impl Error {
     /// An error of `kind`; `message` names what was being done, on which object, what was wrong
     /// and what to do.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self {
+            kind,
+            message: message.into(),
+            source: None,
+        }
     }
 
     /// [`ErrorKind::InvalidInput`] with a message.
@@ -85,8 +89,13 @@ impl Error {
             .map(|v| (strsim::jaro_winkler(name, v), v))
             .filter(|(score, _)| *score > 0.8)
             .max_by(|a, b| a.0.total_cmp(&b.0));
-        let hint = near.map(|(_, v)| format!(" Did you mean '{v}'?")).unwrap_or_default();
-        Self::invalid(format!("unknown {what} '{name}'.{hint} Valid: {}.", valid.join(", ")))
+        let hint = near
+            .map(|(_, v)| format!(" Did you mean '{v}'?"))
+            .unwrap_or_default();
+        Self::invalid(format!(
+            "unknown {what} '{name}'.{hint} Valid: {}.",
+            valid.join(", ")
+        ))
     }
 
     /// Our own error inside `error`, or `error` as an [`ErrorKind::InvalidInput`] (planning) or
@@ -143,7 +152,9 @@ impl fmt::Display for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_ref().map(|s| s.as_ref() as &(dyn StdError + 'static))
+        self.source
+            .as_ref()
+            .map(|s| s.as_ref() as &(dyn StdError + 'static))
     }
 }
 

@@ -13,9 +13,9 @@ use tokio::sync::{Mutex, OnceCell};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Name of the model used when none is named.
-pub const DEFAULT_MODEL: &str = "default";
+pub(crate) const DEFAULT_MODEL: &str = "default";
 /// Source of the bundled model.
-pub const BUILTIN_TINY: &str = "builtin:tiny";
+pub(crate) const BUILTIN_TINY: &str = "builtin:tiny";
 
 /// One `[models.NAME]` entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +33,12 @@ pub struct ModelSpec {
 impl ModelSpec {
     /// A model by source, with the default device and number type.
     pub fn new(source: impl Into<String>) -> Self {
-        Self { source: source.into(), device: "auto".into(), dtype: None, adapter: None }
+        Self {
+            source: source.into(),
+            device: "auto".into(),
+            dtype: None,
+            adapter: None,
+        }
     }
 }
 
@@ -64,7 +69,10 @@ impl Models {
 
     /// True if `name` is a `[models]` entry.
     pub fn contains(&self, name: &str) -> bool {
-        self.named.read().unwrap_or_else(|e| e.into_inner()).contains_key(name)
+        self.named
+            .read()
+            .unwrap_or_else(|e| e.into_inner())
+            .contains_key(name)
     }
 
     /// What `name` means. Touches no file but the directory entry itself.
@@ -89,7 +97,10 @@ impl Models {
 
     /// The engine for `spec`, loaded on first use off the async threads.
     pub async fn engine(&self, spec: &ModelSpec) -> Result<Engine> {
-        let adapter = spec.adapter.as_ref().map(|dir| (dir.clone(), modified(dir)));
+        let adapter = spec
+            .adapter
+            .as_ref()
+            .map(|dir| (dir.clone(), modified(dir)));
         let key = Key {
             source: spec.source.clone(),
             device: spec.device.clone(),
@@ -114,9 +125,12 @@ impl Models {
 }
 
 /// The llm crate's source for a source string.
-pub fn source(text: &str) -> Result<ModelSource> {
+pub(crate) fn source(text: &str) -> Result<ModelSource> {
     if text == BUILTIN_TINY {
-        return Ok(ModelSource::Embedded { name: casebook_tiny::NAME, files: casebook_tiny::FILES });
+        return Ok(ModelSource::Embedded {
+            name: casebook_tiny::NAME,
+            files: casebook_tiny::FILES,
+        });
     }
     if let Some(other) = text.strip_prefix("builtin:") {
         return Err(Error::unknown("bundled model", other, &["tiny"]));
@@ -124,13 +138,23 @@ pub fn source(text: &str) -> Result<ModelSource> {
     if Path::new(text).exists() || !looks_like_hub_id(text) {
         return Ok(ModelSource::Directory(PathBuf::from(text)));
     }
-    Ok(ModelSource::Hub { repo: text.to_owned(), revision: None })
+    Ok(ModelSource::Hub {
+        repo: text.to_owned(),
+        revision: None,
+    })
 }
 
 fn options(spec: &ModelSpec) -> Result<EngineOptions> {
     Ok(EngineOptions {
-        device: spec.device.parse().map_err(|e: casebook_llm::Error| Error::from(e))?,
-        dtype: spec.dtype.as_deref().map(casebook_llm::parse_dtype).transpose()?,
+        device: spec
+            .device
+            .parse()
+            .map_err(|e: casebook_llm::Error| Error::from(e))?,
+        dtype: spec
+            .dtype
+            .as_deref()
+            .map(casebook_llm::parse_dtype)
+            .transpose()?,
         adapter: spec.adapter.clone(),
         ..EngineOptions::default()
     })
@@ -147,5 +171,7 @@ fn looks_like_hub_id(text: &str) -> bool {
 }
 
 fn modified(dir: &Path) -> Option<std::time::SystemTime> {
-    std::fs::metadata(dir.join("adapter_config.json")).and_then(|m| m.modified()).ok()
+    std::fs::metadata(dir.join("adapter_config.json"))
+        .and_then(|m| m.modified())
+        .ok()
 }

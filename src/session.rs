@@ -18,7 +18,11 @@ pub fn new_session(casebook: &Arc<Casebook>) -> Result<SessionContext> {
         .with_batch_size(BATCH_ROWS)
         .with_information_schema(true)
         .with_option_extension(CasebookConfig::default());
-    config.options_mut().execution.parquet.schema_force_view_types = true;
+    let options = config.options_mut();
+    options.execution.parquet.schema_force_view_types = true;
+    // Spreading rows over partitions first fills large batches: generation would run far ahead of
+    // a LIMIT, and documents would pile up in memory.
+    options.optimizer.enable_round_robin_repartition = false;
     let ctx = SessionContext::new_with_config(config);
     install(&ctx, casebook)?;
     Ok(ctx)

@@ -54,7 +54,11 @@ pub struct ConnectorOptions {
 
 impl Default for ConnectorOptions {
     fn default() -> Self {
-        Self { table_schemas: vec![], csv_limits: CsvLimits::default(), replace_csv: true }
+        Self {
+            table_schemas: vec![],
+            csv_limits: CsvLimits::default(),
+            replace_csv: true,
+        }
     }
 }
 
@@ -122,7 +126,11 @@ pub static CONNECTORS: &[Connector] = &[
 ];
 
 /// Other names for a connector.
-const ALIASES: &[(&str, &str)] = &[("NDJSON", "JSON"), ("JSONL", "JSON"), ("DELTATABLE", "DELTA")];
+const ALIASES: &[(&str, &str)] = &[
+    ("NDJSON", "JSON"),
+    ("JSONL", "JSON"),
+    ("DELTATABLE", "DELTA"),
+];
 
 /// Adds every connector to `ctx`, and our CSV reader if `options` say so.
 pub fn register(ctx: &SessionContext, options: &ConnectorOptions) -> Result<()> {
@@ -132,7 +140,9 @@ pub fn register(ctx: &SessionContext, options: &ConnectorOptions) -> Result<()> 
         let factory = (connector.factory)(connector, options);
         let aliases = ALIASES.iter().filter(|(_, name)| *name == connector.name);
         for name in aliases.map(|(alias, _)| *alias).chain([connector.name]) {
-            state.table_factories_mut().insert(name.to_owned(), Arc::clone(&factory));
+            state
+                .table_factories_mut()
+                .insert(name.to_owned(), Arc::clone(&factory));
         }
     }
     if options.replace_csv {

@@ -41,7 +41,11 @@ pub struct Error {
 impl Error {
     /// An error of `kind`.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self {
+            kind,
+            message: message.into(),
+            source: None,
+        }
     }
 
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
@@ -67,8 +71,13 @@ impl Error {
             .map(|v| (strsim::jaro_winkler(name, v), v))
             .filter(|(score, _)| *score > 0.8)
             .max_by(|a, b| a.0.total_cmp(&b.0));
-        let hint = near.map(|(_, v)| format!(" Did you mean '{v}'?")).unwrap_or_default();
-        Self::invalid(format!("unknown {what} '{name}'.{hint} Valid: {}.", valid.join(", ")))
+        let hint = near
+            .map(|(_, v)| format!(" Did you mean '{v}'?"))
+            .unwrap_or_default();
+        Self::invalid(format!(
+            "unknown {what} '{name}'.{hint} Valid: {}.",
+            valid.join(", ")
+        ))
     }
 
     /// Wraps a failure while `doing` something; the kind comes from the deepest cause that says
@@ -79,7 +88,11 @@ impl Error {
     ) -> Self {
         let source = source.into();
         let (kind, advice) = classify(source.as_ref());
-        Self::new(kind, format!("{doing}: {}{advice}", deepest(source.as_ref()))).with_source(source)
+        Self::new(
+            kind,
+            format!("{doing}: {}{advice}", deepest(source.as_ref())),
+        )
+        .with_source(source)
     }
 }
 
@@ -114,7 +127,10 @@ fn classify(error: &(dyn StdError + 'static)) -> (ErrorKind, &'static str) {
                 object_store::Error::NotFound { .. } => return (ErrorKind::NotFound, ""),
                 object_store::Error::PermissionDenied { .. }
                 | object_store::Error::Unauthenticated { .. } => {
-                    return (ErrorKind::Denied, "; check the credentials of this location");
+                    return (
+                        ErrorKind::Denied,
+                        "; check the credentials of this location",
+                    );
                 }
                 _ => {}
             }
@@ -141,7 +157,9 @@ impl fmt::Display for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_ref().map(|s| s.as_ref() as &(dyn StdError + 'static))
+        self.source
+            .as_ref()
+            .map(|s| s.as_ref() as &(dyn StdError + 'static))
     }
 }
 
@@ -162,7 +180,13 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Exhausted);
         assert!(error.to_string().contains("free space"), "{error}");
         let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
-        let wrapped = object_store::Error::Generic { store: "local", source: Box::new(missing) };
-        assert_eq!(Error::while_doing("reading", wrapped).kind(), ErrorKind::NotFound);
+        let wrapped = object_store::Error::Generic {
+            store: "local",
+            source: Box::new(missing),
+        };
+        assert_eq!(
+            Error::while_doing("reading", wrapped).kind(),
+            ErrorKind::NotFound
+        );
     }
 }

@@ -23,7 +23,9 @@ pub(crate) struct ListingFactory {
 
 impl ListingFactory {
     pub(crate) fn new(connector: &Connector, _: &ConnectorOptions) -> Self {
-        Self { name: connector.name }
+        Self {
+            name: connector.name,
+        }
     }
 }
 
@@ -45,7 +47,9 @@ impl TableProviderFactory for ListingFactory {
             if cmd.or_replace || !is_new_target(location) {
                 stores::prepare(state.runtime_env(), location, &options)?;
             }
-            if stores::is_local(location) && Path::new(location).is_dir() && !location.ends_with('/')
+            if stores::is_local(location)
+                && Path::new(location).is_dir()
+                && !location.ends_with('/')
             {
                 location.push('/');
             }
@@ -70,12 +74,18 @@ fn is_new_target(location: &str) -> bool {
 
 /// `cases.csv.gz` says how it is compressed; an option may say so too.
 fn add_compression(options: &mut HashMap<String, String>, locations: &[String]) {
-    const EXTENSIONS: &[(&str, &str)] =
-        &[(".gz", "gzip"), (".zst", "zstd"), (".bz2", "bzip2"), (".xz", "xz")];
+    const EXTENSIONS: &[(&str, &str)] = &[
+        (".gz", "gzip"),
+        (".zst", "zstd"),
+        (".bz2", "bzip2"),
+        (".xz", "xz"),
+    ];
     let found = EXTENSIONS
         .iter()
         .find(|(ext, _)| !locations.is_empty() && locations.iter().all(|l| l.ends_with(ext)));
     if let Some((_, compression)) = found {
-        options.entry("format.compression".into()).or_insert_with(|| (*compression).to_owned());
+        options
+            .entry("format.compression".into())
+            .or_insert_with(|| (*compression).to_owned());
     }
 }

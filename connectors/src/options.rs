@@ -38,7 +38,11 @@ impl TableOptions {
         for key in keys {
             let value = given[key].clone();
             let bare = key.strip_prefix("format.").unwrap_or(key);
-            if let Some(spec) = connector.options.iter().find(|o| o.key == key || o.key == bare) {
+            if let Some(spec) = connector
+                .options
+                .iter()
+                .find(|o| o.key == key || o.key == bare)
+            {
                 out.own.insert(spec.key, value);
             } else if STORE_PREFIXES.iter().any(|p| bare.starts_with(p)) {
                 out.store.insert(bare.to_owned(), Secret::new(value));
@@ -64,7 +68,11 @@ impl TableOptions {
 }
 
 /// Parses `value` of `key`, saying what was expected.
-pub(crate) fn parse_value<T: std::str::FromStr>(key: &str, value: &str, expected: &str) -> Result<T> {
+pub(crate) fn parse_value<T: std::str::FromStr>(
+    key: &str,
+    value: &str,
+    expected: &str,
+) -> Result<T> {
     value
         .parse()
         .map_err(|_| Error::invalid(format!("option {key} is '{value}'; expected {expected}")))
@@ -77,7 +85,10 @@ mod tests {
 
     fn parse(name: &str, pairs: &[(&str, &str)]) -> Result<TableOptions> {
         let connector = CONNECTORS.iter().find(|c| c.name == name).unwrap();
-        let given = pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        let given = pairs
+            .iter()
+            .map(|(k, v)| ((*k).into(), (*v).into()))
+            .collect();
         TableOptions::parse(connector, "t", &given)
     }
 
@@ -99,7 +110,9 @@ mod tests {
 
     #[test]
     fn unknown_keys_list_the_valid_ones() {
-        let error = parse("DELTA", &[("write.keys", "x")]).unwrap_err().to_string();
+        let error = parse("DELTA", &[("write.keys", "x")])
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("Did you mean 'write.key'?"), "{error}");
         assert!(error.contains("table.create"), "{error}");
         assert!(parse("DELTA", &[("format.foo", "x")]).is_err());

@@ -25,9 +25,15 @@ impl Ask {
         let models: Vec<&String> = self.base.iter().chain([&self.model]).collect();
         for model in &models {
             let literal = |text: &str| text.replace('\'', "''");
-            let sql = format!("SELECT ask('{}', '{}')", literal(model), literal(&self.question));
+            let sql = format!(
+                "SELECT ask('{}', '{}')",
+                literal(model),
+                literal(&self.question)
+            );
             let batches = ctx.sql(&sql).await?.collect().await?;
-            let answer = batches.first().map(|b| b.column(0).as_string_view().value(0).to_owned());
+            let answer = batches
+                .first()
+                .map(|b| b.column(0).as_string_view().value(0).to_owned());
             let answer = answer.unwrap_or_default();
             match models.len() {
                 1 => println!("{answer}"),

@@ -29,12 +29,17 @@ mod exit {
 
 /// Turns the text in your warehouse into a language model that knows it.
 #[derive(Debug, Parser)]
-#[command(name = "casebook", version, about, after_help = "Examples:
+#[command(
+    name = "casebook",
+    version,
+    about,
+    after_help = "Examples:
   casebook sql -f sql/03_generate.sql
   casebook sql \"SELECT question, answer FROM docs_to_qa('cases') LIMIT 5\"
   casebook ask --model adapters/cases \"When was Monga v. Glover Landing decided?\"
 
-Exit codes: 0 done, 1 failed, 2 wrong input, 78 wrong configuration, 130 stopped.")]
+Exit codes: 0 done, 1 failed, 2 wrong input, 78 wrong configuration, 130 stopped."
+)]
 struct Arguments {
     /// Configuration file [default: casebook.toml, if there is one]
     #[arg(long, global = true)]
@@ -71,12 +76,17 @@ impl Program {
             None => Some(Path::new(DEFAULT_CONFIG)).filter(|p| p.exists()),
         };
         let environment = |name: &str| std::env::var(name).ok();
-        let config = found.map(|path| Config::load(path, &environment)).transpose()?;
+        let config = found
+            .map(|path| Config::load(path, &environment))
+            .transpose()?;
         let casebook = match &config {
             Some(config) => config.casebook()?,
             None => Casebook::default(),
         };
-        Ok(Self { casebook: Arc::new(casebook), config })
+        Ok(Self {
+            casebook: Arc::new(casebook),
+            config,
+        })
     }
 
     /// A session with the configured tables.
@@ -95,7 +105,11 @@ pub(crate) async fn run() -> u8 {
         Ok(arguments) => arguments,
         Err(error) => {
             error.print().ok();
-            return if error.use_stderr() { exit::USAGE } else { exit::OK };
+            return if error.use_stderr() {
+                exit::USAGE
+            } else {
+                exit::OK
+            };
         }
     };
     let verbose = arguments.verbose;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use casebook::{Error, ErrorKind, Result};
 use clap::ValueEnum;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
+use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::csv;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::json::LineDelimitedWriter;
@@ -33,11 +34,18 @@ pub(super) struct Printer {
     format: Format,
     schema: SchemaRef,
     rows: usize,
+    /// Rows of a table that wait for a full page.
+    page: Vec<RecordBatch>,
 }
 
 impl Printer {
     pub(super) fn new(format: Format, schema: SchemaRef) -> Self {
-        Self { format, schema, rows: 0 }
+        Self {
+            format,
+            schema,
+            rows: 0,
+            page: vec![],
+        }
     }
 
     pub(super) fn print(&mut self, batch: &RecordBatch) -> Result<()> {
@@ -47,7 +55,15 @@ impl Printer {
         let first = self.rows == 0;
         self.rows += batch.num_rows();
         match self.format {
-            Format::Table => self.table(batch),
+            Format::Table => {
+                self.page.push(batch.clone());
+                let waiting: usize = self.page.iter().map(RecordBatch::num_rows).sum();
+                if waiting >= PAGE_ROWS {
+                    self.table()
+                } else {
+                    Ok(())
+                }
+            }
             Format::Csv => {
                 let mut writer = csv::WriterBuilder::new().with_header(first).build(stdout());
                 writer.write(batch).map_err(failed)
@@ -60,10 +76,19 @@ impl Printer {
         }
     }
 
-    fn table(&self, batch: &RecordBatch) -> Result<()> {
+    fn table(&mut self) -> Result<()> {
+        let Some(first) = self.page.first() else {
+            return Ok(());
+        };
+        let batch = concat_batches(&first.schema(), &self.page).map_err(failed)?;
+        self.page.clear();
         for start in (0..batch.num_rows()).step_by(PAGE_ROWS) {
             let page = batch.slice(start, PAGE_ROWS.min(batch.num_rows() - start));
-            let columns = page.columns().iter().map(cut).collect::<Result<Vec<ArrayRef>>>()?;
+            let columns = page
+                .columns()
+                .iter()
+                .map(cut)
+                .collect::<Result<Vec<ArrayRef>>>()?;
             let names = self.schema.fields().iter().map(|f| f.name().as_str());
             let page = RecordBatch::try_from_iter(names.zip(columns)).map_err(failed)?;
             let text = pretty_format_batches(&[page]).map_err(failed)?;
@@ -73,7 +98,8 @@ impl Printer {
     }
 
     /// Says how many rows there were, where that is not part of the data.
-    pub(super) fn finish(self) -> Result<()> {
+    pub(super) fn finish(mut self) -> Result<()> {
+        self.table()?;
         if self.format == Format::Table && !self.schema.fields().is_empty() {
             let rows = if self.rows == 1 { "row" } else { "rows" };
             writeln!(stdout(), "{} {rows}", self.rows).map_err(failed)?;
@@ -98,6 +124,10 @@ fn cut(column: &ArrayRef) -> Result<ArrayRef> {
 }
 
 fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    if error.to_string().contains("Broken pipe") {
+        // The reader of a pipe has seen enough, as `| head` does.
+        std::process::exit(0);
+    }
     let message = format!("printing rows: {error}");
     Error::new(ErrorKind::Unavailable, message).with_source(error)
 }

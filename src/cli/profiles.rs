@@ -18,16 +18,25 @@ impl Profiles {
         let configured = &program.casebook.profiles;
         if let Some(name) = &self.name {
             let layers = configured.get(name).map(Vec::as_slice).unwrap_or_default();
-            let layers: Vec<(&str, &str)> =
-                layers.iter().map(|(o, t)| (o.as_str(), t.as_str())).collect();
+            let layers: Vec<(&str, &str)> = layers
+                .iter()
+                .map(|(o, t)| (o.as_str(), t.as_str()))
+                .collect();
             println!("{}", Profile::resolve(name, &layers)?.to_toml());
             return Ok(());
         }
         for (name, _) in PROFILES {
-            let layered = if configured.contains_key(*name) { ", changed in casebook.toml" } else { "" };
+            let layered = if configured.contains_key(*name) {
+                ", changed in casebook.toml"
+            } else {
+                ""
+            };
             println!("{name} (built in{layered})");
         }
-        for name in configured.keys().filter(|n| !PROFILES.iter().any(|(p, _)| p == n)) {
+        for name in configured
+            .keys()
+            .filter(|n| !PROFILES.iter().any(|(p, _)| p == n))
+        {
             println!("{name} (casebook.toml)");
         }
         Ok(())

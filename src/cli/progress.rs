@@ -26,7 +26,11 @@ impl Drop for Shown {
 pub(super) fn show(casebook: &Arc<Casebook>) -> Shown {
     let progress = Arc::clone(&casebook.progress);
     let terminal = std::io::stderr().is_terminal();
-    let bar = if terminal { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    let bar = if terminal {
+        ProgressBar::new_spinner()
+    } else {
+        ProgressBar::hidden()
+    };
     if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
         bar.set_style(style);
     }
@@ -36,7 +40,9 @@ pub(super) fn show(casebook: &Arc<Casebook>) -> Shown {
         let mut last = String::new();
         loop {
             tokio::time::sleep(if terminal { TICK } else { LINE }).await;
-            let Some(line) = begun.line(&progress) else { continue };
+            let Some(line) = begun.line(&progress) else {
+                continue;
+            };
             if terminal {
                 shown.set_message(line);
                 shown.tick();

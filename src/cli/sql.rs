@@ -22,6 +22,7 @@ const GRACE: Duration = Duration::from_secs(10);
 #[derive(Debug, Args)]
 pub(super) struct Sql {
     /// Statements, separated by semicolons; without any and without --file, a prompt or stdin
+    #[arg(allow_hyphen_values = true)] // a statement may begin with a comment
     statements: Option<String>,
     /// A file of statements
     #[arg(long, short, conflicts_with = "statements")]
@@ -62,13 +63,15 @@ impl Sql {
             DFParser::parse_sql(text).map_err(|e| Error::invalid(e.strip_backtrace()))?;
         let count = statements.len();
         for (i, statement) in statements.into_iter().enumerate() {
-            self.run_statement(program, ctx, statement).await.map_err(|error| match count {
-                1 => error,
-                _ => {
-                    let message = format!("statement {} of {count}: {error}", i + 1);
-                    Error::new(error.kind(), message).with_source(error)
-                }
-            })?;
+            self.run_statement(program, ctx, statement)
+                .await
+                .map_err(|error| match count {
+                    1 => error,
+                    _ => {
+                        let message = format!("statement {} of {count}: {error}", i + 1);
+                        Error::new(error.kind(), message).with_source(error)
+                    }
+                })?;
         }
         Ok(())
     }
@@ -119,10 +122,17 @@ impl Sql {
     async fn prompt(&self, program: &Program, ctx: &SessionContext) -> Result<()> {
         let failed = |e| Error::new(ErrorKind::Internal, format!("the prompt failed: {e}"));
         let mut editor = rustyline::DefaultEditor::new().map_err(failed)?;
-        println!("Casebook {}. End statements with ; and leave with \\q.", env!("CARGO_PKG_VERSION"));
+        println!(
+            "Casebook {}. End statements with ; and leave with \\q.",
+            env!("CARGO_PKG_VERSION")
+        );
         let mut text = String::new();
         loop {
-            let prompt = if text.is_empty() { "casebook> " } else { "       -> " };
+            let prompt = if text.is_empty() {
+                "casebook> "
+            } else {
+                "       -> "
+            };
             let line = match editor.readline(prompt) {
                 Ok(line) => line,
                 Err(rustyline::error::ReadlineError::Interrupted) => {

@@ -56,7 +56,9 @@ fn fill_text(
             continue;
         }
         out.push_str(&rest[..at]);
-        let end = rest[at..].find('}').ok_or("a ${ is not closed by }; write $${ for a plain ${")?;
+        let end = rest[at..]
+            .find('}')
+            .ok_or("a ${ is not closed by }; write $${ for a plain ${")?;
         out.push_str(&look_up(&rest[at + 2..at + end], folder, environment)?);
         rest = &rest[at + end + 1..];
     }
@@ -75,14 +77,18 @@ fn look_up(
         return Ok(text.trim_end_matches(['\n', '\r']).to_owned());
     }
     let Some(name) = reference.strip_prefix("env:") else {
-        return Err(format!("${{{reference}}} is neither ${{env:NAME}} nor ${{file:path}}"));
+        return Err(format!(
+            "${{{reference}}} is neither ${{env:NAME}} nor ${{file:path}}"
+        ));
     };
     let (name, default) = match name.split_once(":-") {
         Some((name, default)) => (name, Some(default.to_owned())),
         None => (name, None),
     };
     environment(name).or(default).ok_or_else(|| {
-        format!("the environment variable {name} is not set; set it, or write ${{env:{name}:-default}}")
+        format!(
+            "the environment variable {name} is not set; set it, or write ${{env:{name}:-default}}"
+        )
     })
 }
 

@@ -42,13 +42,18 @@ impl Config {
     ) -> Result<Self> {
         // Once as typed, for errors with lines; then with the values filled in.
         toml::from_str::<Raw>(text).map_err(|e| wrong(path, &e.to_string()).with_source(e))?;
-        let mut table: toml::Table =
-            text.parse().map_err(|e: toml::de::Error| wrong(path, &e.to_string()))?;
+        let mut table: toml::Table = text
+            .parse()
+            .map_err(|e: toml::de::Error| wrong(path, &e.to_string()))?;
         let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
         interpolate::fill(&mut table, &folder, environment).map_err(|e| wrong(path, &e))?;
-        let raw: Raw =
-            table.try_into().map_err(|e: toml::de::Error| wrong(path, e.message()))?;
-        let config = Self { origin: path.to_path_buf(), raw };
+        let raw: Raw = table
+            .try_into()
+            .map_err(|e: toml::de::Error| wrong(path, e.message()))?;
+        let config = Self {
+            origin: path.to_path_buf(),
+            raw,
+        };
         config.check()?;
         Ok(config)
     }
@@ -65,8 +70,10 @@ impl Config {
         }
         for name in self.raw.profiles.keys() {
             let layers = self.profile_layers(name)?;
-            let layers: Vec<(&str, &str)> =
-                layers.iter().map(|(o, t)| (o.as_str(), t.as_str())).collect();
+            let layers: Vec<(&str, &str)> = layers
+                .iter()
+                .map(|(o, t)| (o.as_str(), t.as_str()))
+                .collect();
             casebook_qa::profile::Profile::resolve(name, &layers)
                 .map_err(|e| wrong(&self.origin, &e.to_string()))?;
         }
@@ -74,9 +81,16 @@ impl Config {
     }
 
     fn profile_layers(&self, name: &str) -> Result<Vec<(String, String)>> {
-        let Some(table) = self.raw.profiles.get(name) else { return Ok(vec![]) };
+        let Some(table) = self.raw.profiles.get(name) else {
+            return Ok(vec![]);
+        };
         let text = toml::to_string(table).map_err(|e| wrong(&self.origin, &e.to_string()))?;
-        let file = self.origin.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let file = self
+            .origin
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         Ok(vec![(format!("{file} [profiles.{name}]"), text)])
     }
 
@@ -93,7 +107,9 @@ impl Config {
             casebook.models.insert(name.clone(), spec);
         }
         for name in self.raw.profiles.keys() {
-            casebook.profiles.insert(name.clone(), self.profile_layers(name)?);
+            casebook
+                .profiles
+                .insert(name.clone(), self.profile_layers(name)?);
         }
         for (name, table) in &self.raw.tables {
             let settings = TableSettings {
@@ -117,7 +133,10 @@ impl Config {
         for (name, table) in &self.raw.tables {
             let location = match table.location.contains("://") {
                 true => table.location.clone(),
-                false => self.resolve(Path::new(&table.location)).to_string_lossy().into_owned(),
+                false => self
+                    .resolve(Path::new(&table.location))
+                    .to_string_lossy()
+                    .into_owned(),
             };
             let options: Vec<String> = table
                 .options
@@ -147,13 +166,21 @@ impl Config {
 
     fn resolve(&self, path: &Path) -> PathBuf {
         let folder = self.origin.parent().unwrap_or(Path::new(""));
-        if path.is_absolute() { path.to_path_buf() } else { folder.join(path) }
+        if path.is_absolute() {
+            path.to_path_buf()
+        } else {
+            folder.join(path)
+        }
     }
 
     /// A model source is a path if there is one, else a name or hub id.
     fn path_or_id(&self, source: &str) -> String {
         let path = self.resolve(Path::new(source));
-        if path.exists() { path.to_string_lossy().into_owned() } else { source.to_owned() }
+        if path.exists() {
+            path.to_string_lossy().into_owned()
+        } else {
+            source.to_owned()
+        }
     }
 }
 
@@ -162,7 +189,10 @@ fn literal(text: &str) -> String {
 }
 
 fn wrong(path: &Path, what: &str) -> Error {
-    Error::new(ErrorKind::Configuration, format!("{}: {}", path.display(), what.trim_end()))
+    Error::new(
+        ErrorKind::Configuration,
+        format!("{}: {}", path.display(), what.trim_end()),
+    )
 }
 
 #[cfg(test)]
@@ -188,19 +218,34 @@ mod tests {
         )
         .unwrap();
         let casebook = config.casebook().unwrap();
-        assert_eq!(casebook.models.spec("small").unwrap().source, "builtin:tiny");
-        assert_eq!(casebook.table_settings("CASES").id.as_deref(), Some("case_id"));
+        assert_eq!(
+            casebook.models.spec("small").unwrap().source,
+            "builtin:tiny"
+        );
+        assert_eq!(
+            casebook.table_settings("CASES").id.as_deref(),
+            Some("case_id")
+        );
         assert!(casebook.profiles["legal"][0].0.contains("[profiles.legal]"));
     }
 
     #[test]
     fn errors_point_at_line_and_key() {
         let text = error("[models.small]\nsorce = \"x\"\n");
-        assert!(text.contains("line 2") && text.contains("sorce") && text.contains("source"), "{text}");
+        assert!(
+            text.contains("line 2") && text.contains("sorce") && text.contains("source"),
+            "{text}"
+        );
         let text = error("[tables.t]\nformat = \"exel\"\nlocation = \"x\"\n");
-        assert!(text.contains("[tables.t]") && text.contains("parquet"), "{text}");
+        assert!(
+            text.contains("[tables.t]") && text.contains("parquet"),
+            "{text}"
+        );
         let text = error("[models.m]\nsource = \"${env:UNSET}\"\n");
-        assert!(text.contains("models.m.source") && text.contains("UNSET"), "{text}");
+        assert!(
+            text.contains("models.m.source") && text.contains("UNSET"),
+            "{text}"
+        );
         let text = error("[profiles.legal]\nquestions = 2\n");
         assert!(text.contains("questions_per_chunk"), "{text}");
         assert!(error("[jobs.x]\n").contains("jobs"));

@@ -53,7 +53,10 @@ pub(crate) async fn resolve(
     }
     if Path::new(name).join("adapter_config.json").exists() {
         let base = casebook.models.spec(DEFAULT_MODEL)?;
-        return Ok(ModelSpec { adapter: Some(name.into()), ..base });
+        return Ok(ModelSpec {
+            adapter: Some(name.into()),
+            ..base
+        });
     }
     casebook.models.spec(name)
 }
@@ -61,7 +64,10 @@ pub(crate) async fn resolve(
 /// The greedy answer of `engine` to `question`, without a document.
 pub(crate) async fn answer(engine: &Engine, question: &str) -> crate::Result<String> {
     let request = Request {
-        sampling: Sampling { temperature: 0.0, ..Sampling::default() },
+        sampling: Sampling {
+            temperature: 0.0,
+            ..Sampling::default()
+        },
         seed: 0,
         max_new_tokens: MAX_ANSWER_TOKENS,
         stop: vec![],
@@ -105,7 +111,9 @@ impl ScalarUDFImpl for Ask {
     }
 
     fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        Err(datafusion::error::DataFusionError::Internal("ask is asynchronous".into()))
+        Err(datafusion::error::DataFusionError::Internal(
+            "ask is asynchronous".into(),
+        ))
     }
 }
 
@@ -147,6 +155,8 @@ impl AsyncScalarUDFImpl for Ask {
             .buffered(QUESTIONS_AHEAD)
             .try_collect()
             .await?;
-        Ok(ColumnarValue::Array(Arc::new(StringViewArray::from_iter(answers)) as ArrayRef))
+        Ok(ColumnarValue::Array(
+            Arc::new(StringViewArray::from_iter(answers)) as ArrayRef,
+        ))
     }
 }

@@ -61,10 +61,17 @@ impl ChunkText {
         let plain = vec![DataType::Utf8View, DataType::Int64, DataType::Int64];
         let with_model = [plain.clone(), vec![DataType::Utf8View]].concat();
         let signature = Signature::one_of(
-            vec![TypeSignature::Exact(plain), TypeSignature::Exact(with_model)],
+            vec![
+                TypeSignature::Exact(plain),
+                TypeSignature::Exact(with_model),
+            ],
             Volatility::Stable,
         );
-        Self { signature, casebook: Arc::clone(casebook), tokenizers: Mutex::default() }
+        Self {
+            signature,
+            casebook: Arc::clone(casebook),
+            tokenizers: Mutex::default(),
+        }
     }
 
     fn tokenizer(&self, model: &str) -> crate::Result<Arc<TextTokenizer>> {
@@ -100,7 +107,10 @@ impl ScalarUDFImpl for ChunkText {
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(DataType::List(Arc::new(Field::new_list_field(DataType::Struct(fields()), true))))
+        Ok(DataType::List(Arc::new(Field::new_list_field(
+            DataType::Struct(fields()),
+            true,
+        ))))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -130,11 +140,15 @@ impl ScalarUDFImpl for ChunkText {
 }
 
 fn options(max_tokens: i64, overlap: i64) -> Result<ChunkOptions> {
-    let sizes = usize::try_from(max_tokens).ok().zip(usize::try_from(overlap).ok());
+    let sizes = usize::try_from(max_tokens)
+        .ok()
+        .zip(usize::try_from(overlap).ok());
     match sizes {
-        Some((max_tokens, overlap_tokens)) if max_tokens > overlap_tokens => {
-            Ok(ChunkOptions { max_tokens, overlap_tokens, normalize: true })
-        }
+        Some((max_tokens, overlap_tokens)) if max_tokens > overlap_tokens => Ok(ChunkOptions {
+            max_tokens,
+            overlap_tokens,
+            normalize: true,
+        }),
         _ => Err(Error::invalid(format!(
             "chunk_text: max_tokens {max_tokens} must be greater than overlap {overlap}, and both \
              must not be negative"

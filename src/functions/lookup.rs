@@ -15,14 +15,26 @@ pub(super) type Host = Weak<RwLock<SessionState>>;
 
 /// The LORA table called `name`, if there is one.
 pub(super) async fn lora_table(host: &Host, name: &str) -> Result<Option<LoraOptions>> {
-    let Some(state) = host.upgrade() else { return Ok(None) };
+    let Some(state) = host.upgrade() else {
+        return Ok(None);
+    };
     let state = state.read().clone();
     let names = &state.config_options().catalog;
-    let full = TableReference::parse_str(name).resolve(&names.default_catalog, &names.default_schema);
-    let schema = state.catalog_list().catalog(&full.catalog).and_then(|c| c.schema(&full.schema));
-    let Some(schema) = schema else { return Ok(None) };
-    let Some(provider) = schema.table(&full.table).await? else { return Ok(None) };
-    Ok(provider.downcast_ref::<LoraTable>().map(|table| table.options().clone()))
+    let full =
+        TableReference::parse_str(name).resolve(&names.default_catalog, &names.default_schema);
+    let schema = state
+        .catalog_list()
+        .catalog(&full.catalog)
+        .and_then(|c| c.schema(&full.schema));
+    let Some(schema) = schema else {
+        return Ok(None);
+    };
+    let Some(provider) = schema.table(&full.table).await? else {
+        return Ok(None);
+    };
+    Ok(provider
+        .downcast_ref::<LoraTable>()
+        .map(|table| table.options().clone()))
 }
 
 /// The adapter directory that `name` means: a LORA table's, or the path itself.

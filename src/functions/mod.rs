@@ -9,8 +9,8 @@ use crate::error::Result;
 
 pub(crate) mod ask;
 mod chunk_text;
-mod lookup;
 pub mod docs_to_qa;
+mod lookup;
 mod text_slice;
 mod train_log;
 

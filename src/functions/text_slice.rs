@@ -29,7 +29,9 @@ struct TextSlice {
 impl TextSlice {
     fn new() -> Self {
         let types = vec![DataType::Utf8View, DataType::Int64, DataType::Int64];
-        Self { signature: Signature::exact(types, Volatility::Immutable) }
+        Self {
+            signature: Signature::exact(types, Volatility::Immutable),
+        }
     }
 }
 
@@ -49,8 +51,10 @@ impl ScalarUDFImpl for TextSlice {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
         let text = arrays[0].as_string_view();
-        let (start, end) =
-            (arrays[1].as_primitive::<Int64Type>(), arrays[2].as_primitive::<Int64Type>());
+        let (start, end) = (
+            arrays[1].as_primitive::<Int64Type>(),
+            arrays[2].as_primitive::<Int64Type>(),
+        );
         let mut out = StringViewBuilder::with_capacity(text.len());
         for row in 0..text.len() {
             if text.is_null(row) || start.is_null(row) || end.is_null(row) {
@@ -65,14 +69,16 @@ impl ScalarUDFImpl for TextSlice {
 
 fn slice(text: &str, start: i64, end: i64) -> Result<&str> {
     let range = usize::try_from(start).ok().zip(usize::try_from(end).ok());
-    range.and_then(|(start, end)| text.get(start..end)).ok_or_else(|| {
-        Error::invalid(format!(
+    range
+        .and_then(|(start, end)| text.get(start..end))
+        .ok_or_else(|| {
+            Error::invalid(format!(
             "text_slice: bytes {start}..{end} are not a part of this text of {} bytes, or cut a \
              character; the text may have changed since the range was made",
             text.len()
         ))
         .into()
-    })
+        })
 }
 
 #[cfg(test)]

@@ -20,7 +20,12 @@ use crate::schema;
 
 /// Adds the function to `ctx`.
 pub(crate) fn register(ctx: &SessionContext, _: &Arc<Casebook>) -> crate::Result<()> {
-    ctx.register_udtf("train_log", Arc::new(TrainLog { host: ctx.state_weak_ref() }));
+    ctx.register_udtf(
+        "train_log",
+        Arc::new(TrainLog {
+            host: ctx.state_weak_ref(),
+        }),
+    );
     Ok(())
 }
 
@@ -43,7 +48,10 @@ impl TableFunctionImpl for TrainLog {
             )
             .into());
         };
-        Ok(Arc::new(LogTable { host: self.host.clone(), name }))
+        Ok(Arc::new(LogTable {
+            host: self.host.clone(),
+            name,
+        }))
     }
 }
 
@@ -71,7 +79,10 @@ impl TableProvider for LogTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let path = adapter_directory(&self.host, &self.name).await?.join(RUN).join(log::FILE);
+        let path = adapter_directory(&self.host, &self.name)
+            .await?
+            .join(RUN)
+            .join(log::FILE);
         if !path.exists() {
             return Err(Error::new(
                 ErrorKind::NotFound,
@@ -89,7 +100,9 @@ impl TableProvider for LogTable {
             Arc::new(Float64Array::from_iter_values(records.iter().map(f)))
         };
         let int = |f: &dyn Fn(&log::StepRecord) -> u64| -> ArrayRef {
-            Arc::new(Int64Array::from_iter_values(records.iter().map(|r| f(r) as i64)))
+            Arc::new(Int64Array::from_iter_values(
+                records.iter().map(|r| f(r) as i64),
+            ))
         };
         let columns = vec![
             int(&|r| r.step),

@@ -30,8 +30,10 @@ use super::Sink;
 use crate::error::{Error, ErrorKind};
 
 /// Registration.
-pub(crate) const SINK: Sink =
-    Sink { name: "CHAT_JSONL", factory: |_| Arc::new(ChatJsonlFactory) };
+pub(crate) const SINK: Sink = Sink {
+    name: "CHAT_JSONL",
+    factory: |_| Arc::new(ChatJsonlFactory),
+};
 
 #[derive(Debug)]
 struct ChatJsonlFactory;
@@ -54,7 +56,11 @@ impl TableProviderFactory for ChatJsonlFactory {
             Field::new("answer", DataType::Utf8View, true),
         ]);
         let path = PathBuf::from(location.trim_start_matches("file://"));
-        Ok(Arc::new(ChatJsonl { path, schema: Arc::new(schema), overwrite: false }))
+        Ok(Arc::new(ChatJsonl {
+            path,
+            schema: Arc::new(schema),
+            overwrite: false,
+        }))
     }
 }
 
@@ -95,7 +101,10 @@ impl TableProvider for ChatJsonl {
         input: Arc<dyn ExecutionPlan>,
         insert_op: InsertOp,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let sink = Self { overwrite: insert_op != InsertOp::Append, ..self.clone() };
+        let sink = Self {
+            overwrite: insert_op != InsertOp::Append,
+            ..self.clone()
+        };
         Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), None)))
     }
 }
@@ -144,8 +153,10 @@ async fn write(path: &Path, mut data: SendableRecordBatchStream) -> Result<u64> 
     let mut file = BufWriter::new(File::create(path).map_err(|e| failed(path, e))?);
     let mut count = 0;
     while let Some(batch) = data.try_next().await? {
-        let (questions, answers) =
-            (batch.column(0).as_string_view(), batch.column(1).as_string_view());
+        let (questions, answers) = (
+            batch.column(0).as_string_view(),
+            batch.column(1).as_string_view(),
+        );
         for row in 0..batch.num_rows() {
             count += 1;
             if questions.is_null(row) || answers.is_null(row) {
@@ -161,7 +172,9 @@ async fn write(path: &Path, mut data: SendableRecordBatchStream) -> Result<u64> 
             writeln!(file, "{line}").map_err(|e| failed(path, e))?;
         }
     }
-    file.flush().and_then(|()| file.get_ref().sync_all()).map_err(|e| failed(path, e))?;
+    file.flush()
+        .and_then(|()| file.get_ref().sync_all())
+        .map_err(|e| failed(path, e))?;
     Ok(count)
 }
 

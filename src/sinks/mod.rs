@@ -27,7 +27,9 @@ pub(crate) fn register(ctx: &SessionContext, casebook: &Arc<Casebook>) -> Result
     let state = ctx.state_ref();
     let mut state = state.write();
     for sink in SINKS {
-        state.table_factories_mut().insert(sink.name.to_owned(), (sink.factory)(casebook));
+        state
+            .table_factories_mut()
+            .insert(sink.name.to_owned(), (sink.factory)(casebook));
     }
     Ok(())
 }

@@ -42,7 +42,10 @@ impl<F: FnMut(RecordBatch) -> bool> BatchSink<F> {
         for (place, column) in projection.iter().enumerate() {
             places[*column] = Some(place);
         }
-        let builders = projection.iter().map(|_| StringViewBuilder::new()).collect();
+        let builders = projection
+            .iter()
+            .map(|_| StringViewBuilder::new())
+            .collect();
         Self {
             schema,
             places,
@@ -87,7 +90,10 @@ impl<F: FnMut(RecordBatch) -> bool> BatchSink<F> {
 
 /// Parses a declared type; the error names the first bad value.
 fn typed(text: &ArrayRef, to: &DataType, name: &str, first: Position) -> Result<ArrayRef> {
-    let strict = CastOptions { safe: false, ..CastOptions::default() };
+    let strict = CastOptions {
+        safe: false,
+        ..CastOptions::default()
+    };
     cast_with_options(text, to, &strict).map_err(|e| {
         Error::invalid(format!(
             "column {name}, records from {} on (byte {}): {e}; declare the column as VARCHAR to \

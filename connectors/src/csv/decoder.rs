@@ -24,7 +24,13 @@ pub(super) struct Dialect {
 
 impl Default for Dialect {
     fn default() -> Self {
-        Self { delimiter: b',', quote: b'"', escape: None, terminator: None, comment: None }
+        Self {
+            delimiter: b',',
+            quote: b'"',
+            escape: None,
+            terminator: None,
+            comment: None,
+        }
     }
 }
 
@@ -102,7 +108,11 @@ impl Decoder {
         if !self.seen_anything && !input.is_empty() {
             self.seen_anything = true;
             // A byte order mark in the first buffer is not part of the first name.
-            at = if input.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
+            at = if input.starts_with(b"\xef\xbb\xbf") {
+                3
+            } else {
+                0
+            };
         }
         while at < input.len() && !self.stopped {
             at = self.step(input, at, sink)?;
@@ -120,7 +130,9 @@ impl Decoder {
                  quote is missing (quotes inside a text must be doubled)",
                 self.record.record, self.cell_start
             ))),
-            State::RecordStart | State::CarriageReturn | State::Comment if self.column == 0 => Ok(()),
+            State::RecordStart | State::CarriageReturn | State::Comment if self.column == 0 => {
+                Ok(())
+            }
             _ => {
                 self.end_cell(sink)?;
                 self.end_record(0, sink)
@@ -135,7 +147,7 @@ impl Decoder {
             State::CarriageReturn if byte == b'\n' => {
                 self.state = State::RecordStart;
                 self.record.byte = self.consumed + at as u64 + 1;
-                return Ok(at + 1);
+                Ok(at + 1)
             }
             State::RecordStart | State::CarriageReturn => {
                 self.record.byte = self.consumed + at as u64;
@@ -169,7 +181,11 @@ impl Decoder {
                 self.cell_bytes = 0;
                 self.cell_start = self.consumed + at as u64;
                 self.quoted = byte == self.dialect.quote;
-                self.state = if self.quoted { State::Quoted } else { State::Plain };
+                self.state = if self.quoted {
+                    State::Quoted
+                } else {
+                    State::Plain
+                };
                 Ok(at + usize::from(self.quoted))
             }
             State::Plain => self.plain(input, at, sink),
@@ -215,7 +231,9 @@ impl Decoder {
         };
         let end = found.unwrap_or(rest.len());
         self.push(&rest[..end], sink)?;
-        let Some(i) = found else { return Ok(input.len()) };
+        let Some(i) = found else {
+            return Ok(input.len());
+        };
         self.state = match rest[i] == self.dialect.quote {
             true => State::QuoteInQuoted,
             false => State::Escaped,
@@ -378,14 +396,23 @@ mod tests {
 
     #[test]
     fn reads_what_exports_hold() {
-        assert_eq!(rows("a,b\n1,2\n"), [row(&[Some("a"), Some("b")]), row(&[Some("1"), Some("2")])]);
-        assert_eq!(rows("a,\"x\ny \"\"z\"\"\"\r\nb,c"), [
-            row(&[Some("a"), Some("x\ny \"z\"")]),
-            row(&[Some("b"), Some("c")]),
-        ]);
+        assert_eq!(
+            rows("a,b\n1,2\n"),
+            [row(&[Some("a"), Some("b")]), row(&[Some("1"), Some("2")])]
+        );
+        assert_eq!(
+            rows("a,\"x\ny \"\"z\"\"\"\r\nb,c"),
+            [
+                row(&[Some("a"), Some("x\ny \"z\"")]),
+                row(&[Some("b"), Some("c")]),
+            ]
+        );
         assert_eq!(rows(",\"\"\n"), [row(&[None, Some("")])]);
         assert_eq!(rows("a,"), [row(&[Some("a"), None])]);
-        assert_eq!(rows("\u{feff}a\n\n\r\nb\n"), [row(&[Some("a")]), row(&[Some("b")])]);
+        assert_eq!(
+            rows("\u{feff}a\n\n\r\nb\n"),
+            [row(&[Some("a")]), row(&[Some("b")])]
+        );
         assert_eq!(rows("a\rb"), [row(&[Some("a")]), row(&[Some("b")])]);
         assert_eq!(rows("it\"s,ok\0\n"), [row(&[Some("it\"s"), Some("ok\0")])]);
         assert!(rows("").is_empty());
@@ -400,24 +427,51 @@ mod tests {
 
     #[test]
     fn broken_quotes_are_errors_with_their_place() {
-        let error = decode("a,b\n1,\"never closed\n2,x\n").err().unwrap().to_string();
-        assert!(error.contains("record 2") && error.contains("byte 6"), "{error}");
-        let error = decode("a,b\n1,\"open\n2,\"text\"\n").err().unwrap().to_string();
-        assert!(error.contains("record 2") && error.contains("'t' follows"), "{error}");
+        let error = decode("a,b\n1,\"never closed\n2,x\n")
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            error.contains("record 2") && error.contains("byte 6"),
+            "{error}"
+        );
+        let error = decode("a,b\n1,\"open\n2,\"text\"\n")
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            error.contains("record 2") && error.contains("'t' follows"),
+            "{error}"
+        );
     }
 
     #[test]
     fn limits_hold() {
-        let limits = CsvLimits { max_cell_bytes: 4, ..CsvLimits::default() };
-        let error = decode_parts(&[b"a,12", b"345\n"], limits).err().unwrap().to_string();
-        assert!(error.contains("csv.max_cell_bytes") && error.contains("cell 2"), "{error}");
-        let error = decode_parts(&[b"a,\xff\n"], CsvLimits::default()).err().unwrap().to_string();
+        let limits = CsvLimits {
+            max_cell_bytes: 4,
+            ..CsvLimits::default()
+        };
+        let error = decode_parts(&[b"a,12", b"345\n"], limits)
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            error.contains("csv.max_cell_bytes") && error.contains("cell 2"),
+            "{error}"
+        );
+        let error = decode_parts(&[b"a,\xff\n"], CsvLimits::default())
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains("not UTF-8"), "{error}");
-        let replace = CsvLimits { invalid_utf8: InvalidUtf8::Replace, ..CsvLimits::default() };
-        assert_eq!(decode_parts(&[b"a,\xff\n"], replace).unwrap().rows, [row(&[
-            Some("a"),
-            Some("\u{fffd}")
-        ])]);
+        let replace = CsvLimits {
+            invalid_utf8: InvalidUtf8::Replace,
+            ..CsvLimits::default()
+        };
+        assert_eq!(
+            decode_parts(&[b"a,\xff\n"], replace).unwrap().rows,
+            [row(&[Some("a"), Some("\u{fffd}")])]
+        );
     }
 
     /// Writes cells in one of the legal styles.

@@ -62,7 +62,10 @@ impl FileFormatFactory for CsvTextFormatFactory {
     }
 
     fn default(&self) -> Arc<dyn FileFormat> {
-        Arc::new(CsvTextFormat { options: CsvOptions::default(), limits: self.limits.clone() })
+        Arc::new(CsvTextFormat {
+            options: CsvOptions::default(),
+            limits: self.limits.clone(),
+        })
     }
 }
 
@@ -137,7 +140,11 @@ impl FileFormat for CsvTextFormat {
             }
         }
         first.map(|(schema, _)| schema).ok_or_else(|| {
-            Error::new(crate::ErrorKind::NotFound, "no CSV file was found at the location").into()
+            Error::new(
+                crate::ErrorKind::NotFound,
+                "no CSV file was found at the location",
+            )
+            .into()
         })
     }
 
@@ -179,7 +186,9 @@ impl FileFormat for CsvTextFormat {
         conf: FileSinkConfig,
         order_requirements: Option<LexRequirement>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        self.library().create_writer_physical_plan(input, state, conf, order_requirements).await
+        self.library()
+            .create_writer_physical_plan(input, state, conf, order_requirements)
+            .await
     }
 
     fn file_source(&self, table_schema: TableSchema) -> Arc<dyn FileSource> {

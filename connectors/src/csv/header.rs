@@ -68,10 +68,26 @@ pub(super) fn schema(names: &[Option<String>], has_header: bool) -> Result<Schem
 pub(super) fn check_is_text(start: &[u8]) -> Result<()> {
     const MAGIC: &[(&[u8], &str, &str)] = &[
         (b"PAR1", "a Parquet file", "say STORED AS PARQUET"),
-        (b"\x1f\x8b", "compressed with gzip", "say OPTIONS ('format.compression' 'gzip')"),
-        (b"\x28\xb5\x2f\xfd", "compressed with zstd", "say OPTIONS ('format.compression' 'zstd')"),
-        (b"BZh", "compressed with bzip2", "say OPTIONS ('format.compression' 'bzip2')"),
-        (b"PK\x03\x04", "a ZIP archive or spreadsheet", "unpack it, or export it as CSV"),
+        (
+            b"\x1f\x8b",
+            "compressed with gzip",
+            "say OPTIONS ('format.compression' 'gzip')",
+        ),
+        (
+            b"\x28\xb5\x2f\xfd",
+            "compressed with zstd",
+            "say OPTIONS ('format.compression' 'zstd')",
+        ),
+        (
+            b"BZh",
+            "compressed with bzip2",
+            "say OPTIONS ('format.compression' 'bzip2')",
+        ),
+        (
+            b"PK\x03\x04",
+            "a ZIP archive or spreadsheet",
+            "unpack it, or export it as CSV",
+        ),
         (b"\x89PNG", "a PNG picture", "give a CSV file"),
         (b"%PDF", "a PDF document", "give a CSV file"),
         (b"\x7fELF", "a program", "give a CSV file"),
@@ -79,11 +95,15 @@ pub(super) fn check_is_text(start: &[u8]) -> Result<()> {
         (b"\xfe\xff", "UTF-16 text", "convert it to UTF-8"),
     ];
     if let Some((_, what, advice)) = MAGIC.iter().find(|(magic, ..)| start.starts_with(magic)) {
-        return Err(Error::invalid(format!("this is not CSV but {what}; {advice}")));
+        return Err(Error::invalid(format!(
+            "this is not CSV but {what}; {advice}"
+        )));
     }
     let head = &start[..start.len().min(512)];
     if head.iter().filter(|b| **b == 0).count() > head.len() / 16 {
-        return Err(Error::invalid("this is not CSV but binary data; give a CSV file"));
+        return Err(Error::invalid(
+            "this is not CSV but binary data; give a CSV file",
+        ));
     }
     Ok(())
 }
@@ -93,23 +113,49 @@ mod tests {
     use super::*;
 
     fn names(texts: &[&str]) -> Vec<Option<String>> {
-        texts.iter().map(|t| (!t.is_empty()).then(|| (*t).to_owned())).collect()
+        texts
+            .iter()
+            .map(|t| (!t.is_empty()).then(|| (*t).to_owned()))
+            .collect()
     }
 
     #[test]
     fn names_must_be_there_once() {
         let schema_of = |texts: &[&str], header| schema(&names(texts), header);
         assert_eq!(schema_of(&["a", "b"], true).unwrap().fields().len(), 2);
-        assert!(schema_of(&["a", ""], true).unwrap_err().to_string().contains("column 2"));
-        assert!(schema_of(&["a", "a"], true).unwrap_err().to_string().contains("'a' twice"));
-        assert_eq!(schema_of(&["1", "1"], false).unwrap().field(1).name(), "column_2");
+        assert!(
+            schema_of(&["a", ""], true)
+                .unwrap_err()
+                .to_string()
+                .contains("column 2")
+        );
+        assert!(
+            schema_of(&["a", "a"], true)
+                .unwrap_err()
+                .to_string()
+                .contains("'a' twice")
+        );
+        assert_eq!(
+            schema_of(&["1", "1"], false).unwrap().field(1).name(),
+            "column_2"
+        );
     }
 
     #[test]
     fn other_files_are_named() {
         assert!(check_is_text(b"id,text\n").is_ok());
-        assert!(check_is_text(b"PAR1\x15").unwrap_err().to_string().contains("STORED AS PARQUET"));
-        assert!(check_is_text(b"\x1f\x8b\x08").unwrap_err().to_string().contains("gzip"));
+        assert!(
+            check_is_text(b"PAR1\x15")
+                .unwrap_err()
+                .to_string()
+                .contains("STORED AS PARQUET")
+        );
+        assert!(
+            check_is_text(b"\x1f\x8b\x08")
+                .unwrap_err()
+                .to_string()
+                .contains("gzip")
+        );
         assert!(check_is_text(&[0, 1, 2, 0, 0, 0, 0, 5]).is_err());
     }
 }

@@ -92,7 +92,13 @@ impl CsvLimits {
                 self.invalid_utf8 = match value {
                     "error" => InvalidUtf8::Error,
                     "replace" => InvalidUtf8::Replace,
-                    other => return Err(Error::unknown("value of csv.invalid_utf8", other, &["error", "replace"])),
+                    other => {
+                        return Err(Error::unknown(
+                            "value of csv.invalid_utf8",
+                            other,
+                            &["error", "replace"],
+                        ));
+                    }
                 };
             }
             other => {
@@ -101,7 +107,9 @@ impl CsvLimits {
             }
         }
         match self.batch_bytes.min(self.max_cell_bytes) {
-            0 => Err(Error::invalid(format!("option {key} is 0; expected {BYTES}"))),
+            0 => Err(Error::invalid(format!(
+                "option {key} is 0; expected {BYTES}"
+            ))),
             _ => Ok(()),
         }
     }

@@ -91,7 +91,10 @@ impl FileSource for CsvTextSource {
     }
 
     fn with_batch_size(&self, batch_size: usize) -> Arc<dyn FileSource> {
-        Arc::new(Self { batch_rows: batch_size, ..self.clone() })
+        Arc::new(Self {
+            batch_rows: batch_size,
+            ..self.clone()
+        })
     }
 
     fn try_pushdown_projection(
@@ -100,7 +103,10 @@ impl FileSource for CsvTextSource {
     ) -> Result<Option<Arc<dyn FileSource>>> {
         let merged = self.projection.source.try_merge(projection)?;
         let projection = SplitProjection::new(self.table_schema.file_schema(), &merged);
-        Ok(Some(Arc::new(Self { projection, ..self.clone() })))
+        Ok(Some(Arc::new(Self {
+            projection,
+            ..self.clone()
+        })))
     }
 
     fn projection(&self) -> Option<&ProjectionExprs> {
@@ -165,8 +171,13 @@ impl FileOpener for CsvTextOpener {
             tokio::task::spawn_blocking(move || {
                 let emit = |batch: RecordBatch| tx.blocking_send(Ok(batch)).is_ok();
                 let sink = BatchSink::new(
-                    schema, columns, &projection, layout.limits.clone(), batch_rows,
-                    layout.has_header, emit,
+                    schema,
+                    columns,
+                    &projection,
+                    layout.limits.clone(),
+                    batch_rows,
+                    layout.has_header,
+                    emit,
                 );
                 if let Err(error) = decode(blocks, &layout, sink, || tx.is_closed()) {
                     // A closed channel means that nobody is reading any more.
@@ -231,7 +242,9 @@ pub(super) async fn read_header(
             None => Err(Error::invalid("the file is empty; it needs at least a header").into()),
         }
     });
-    let schema = task.await.map_err(|e| DataFusionError::ExecutionJoin(Box::new(e)))?;
+    let schema = task
+        .await
+        .map_err(|e| DataFusionError::ExecutionJoin(Box::new(e)))?;
     schema.map_err(|e| in_file(e, &name))
 }
 
@@ -239,9 +252,9 @@ pub(super) async fn read_header(
 fn in_file(error: DataFusionError, name: &str) -> DataFusionError {
     match error {
         DataFusionError::External(inner) => match inner.downcast::<Error>() {
-            Ok(own) => {
-                Error::new(own.kind(), format!("CSV file {name}: {own}")).with_source(own).into()
-            }
+            Ok(own) => Error::new(own.kind(), format!("CSV file {name}: {own}"))
+                .with_source(own)
+                .into(),
             Err(other) => Error::while_doing(format!("reading CSV file {name}"), other).into(),
         },
         other => Error::while_doing(format!("reading CSV file {name}"), other).into(),
@@ -251,7 +264,10 @@ fn in_file(error: DataFusionError, name: &str) -> DataFusionError {
 /// The decompressed bytes of a file, block by block; used on a blocking thread.
 enum Blocks {
     Local(Box<dyn Read + Send>),
-    Remote(BoxStream<'static, Result<bytes::Bytes>>, tokio::runtime::Handle),
+    Remote(
+        BoxStream<'static, Result<bytes::Bytes>>,
+        tokio::runtime::Handle,
+    ),
 }
 
 impl Blocks {

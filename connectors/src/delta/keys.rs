@@ -28,11 +28,15 @@ impl Keys {
             .read_table(provider)
             .and_then(|frame| frame.select_columns(&[key]))
             .map_err(|e| Error::while_doing(doing(), e))?;
-        let mut stream =
-            frame.execute_stream().await.map_err(|e| Error::while_doing(doing(), e))?;
+        let mut stream = frame
+            .execute_stream()
+            .await
+            .map_err(|e| Error::while_doing(doing(), e))?;
         let mut out = Self::default();
-        while let Some(batch) =
-            stream.try_next().await.map_err(|e| Error::while_doing(doing(), e))?
+        while let Some(batch) = stream
+            .try_next()
+            .await
+            .map_err(|e| Error::while_doing(doing(), e))?
         {
             for hash in hashes(batch.column(0), key)? {
                 out.seen.insert(hash);
@@ -46,8 +50,10 @@ impl Keys {
         let column = batch
             .column_by_name(key)
             .ok_or_else(|| Error::invalid(format!("the rows to insert have no column {key}")))?;
-        let new: BooleanArray =
-            hashes(column, key)?.into_iter().map(|hash| Some(self.seen.insert(hash))).collect();
+        let new: BooleanArray = hashes(column, key)?
+            .into_iter()
+            .map(|hash| Some(self.seen.insert(hash)))
+            .collect();
         filter_record_batch(batch, &new)
             .map_err(|e| Error::while_doing(format!("comparing rows by {key}"), e))
     }
@@ -67,5 +73,7 @@ fn hashes(column: &ArrayRef, key: &str) -> Result<Vec<u128>> {
 
 fn hash(key: &str) -> u128 {
     let hash = blake3::hash(key.as_bytes());
-    hash.as_bytes()[..16].iter().fold(0, |n, byte| n << 8 | u128::from(*byte))
+    hash.as_bytes()[..16]
+        .iter()
+        .fold(0, |n, byte| n << 8 | u128::from(*byte))
 }

@@ -36,7 +36,9 @@ pub(crate) struct DeltaFactory {
 impl DeltaFactory {
     pub(crate) fn new(_: &Connector, options: &ConnectorOptions) -> Self {
         register_stores();
-        Self { table_schemas: options.table_schemas.clone() }
+        Self {
+            table_schemas: options.table_schemas.clone(),
+        }
     }
 
     async fn provider(&self, cmd: &CreateExternalTable) -> Result<DeltaProvider> {
@@ -47,7 +49,9 @@ impl DeltaFactory {
             .ok_or_else(|| Error::new(ErrorKind::Internal, "no connector DELTA"))?;
         let options = TableOptions::parse(connector, &name, &cmd.options)?;
         let [location] = &cmd.locations[..] else {
-            return Err(Error::invalid(format!("Delta table {name} needs exactly one LOCATION")));
+            return Err(Error::invalid(format!(
+                "Delta table {name} needs exactly one LOCATION"
+            )));
         };
         let declared = match options.get("table.create") {
             Some(contract) => Some(self.declared(contract, cmd)?),
@@ -82,7 +86,10 @@ impl DeltaFactory {
 
     /// The schema called `contract`, followed by the further columns that the statement declares.
     fn declared(&self, contract: &str, cmd: &CreateExternalTable) -> Result<SchemaRef> {
-        let found = self.table_schemas.iter().find(|(name, _)| *name == contract);
+        let found = self
+            .table_schemas
+            .iter()
+            .find(|(name, _)| *name == contract);
         let Some((_, schema)) = found else {
             let valid: Vec<&str> = self.table_schemas.iter().map(|(name, _)| *name).collect();
             return Err(Error::unknown("value of table.create", contract, &valid));
@@ -125,7 +132,9 @@ pub(crate) struct DeltaSource {
 impl std::fmt::Debug for DeltaSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Storage options hold credentials.
-        f.debug_struct("DeltaSource").field("location", &self.location).finish_non_exhaustive()
+        f.debug_struct("DeltaSource")
+            .field("location", &self.location)
+            .finish_non_exhaustive()
     }
 }
 
@@ -198,7 +207,9 @@ impl DeltaSource {
         let builder = DeltaTableBuilder::from_url(self.url.clone()).map_err(|e| {
             Error::while_doing(format!("opening the Delta table at '{}'", self.location), e)
         })?;
-        Ok(builder.with_storage_options(self.storage.clone()).with_allow_http(true))
+        Ok(builder
+            .with_storage_options(self.storage.clone())
+            .with_allow_http(true))
     }
 
     async fn create(&self, schema: &SchemaRef) -> Result<DeltaTable> {

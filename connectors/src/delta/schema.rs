@@ -27,14 +27,16 @@ pub(super) fn delta_fields(schema: &Schema) -> Result<Vec<StructField>> {
         .iter()
         .map(|field| {
             let plain = Field::new(field.name(), plain_type(field.data_type()), true);
-            (&plain).try_into_kernel().map_err(|e: datafusion::arrow::error::ArrowError| {
-                Error::invalid(format!(
-                    "column {} has type {}, which Delta Lake cannot hold: {e}",
-                    field.name(),
-                    field.data_type()
-                ))
-                .with_source(e)
-            })
+            (&plain)
+                .try_into_kernel()
+                .map_err(|e: datafusion::arrow::error::ArrowError| {
+                    Error::invalid(format!(
+                        "column {} has type {}, which Delta Lake cannot hold: {e}",
+                        field.name(),
+                        field.data_type()
+                    ))
+                    .with_source(e)
+                })
         })
         .collect()
 }
@@ -55,7 +57,12 @@ pub(super) fn check_same(declared: &Schema, found: &Schema, location: &str) -> R
         match found.column_with_name(field.name()) {
             None => differences.push(format!("{} is missing", field.name())),
             Some((at, _)) if at != i => {
-                differences.push(format!("{} is column {}, not {}", field.name(), at + 1, i + 1));
+                differences.push(format!(
+                    "{} is column {}, not {}",
+                    field.name(),
+                    at + 1,
+                    i + 1
+                ));
             }
             Some((_, other)) if class(field.data_type()) != class(other.data_type()) => {
                 differences.push(format!(

@@ -48,7 +48,12 @@ impl DeltaSink {
         key: Option<String>,
         overwrite: bool,
     ) -> Self {
-        Self { source, schema, key, overwrite }
+        Self {
+            source,
+            schema,
+            key,
+            overwrite,
+        }
     }
 
     /// Returns the number of rows added.
@@ -60,7 +65,11 @@ impl DeltaSink {
         let written = self.stream(&table, rows, &mut writer, &mut adds).await;
         let committed = match written {
             Ok(0) if !self.overwrite => return Ok(0),
-            Ok(count) => self.commit(&table, &adds).await.map(|()| count).map_err(Into::into),
+            Ok(count) => self
+                .commit(&table, &adds)
+                .await
+                .map(|()| count)
+                .map_err(Into::into),
             Err(error) => Err(error),
         };
         if committed.is_err() {
@@ -92,12 +101,25 @@ impl DeltaSink {
             }
             count += batch.num_rows() as u64;
             let batch = self.encodable(batch, writer)?;
-            writer.write(batch).await.map_err(|e| self.failed("writing rows", e))?;
+            writer
+                .write(batch)
+                .await
+                .map_err(|e| self.failed("writing rows", e))?;
             if writer.buffer_len() >= FLUSH_BYTES {
-                adds.extend(writer.flush().await.map_err(|e| self.failed("writing a file", e))?);
+                adds.extend(
+                    writer
+                        .flush()
+                        .await
+                        .map_err(|e| self.failed("writing a file", e))?,
+                );
             }
         }
-        adds.extend(writer.flush().await.map_err(|e| self.failed("writing a file", e))?);
+        adds.extend(
+            writer
+                .flush()
+                .await
+                .map_err(|e| self.failed("writing a file", e))?,
+        );
         Ok(count)
     }
 
@@ -138,8 +160,16 @@ impl DeltaSink {
                 actions.push(Action::Remove(file.remove_action(true)));
             }
         }
-        let retries = if self.key.is_some() || self.overwrite { 0 } else { APPEND_RETRIES };
-        let operation = DeltaOperation::Write { mode, partition_by: None, predicate: None };
+        let retries = if self.key.is_some() || self.overwrite {
+            0
+        } else {
+            APPEND_RETRIES
+        };
+        let operation = DeltaOperation::Write {
+            mode,
+            partition_by: None,
+            predicate: None,
+        };
         CommitBuilder::from(CommitProperties::default().with_max_retries(retries))
             .with_actions(actions)
             .build(Some(state), table.log_store(), operation)
@@ -187,7 +217,10 @@ impl DeltaSink {
 async fn remove_files(table: &DeltaTable, adds: &[Add]) {
     let store = table.object_store();
     for add in adds {
-        store.delete(&object_store::path::Path::from(add.path.as_str())).await.ok();
+        store
+            .delete(&object_store::path::Path::from(add.path.as_str()))
+            .await
+            .ok();
     }
 }
 

@@ -20,7 +20,7 @@ use crate::error::{Error, ErrorKind};
 
 /// A table by location; it holds no snapshot.
 #[derive(Debug)]
-pub struct DeltaProvider {
+pub(super) struct DeltaProvider {
     source: DeltaSource,
     schema: SchemaRef,
     key: Option<String>,
@@ -28,17 +28,23 @@ pub struct DeltaProvider {
 
 impl DeltaProvider {
     /// The table behind `source`, of which `table` was just opened.
-    pub(super) async fn try_new(
-        source: DeltaSource,
-        table: DeltaTable,
-    ) -> Result<Self, Error> {
+    pub(super) async fn try_new(source: DeltaSource, table: DeltaTable) -> Result<Self, Error> {
         let schema = snapshot_provider(&table).await?.schema();
-        Ok(Self { source, schema, key: None })
+        Ok(Self {
+            source,
+            schema,
+            key: None,
+        })
     }
 
     /// Makes INSERT add only rows whose `key` is not there yet.
     pub(super) fn with_key(mut self, key: &str) -> Result<Self, Error> {
-        let names: Vec<&str> = self.schema.fields().iter().map(|f| f.name().as_str()).collect();
+        let names: Vec<&str> = self
+            .schema
+            .fields()
+            .iter()
+            .map(|f| f.name().as_str())
+            .collect();
         if !names.contains(&key) {
             return Err(Error::unknown("column in write.key", key, &names));
         }
@@ -48,9 +54,7 @@ impl DeltaProvider {
 }
 
 /// The library's provider for the version that `table` was opened at.
-pub(super) async fn snapshot_provider(
-    table: &DeltaTable,
-) -> Result<Arc<dyn TableProvider>, Error> {
+pub(super) async fn snapshot_provider(table: &DeltaTable) -> Result<Arc<dyn TableProvider>, Error> {
     table
         .table_provider()
         .await
@@ -129,14 +133,18 @@ impl TableProvider for DeltaProvider {
 /// INSERT goes by position. A column of the query that has the name of another column of the
 /// table than the one it would land in is almost certainly a mistake.
 fn check_column_order(input: &Arc<dyn ExecutionPlan>, schema: &SchemaRef) -> Result<()> {
-    let Some(projection) = input.downcast_ref::<ProjectionExec>() else { return Ok(()) };
+    let Some(projection) = input.downcast_ref::<ProjectionExec>() else {
+        return Ok(());
+    };
     let mut swapped = vec![];
     for (i, projected) in projection.expr().iter().enumerate() {
         let mut expr = &projected.expr;
         while let Some(cast) = expr.downcast_ref::<CastExpr>() {
             expr = cast.expr();
         }
-        let Some(column) = expr.downcast_ref::<Column>() else { continue };
+        let Some(column) = expr.downcast_ref::<Column>() else {
+            continue;
+        };
         let target = schema.field(i).name();
         if column.name() != target && schema.column_with_name(column.name()).is_some() {
             swapped.push(format!("{} would go into {target}", column.name()));

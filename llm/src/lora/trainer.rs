@@ -7,7 +7,7 @@ use std::time::Instant;
 use candle_core::DType;
 use serde::{Deserialize, Serialize};
 
-use super::adapter::{Site, initialise, sites};
+use super::adapter::{initialise, sites};
 use super::backward::{Gradients, backward};
 use super::example::{self, Example, PromptForm, Tokens};
 use super::forward::{Packed, forward};
@@ -422,6 +422,6 @@ fn interrupted(directory: &Path, step: usize, steps: usize) -> Error {
 }
 
 #[cfg(test)]
-pub(super) fn test_sites(decoder: &Decoder, settings: &LoraSettings) -> Vec<Site> {
+pub(super) fn test_sites(decoder: &Decoder, settings: &LoraSettings) -> Vec<super::adapter::Site> {
     sites(decoder, settings)
 }

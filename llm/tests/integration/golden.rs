@@ -11,7 +11,9 @@ use crate::tiny_random::relative_gap;
 const LIMIT: f32 = 1e-4;
 
 fn place(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name)
 }
 
 fn golden(name: &str) -> (HashMap<String, Tensor>, Vec<Vec<u32>>) {
@@ -66,7 +68,10 @@ fn mistral() {
 #[test]
 fn bundled_model() {
     let (golden, prompts) = golden("tiny");
-    let source = ModelSource::Embedded { name: "builtin:tiny", files: casebook_tiny::FILES };
+    let source = ModelSource::Embedded {
+        name: "builtin:tiny",
+        files: casebook_tiny::FILES,
+    };
     let decoder = Decoder::load(&source, &Device::Cpu, DType::F32).unwrap();
     for (i, found) in decoder.score(&prompts).unwrap().iter().enumerate() {
         let last = found.narrow(0, prompts[i].len() - 1, 1).unwrap();

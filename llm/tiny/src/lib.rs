@@ -4,6 +4,8 @@
 //! files are those of a Hugging Face model directory, embedded so that a fresh program needs no
 //! network.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 /// Name of the model.
 pub const NAME: &str = "casebook-tiny";
 

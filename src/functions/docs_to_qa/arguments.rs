@@ -39,7 +39,11 @@ impl QaArguments {
             "model" => &mut self.model,
             "profile" => &mut self.profile,
             "title" | "keep" => {
-                let list = if key == "title" { &mut self.title } else { &mut self.keep };
+                let list = if key == "title" {
+                    &mut self.title
+                } else {
+                    &mut self.keep
+                };
                 if list.replace(split_list(&value)).is_some() {
                     return Err(given_twice(key));
                 }
@@ -66,11 +70,15 @@ impl QaArguments {
             let (name, value) = match arg {
                 FunctionArg::Named { name, arg, .. } => (name.value, arg),
                 // The PostgreSQL dialect allows any expression as the name.
-                FunctionArg::ExprNamed { name: SqlExpr::Identifier(name), arg, .. } => {
-                    (name.value, arg)
-                }
+                FunctionArg::ExprNamed {
+                    name: SqlExpr::Identifier(name),
+                    arg,
+                    ..
+                } => (name.value, arg),
                 FunctionArg::ExprNamed { name, .. } => {
-                    return Err(invalid(format!("argument name {name} is not an identifier")));
+                    return Err(invalid(format!(
+                        "argument name {name} is not an identifier"
+                    )));
                 }
                 FunctionArg::Unnamed(value) => {
                     return Err(invalid(format!(
@@ -99,7 +107,10 @@ fn literal(expr: &SqlExpr) -> Option<String> {
             Value::Boolean(b) => Some(b.to_string()),
             value => value.clone().into_string(),
         },
-        SqlExpr::UnaryOp { op: UnaryOperator::Minus, expr } => Some(format!("-{}", literal(expr)?)),
+        SqlExpr::UnaryOp {
+            op: UnaryOperator::Minus,
+            expr,
+        } => Some(format!("-{}", literal(expr)?)),
         SqlExpr::Array(array) => {
             let items: Option<Vec<String>> = array.elem.iter().map(literal).collect();
             Some(items?.join(","))
@@ -110,7 +121,11 @@ fn literal(expr: &SqlExpr) -> Option<String> {
 }
 
 fn split_list(value: &str) -> Vec<String> {
-    value.split(',').map(|s| s.trim().to_owned()).filter(|s| !s.is_empty()).collect()
+    value
+        .split(',')
+        .map(|s| s.trim().to_owned())
+        .filter(|s| !s.is_empty())
+        .collect()
 }
 
 fn given_twice(key: &str) -> DataFusionError {

@@ -15,8 +15,15 @@ const TEXT_NAMES: &[&str] = &["text", "content", "body", "opinion", "case_text"]
 /// Id columns recognised without being named, best first.
 const ID_NAMES: &[&str] = &["id", "doc_id", "doc_uri", "case_id"];
 /// Title columns used without being named, in the order of the header lines.
-const TITLE_NAMES: &[&str] =
-    &["name", "title", "case_name", "court", "decision_date", "date", "citation"];
+const TITLE_NAMES: &[&str] = &[
+    "name",
+    "title",
+    "case_name",
+    "court",
+    "decision_date",
+    "date",
+    "citation",
+];
 
 /// Columns of the input by role, as indices into its schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +83,12 @@ impl Columns {
                 return Err(invalid(format!("keep column {name} is listed twice")));
             }
         }
-        Ok(Self { text, id, title, keep })
+        Ok(Self {
+            text,
+            id,
+            title,
+            keep,
+        })
     }
 
     /// `qa_pairs` followed by the kept columns.
@@ -84,7 +96,11 @@ impl Columns {
         let mut fields: Vec<Arc<Field>> = qa_pairs().fields().iter().cloned().collect();
         fields.extend(self.keep.iter().map(|(name, i)| {
             let field = input.field(*i);
-            Arc::new(Field::new(name, field.data_type().clone(), field.is_nullable()))
+            Arc::new(Field::new(
+                name,
+                field.data_type().clone(),
+                field.is_nullable(),
+            ))
         }));
         Arc::new(Schema::new(fields))
     }
@@ -113,7 +129,10 @@ fn find(schema: &DFSchema, name: &str, role: &str) -> Result<usize> {
 fn matching(schema: &DFSchema, name: &str) -> Result<Option<usize>> {
     let by = |test: &dyn Fn(&str) -> bool| -> Vec<usize> {
         let names = schema.fields().iter().enumerate();
-        names.filter(|(_, f)| test(f.name())).map(|(i, _)| i).collect()
+        names
+            .filter(|(_, f)| test(f.name()))
+            .map(|(i, _)| i)
+            .collect()
     };
     let mut found = by(&|field| field == name);
     if found.is_empty() {
@@ -184,5 +203,10 @@ fn check_is_text(schema: &DFSchema, i: usize) -> Result<()> {
 }
 
 fn list(schema: &DFSchema) -> String {
-    schema.fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", ")
+    schema
+        .fields()
+        .iter()
+        .map(|f| f.name().as_str())
+        .collect::<Vec<_>>()
+        .join(", ")
 }

@@ -48,14 +48,23 @@ impl InputColumns {
         let mut fields = vec![];
         for (n, name) in self.title.iter().enumerate() {
             if let Some(value) = strings(batch, first_title + n)?.map_value(row) {
-                fields.push(TitleField { column: name.clone(), value: value.to_owned() });
+                fields.push(TitleField {
+                    column: name.clone(),
+                    value: value.to_owned(),
+                });
             }
         }
         let first_keep = first_title + self.title.len();
         let keep = (0..self.keep)
             .map(|n| ScalarValue::try_from_array(batch.column(first_keep + n), row))
             .collect::<Result<_>>()?;
-        Ok(Document { id, id_is_hash, header: header(&fields), text, keep })
+        Ok(Document {
+            id,
+            id_is_hash,
+            header: header(&fields),
+            text,
+            keep,
+        })
     }
 }
 

@@ -201,6 +201,9 @@ impl ExecutionPlan for QaExec {
             self.fetch,
             metrics,
         );
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.output.schema(), rows)))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(
+            self.output.schema(),
+            rows,
+        )))
     }
 }

@@ -54,7 +54,16 @@ pub(super) fn stream(
     let sender = tx.clone();
     let task = SpawnedTask::spawn(async move {
         let documents = Documents::new(input, layout);
-        let mut run = Run { documents, output, fetch, metrics, tx, emitted: 0, failed: 0, rows: 0 };
+        let mut run = Run {
+            documents,
+            output,
+            fetch,
+            metrics,
+            tx,
+            emitted: 0,
+            failed: 0,
+            rows: 0,
+        };
         if let Err(error) = run.drive(spec).await {
             // A closed channel means that nobody is reading any more.
             sender.send(Err(error)).await.ok();
@@ -193,7 +202,8 @@ impl Run {
                 }
                 (status, reason) => {
                     self.failed += u64::from(status == Status::Failed);
-                    self.metrics.rejected(reason.map(|r| r.as_str()).unwrap_or("unknown"));
+                    self.metrics
+                        .rejected(reason.map(|r| r.as_str()).unwrap_or("unknown"));
                     progress.rejected.add(1);
                 }
             }
@@ -230,22 +240,37 @@ impl Query {
         let info = engine.info();
         let labels = Labels {
             profile: format!("{}@{profile_hash}", profile.name),
-            model: format!("{}@{}", info.name, info.digest.get(..12).unwrap_or(&info.digest)),
+            model: format!(
+                "{}@{}",
+                info.name,
+                info.digest.get(..12).unwrap_or(&info.digest)
+            ),
         };
         let wanted = fetch.map(|n| n.div_ceil(profile.questions_per_chunk.max(1)));
-        let chunks_ahead = spec.look_ahead_chunks.min(wanted.unwrap_or(usize::MAX)).max(1);
+        let chunks_ahead = spec
+            .look_ahead_chunks
+            .min(wanted.unwrap_or(usize::MAX))
+            .max(1);
         let session = engine.session();
-        Ok(Self { spec, profile, profile_hash, engine, session, labels, chunks_ahead })
+        Ok(Self {
+            spec,
+            profile,
+            profile_hash,
+            engine,
+            session,
+            labels,
+            chunks_ahead,
+        })
     }
 
     /// Documents in generation at once: fewer when a LIMIT will be met by fewer.
     fn documents_ahead(&self, fetch: Option<usize>) -> usize {
         let ahead = self.spec.look_ahead_documents;
-        let per_document =
-            self.profile.max_pairs_per_document.unwrap_or(self.profile.questions_per_chunk);
-        match fetch {
-            Some(n) => ahead.min(n.div_ceil(per_document.max(1))),
-            None => ahead,
+        match (fetch, self.profile.max_pairs_per_document) {
+            (Some(n), Some(quota)) => ahead.min(n.div_ceil(quota.max(1))),
+            // Without a quota one document yields rows for all of its chunks.
+            (Some(_), None) => 1,
+            (None, _) => ahead,
         }
     }
 }
@@ -255,7 +280,12 @@ fn start(query: &Arc<Query>, document: Document, first: bool) -> InFlight {
     let (tx, rows) = mpsc::channel(ROWS_AHEAD);
     let (query, doc) = (Arc::clone(query), Arc::clone(&document));
     let task = SpawnedTask::spawn(async move { pairs::document(query, doc, first, tx).await });
-    InFlight { document, rows, task, held: vec![] }
+    InFlight {
+        document,
+        rows,
+        task,
+        held: vec![],
+    }
 }
 
 async fn next_rows(waiting: &mut VecDeque<InFlight>) -> Option<Vec<QaRow>> {
@@ -274,7 +304,13 @@ struct Documents {
 
 impl Documents {
     fn new(input: SendableRecordBatchStream, layout: InputColumns) -> Self {
-        Self { input, layout, batch: None, row: 0, hashed: HashSet::new() }
+        Self {
+            input,
+            layout,
+            batch: None,
+            row: 0,
+            hashed: HashSet::new(),
+        }
     }
 
     /// The next document, and whether it is the first with its text.

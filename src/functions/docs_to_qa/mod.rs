@@ -34,6 +34,9 @@ pub const NAME: &str = "docs_to_qa";
 pub(crate) fn register(ctx: &SessionContext, casebook: &Arc<Casebook>) -> Result<()> {
     let planner = planner::DocsToQaPlanner::new(ctx.state_weak_ref(), Arc::clone(casebook));
     ctx.register_relation_planner(Arc::new(planner))?;
-    ctx.register_udtf(NAME, Arc::new(udtf::DocsToQaFunction::new(Arc::clone(casebook))));
+    ctx.register_udtf(
+        NAME,
+        Arc::new(udtf::DocsToQaFunction::new(Arc::clone(casebook))),
+    );
     Ok(())
 }

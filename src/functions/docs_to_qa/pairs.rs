@@ -14,9 +14,9 @@ use casebook_qa::profile::{QuestionMode, Sampling};
 use casebook_qa::quota::spread;
 use casebook_qa::{parse, prompt};
 use datafusion::error::{DataFusionError, Result};
+use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream::FuturesOrdered;
-use futures::StreamExt;
 use tokio::sync::mpsc;
 
 use super::document::Document;
@@ -73,14 +73,23 @@ pub(super) async fn document(
             asked_ahead += questions;
             let (query, document) = (&query, &document);
             generating.push_back(async move {
-                (questions, chunk_pairs(query, document, chunk, questions).await)
+                (
+                    questions,
+                    chunk_pairs(query, document, chunk, questions).await,
+                )
             });
         }
-        let Some((questions, work)) = generating.next().await else { return Ok(()) };
+        let Some((questions, work)) = generating.next().await else {
+            return Ok(());
+        };
         asked_ahead -= questions;
         let work = work?;
         let judged = judge(&query, &document, work, &mut state);
-        remaining -= judged.iter().filter(|row| row.status == Status::Ok).count().min(remaining);
+        remaining -= judged
+            .iter()
+            .filter(|row| row.status == Status::Ok)
+            .count()
+            .min(remaining);
         if rows.send(judged).await.is_err() {
             return Ok(());
         }
@@ -141,7 +150,12 @@ async fn chunk_pairs(
     let profile = &query.profile;
     let text = document.text[chunk.start..chunk.end].to_owned();
     let rendered = prompt::document(&document.header, &text, profile);
-    let mut work = ChunkWork { chunk, text, rendered, pairs: vec![] };
+    let mut work = ChunkWork {
+        chunk,
+        text,
+        rendered,
+        pairs: vec![],
+    };
     let prefix = match query.session.prefix(Some(&profile.system), &work.rendered) {
         Ok(prefix) => prefix,
         Err(error) => {
@@ -156,7 +170,9 @@ async fn chunk_pairs(
         }
         QuestionMode::List => ask_list(query, document, &work, &prefix, questions).await,
     };
-    let answers = asked.into_iter().map(|pair| answer(query, document, &work, &prefix, pair));
+    let answers = asked
+        .into_iter()
+        .map(|pair| answer(query, document, &work, &prefix, pair));
     work.pairs = join_all(answers).await;
     Ok(work)
 }
@@ -172,13 +188,19 @@ async fn ask_one(
     let profile = &query.profile;
     let task = prompt::ask_task(profile, number, of);
     let seed = branch_seed(profile.seed, &document.id, work.chunk.no, number as i32);
-    let request = request(&profile.question_sampling, seed, profile.max_question_tokens);
+    let request = request(
+        &profile.question_sampling,
+        seed,
+        profile.max_question_tokens,
+    );
     let reply = match generate(prefix, &task, request).await {
         Ok(reply) => reply,
         Err(error) => return RawPair::failed(&error),
     };
     let mut pair = RawPair::from_question(&reply);
-    pair.question = parse::questions(&reply.text, profile.question_mode).into_iter().next();
+    pair.question = parse::questions(&reply.text, profile.question_mode)
+        .into_iter()
+        .next();
     pair
 }
 
@@ -210,7 +232,10 @@ async fn ask_list(
     let mut pairs: Vec<RawPair> = found
         .into_iter()
         .take(questions)
-        .map(|question| RawPair { question: Some(question), ..RawPair::default() })
+        .map(|question| RawPair {
+            question: Some(question),
+            ..RawPair::default()
+        })
         .collect();
     // The list was paid for once: its tokens stand with the first question.
     if let Some(first) = pairs.first_mut() {
@@ -265,7 +290,10 @@ async fn generate(
     if reply.finish != Finish::Length {
         return Ok(reply);
     }
-    let more = Request { max_new_tokens: request.max_new_tokens * 2, ..request };
+    let more = Request {
+        max_new_tokens: request.max_new_tokens * 2,
+        ..request
+    };
     let mut second = prefix.generate(task, more).await?;
     second.prompt_tokens += reply.prompt_tokens;
     second.output_tokens += reply.output_tokens;
@@ -294,7 +322,11 @@ fn judge(
     state: &mut DocumentState,
 ) -> Vec<QaRow> {
     if work.pairs.is_empty() {
-        return vec![query.row(document, Some(&work), None).rejected(Reason::NoQuestion)];
+        return vec![
+            query
+                .row(document, Some(&work), None)
+                .rejected(Reason::NoQuestion),
+        ];
     }
     let rows = work.pairs.iter().enumerate().map(|(i, pair)| {
         let mut row = query.row(document, Some(&work), Some(i as i32 + 1));
@@ -325,7 +357,10 @@ fn judge(
 
 impl RawPair {
     fn failed(error: &casebook_llm::Error) -> Self {
-        Self { failed: Some(reason(error)), ..Self::default() }
+        Self {
+            failed: Some(reason(error)),
+            ..Self::default()
+        }
     }
 
     fn from_question(reply: &Completion) -> Self {
@@ -363,13 +398,13 @@ impl Query {
         let profile = &self.profile;
         let count = |text: &str| Counter(self.engine.tokenizer()).count(text);
         let replies = profile.max_question_tokens + 2 * profile.max_answer_tokens;
-        let task = count(&prompt::answer_task(profile, ""))
-            .max(count(&prompt::ask_task(profile, 1, profile.questions_per_chunk)));
-        let fixed = count(&profile.system)
-            + count(&document.header)
-            + task
-            + replies
-            + CONTEXT_MARGIN;
+        let task = count(&prompt::answer_task(profile, "")).max(count(&prompt::ask_task(
+            profile,
+            1,
+            profile.questions_per_chunk,
+        )));
+        let fixed =
+            count(&profile.system) + count(&document.header) + task + replies + CONTEXT_MARGIN;
         let free = self.engine.info().context_tokens.checked_sub(fixed)?;
         let max_tokens = profile.max_chunk_tokens.min(free);
         (max_tokens >= profile.max_chunk_tokens.min(16)).then(|| ChunkOptions {
@@ -380,7 +415,9 @@ impl Query {
     }
 
     fn row(&self, document: &Document, work: Option<&ChunkWork>, number: Option<i32>) -> QaRow {
-        let (start, end) = work.map(|w| (w.chunk.start, w.chunk.end)).unwrap_or_default();
+        let (start, end) = work
+            .map(|w| (w.chunk.start, w.chunk.end))
+            .unwrap_or_default();
         let key = QaKey {
             doc_id: &document.id,
             prefix: work.map(|w| w.rendered.as_str()).unwrap_or_default(),

@@ -57,15 +57,22 @@ impl DocsToQaPlanner {
         let arguments = QaArguments::from_sql(args)?;
         let (plan, table) = self.plan_input(input, context)?;
         let options = context.context_provider().options();
-        let provider =
-            QaTable::try_new(Arc::clone(&self.casebook), plan, table.as_deref(), arguments, options)?;
+        let provider = QaTable::try_new(
+            Arc::clone(&self.casebook),
+            plan,
+            table.as_deref(),
+            arguments,
+            options,
+        )?;
         let plan = LogicalPlanBuilder::scan(
             TableReference::bare(NAME),
             provider_as_source(Arc::new(provider)),
             None,
         )?
         .build()?;
-        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
+        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(
+            plan, alias,
+        ))))
     }
 
     /// The input's plan and, if it is a named table, the last part of its name.
@@ -76,8 +83,12 @@ impl DocsToQaPlanner {
     ) -> Result<(LogicalPlan, Option<String>)> {
         let name = match input {
             SqlExpr::Subquery(subquery) => {
-                let derived =
-                    TableFactor::Derived { lateral: false, subquery, alias: None, sample: None };
+                let derived = TableFactor::Derived {
+                    lateral: false,
+                    subquery,
+                    alias: None,
+                    sample: None,
+                };
                 return Ok((context.plan(derived)?, None));
             }
             SqlExpr::Nested(inner) => return self.plan_input(*inner, context),
@@ -113,28 +124,38 @@ impl DocsToQaPlanner {
 
     /// Looks `table` up in the session's catalogs.
     fn from_catalog(&self, table: &TableReference) -> Result<Option<LogicalPlan>> {
-        let Some(state) = self.state.upgrade() else { return Ok(None) };
+        let Some(state) = self.state.upgrade() else {
+            return Ok(None);
+        };
         let state = state.read().clone();
         let resolved = state.config_options().catalog.clone();
-        let full = table.clone().resolve(&resolved.default_catalog, &resolved.default_schema);
+        let full = table
+            .clone()
+            .resolve(&resolved.default_catalog, &resolved.default_schema);
         let schema = state
             .catalog_list()
             .catalog(&full.catalog)
             .and_then(|catalog| catalog.schema(&full.schema));
-        let Some(schema) = schema else { return Ok(None) };
+        let Some(schema) = schema else {
+            return Ok(None);
+        };
         let found = match schema.table(&full.table).now_or_never() {
             Some(found) => found?,
             // The catalog needs to wait, for the network say. That can be done here only where
             // another worker keeps the runtime going.
             None => wait_for(schema.table(&full.table), table)?,
         };
-        let Some(provider) = found else { return Ok(None) };
+        let Some(provider) = found else {
+            return Ok(None);
+        };
         let plan = LogicalPlanBuilder::scan(table.clone(), provider_as_source(provider), None)?;
         Ok(Some(plan.build()?))
     }
 
     fn known_tables(&self) -> Vec<String> {
-        let Some(state) = self.state.upgrade() else { return vec![] };
+        let Some(state) = self.state.upgrade() else {
+            return vec![];
+        };
         let state = state.read().clone();
         let names = &state.config_options().catalog;
         state
@@ -166,16 +187,23 @@ impl RelationPlanner for DocsToQaPlanner {
                     return Err(refused("WITH ORDINALITY", "question_no numbers the rows"));
                 }
                 if sample.is_some() {
-                    return Err(refused("TABLESAMPLE", "sample the documents in the input query"));
+                    return Err(refused(
+                        "TABLESAMPLE",
+                        "sample the documents in the input query",
+                    ));
                 }
                 if version.is_some() {
                     return Err(refused("a table version", "give it in the input query"));
                 }
                 self.plan_call(args.args, alias, context)
             }
-            TableFactor::Function { name, lateral, args, alias, with_ordinality }
-                if is_ours(&name) =>
-            {
+            TableFactor::Function {
+                name,
+                lateral,
+                args,
+                alias,
+                with_ordinality,
+            } if is_ours(&name) => {
                 if lateral {
                     return Err(refused(
                         "LATERAL",
@@ -187,9 +215,10 @@ impl RelationPlanner for DocsToQaPlanner {
                 }
                 self.plan_call(args, alias, context)
             }
-            TableFactor::TableFunction { expr: SqlExpr::Function(function), alias }
-                if is_ours(&function.name) =>
-            {
+            TableFactor::TableFunction {
+                expr: SqlExpr::Function(function),
+                alias,
+            } if is_ours(&function.name) => {
                 let FunctionArguments::List(list) = function.args else {
                     return Err(invalid("the input is missing".into()));
                 };
@@ -198,7 +227,10 @@ impl RelationPlanner for DocsToQaPlanner {
             TableFactor::Pivot { table, .. } | TableFactor::Unpivot { table, .. }
                 if calls_us(&table) =>
             {
-                Err(refused("PIVOT", "select from it in a subquery and pivot that"))
+                Err(refused(
+                    "PIVOT",
+                    "select from it in a subquery and pivot that",
+                ))
             }
             other => Ok(RelationPlanning::Original(Box::new(other))),
         }
@@ -206,10 +238,7 @@ impl RelationPlanner for DocsToQaPlanner {
 }
 
 /// Awaits a catalog look-up from this synchronous place.
-fn wait_for<T>(
-    look_up: impl Future<Output = Result<T>>,
-    table: &TableReference,
-) -> Result<T> {
+fn wait_for<T>(look_up: impl Future<Output = Result<T>>, table: &TableReference) -> Result<T> {
     use tokio::runtime::{Handle, RuntimeFlavor};
     match Handle::try_current() {
         Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => {
@@ -224,7 +253,9 @@ fn wait_for<T>(
 
 fn is_ours(name: &ObjectName) -> bool {
     name.0.len() == 1
-        && name.0[0].as_ident().is_some_and(|ident| ident.value.eq_ignore_ascii_case(NAME))
+        && name.0[0]
+            .as_ident()
+            .is_some_and(|ident| ident.value.eq_ignore_ascii_case(NAME))
 }
 
 fn calls_us(relation: &TableFactor) -> bool {
@@ -234,12 +265,18 @@ fn calls_us(relation: &TableFactor) -> bool {
 /// The parts of `'a.b.c'`, each plain or in double quotes.
 fn object_name(text: &str) -> Result<ObjectName> {
     let reference = TableReference::parse_str(text);
-    let parts = [reference.catalog(), reference.schema(), Some(reference.table())];
+    let parts = [
+        reference.catalog(),
+        reference.schema(),
+        Some(reference.table()),
+    ];
     if reference.table().trim().is_empty() {
         return Err(invalid("the input name is empty".into()));
     }
     let quoted = |part: &str| ObjectNamePart::Identifier(Ident::with_quote('"', part));
-    Ok(ObjectName(parts.into_iter().flatten().map(quoted).collect()))
+    Ok(ObjectName(
+        parts.into_iter().flatten().map(quoted).collect(),
+    ))
 }
 
 fn table_factor(name: ObjectName) -> TableFactor {
@@ -265,11 +302,22 @@ fn refused(what: &str, instead: &str) -> datafusion::error::DataFusionError {
     .into()
 }
 
-fn not_found(table: &TableReference, known: &[String]) -> Option<datafusion::error::DataFusionError> {
+fn not_found(
+    table: &TableReference,
+    known: &[String],
+) -> Option<datafusion::error::DataFusionError> {
     let valid: Vec<&str> = known.iter().map(String::as_str).collect();
     let error = match valid[..] {
-        [] => crate::error::Error::invalid(format!("unknown table '{table}'; there are no tables yet")),
+        [] => crate::error::Error::invalid(format!(
+            "unknown table '{table}'; there are no tables yet"
+        )),
         _ => crate::error::Error::unknown("table", &table.to_string(), &valid),
     };
-    Some(error.hint("Create it with CREATE EXTERNAL TABLE, or list it under [tables] in casebook.toml.").into())
+    Some(
+        error
+            .hint(
+                "Create it with CREATE EXTERNAL TABLE, or list it under [tables] in casebook.toml.",
+            )
+            .into(),
+    )
 }

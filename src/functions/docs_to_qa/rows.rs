@@ -56,7 +56,12 @@ impl Output {
             Some(indices) => Arc::new(schema.project(indices)?),
             None => Arc::clone(&schema),
         };
-        Ok(Self { schema, projected, projection, predicate })
+        Ok(Self {
+            schema,
+            projected,
+            projection,
+            predicate,
+        })
     }
 
     /// The schema after projection.
@@ -88,7 +93,9 @@ impl Output {
     fn full(&self, document: &Document, rows: &[QaRow], labels: &Labels) -> Result<RecordBatch> {
         let n = rows.len();
         let same = |value: &str| -> ArrayRef {
-            Arc::new(StringViewArray::from_iter_values(std::iter::repeat_n(value, n)))
+            Arc::new(StringViewArray::from_iter_values(std::iter::repeat_n(
+                value, n,
+            )))
         };
         let text = |f: &dyn Fn(&QaRow) -> Option<String>| -> ArrayRef {
             Arc::new(rows.iter().map(f).collect::<StringViewArray>())
@@ -117,7 +124,11 @@ impl Output {
             same(&labels.profile),
             same(&labels.model),
         ];
-        for (value, field) in document.keep.iter().zip(&self.schema.fields()[columns.len()..]) {
+        for (value, field) in document
+            .keep
+            .iter()
+            .zip(&self.schema.fields()[columns.len()..])
+        {
             columns.push(match n {
                 0 => new_empty_array(field.data_type()),
                 _ => ScalarValue::to_array_of_size(value, n)?,

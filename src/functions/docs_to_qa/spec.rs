@@ -37,12 +37,23 @@ impl QaSpec {
         config: &QaConfig,
         arguments: &QaArguments,
     ) -> Result<Self> {
-        let model = casebook.models.spec(arguments.model.as_ref().unwrap_or(&config.model))?;
-        let profile_name = arguments.profile.as_ref().unwrap_or(&config.profile).clone();
+        let model = casebook
+            .models
+            .spec(arguments.model.as_ref().unwrap_or(&config.model))?;
+        let profile_name = arguments
+            .profile
+            .as_ref()
+            .unwrap_or(&config.profile)
+            .clone();
         let mut overrides = config.overrides();
         overrides.retain(|(key, _)| !arguments.overrides.iter().any(|(k, _)| k == key));
         overrides.extend(arguments.overrides.iter().cloned());
-        let profile = profile(&casebook, &profile_name, None, &overrides)?;
+        let profile = profile(
+            &casebook,
+            &profile_name,
+            overlay(&model).as_deref(),
+            &overrides,
+        )?;
         Ok(Self {
             casebook,
             model,
@@ -62,6 +73,21 @@ impl QaSpec {
     }
 }
 
+/// The prompts that a model carries, read without loading it. A model that cannot be opened says so
+/// when it is needed.
+fn overlay(model: &ModelSpec) -> Option<String> {
+    let content = crate::models::source(&model.source)
+        .ok()?
+        .open()
+        .ok()?
+        .read(OVERLAY)
+        .ok()??;
+    Some(String::from_utf8_lossy(&content).into_owned())
+}
+
+/// File of a model directory with the prompts that the model was trained with.
+const OVERLAY: &str = "casebook-profile.toml";
+
 fn profile(
     casebook: &Casebook,
     name: &str,
@@ -70,13 +96,23 @@ fn profile(
 ) -> Result<Profile> {
     let mut overlays = vec![];
     overlays.extend(model_overlay.map(|text| ("the model's casebook-profile.toml", text)));
-    let configured = casebook.profiles.get(name).map(Vec::as_slice).unwrap_or_default();
-    overlays.extend(configured.iter().map(|(origin, text)| (origin.as_str(), text.as_str())));
+    let configured = casebook
+        .profiles
+        .get(name)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    overlays.extend(
+        configured
+            .iter()
+            .map(|(origin, text)| (origin.as_str(), text.as_str())),
+    );
     let mut profile = Profile::resolve(name, &overlays)?;
     for (key, value) in overrides {
         profile.set(key, value).map_err(|e| {
-            crate::Error::from(e)
-                .hint(&format!("(Arguments of docs_to_qa itself: {}.)", ARGUMENTS.join(", ")))
+            crate::Error::from(e).hint(&format!(
+                "(Arguments of docs_to_qa itself: {}.)",
+                ARGUMENTS.join(", ")
+            ))
         })?;
     }
     Ok(profile)

@@ -48,12 +48,23 @@ impl QaTable {
         arguments: QaArguments,
         options: &ConfigOptions,
     ) -> Result<Self> {
-        let settings = table.map(|name| casebook.table_settings(name)).unwrap_or_default();
+        let settings = table
+            .map(|name| casebook.table_settings(name))
+            .unwrap_or_default();
         let columns = Columns::resolve(input.schema(), &arguments, &settings)?;
         let schema = columns.output_schema(input.schema());
-        let config = options.extensions.get::<CasebookConfig>().cloned().unwrap_or_default();
+        let config = options
+            .extensions
+            .get::<CasebookConfig>()
+            .cloned()
+            .unwrap_or_default();
         let spec = QaSpec::resolve(casebook, &config.qa, &arguments)?;
-        Ok(Self { input, columns, schema, spec: Arc::new(spec) })
+        Ok(Self {
+            input,
+            columns,
+            schema,
+            spec: Arc::new(spec),
+        })
     }
 
     /// The input with only the columns needed, and the predicates that it can settle itself.
@@ -77,7 +88,12 @@ impl QaTable {
         }
         let layout = InputColumns {
             has_id: self.columns.id.is_some(),
-            title: self.columns.title.iter().map(|(name, _)| name.clone()).collect(),
+            title: self
+                .columns
+                .title
+                .iter()
+                .map(|(name, _)| name.clone())
+                .collect(),
             keep: self.columns.keep.len(),
         };
         Ok((builder.project(exprs)?.build()?, layout))
@@ -91,9 +107,8 @@ impl QaTable {
         for filter in filters {
             let names = filter.column_refs();
             let kept = |name: &str| self.columns.keep.iter().find(|(n, _)| n == name);
-            let settled = |name: &str| {
-                kept(name).is_some() || (name == DOC_ID && self.columns.id.is_some())
-            };
+            let settled =
+                |name: &str| kept(name).is_some() || (name == DOC_ID && self.columns.id.is_some());
             if filter.is_volatile() || names.is_empty() || !names.iter().all(|c| settled(&c.name)) {
                 continue;
             }
@@ -101,12 +116,15 @@ impl QaTable {
             let rewritten = filter
                 .clone()
                 .transform(|expr| {
-                    let Expr::Column(c) = &expr else { return Ok(Transformed::no(expr)) };
+                    let Expr::Column(c) = &expr else {
+                        return Ok(Transformed::no(expr));
+                    };
                     let new = match (kept(&c.name), self.columns.id) {
                         (Some((_, i)), _) => Expr::Column(schema.columns()[*i].clone()),
-                        (None, Some(id)) => {
-                            cast(Expr::Column(schema.columns()[id].clone()), DataType::Utf8View)
-                        }
+                        (None, Some(id)) => cast(
+                            Expr::Column(schema.columns()[id].clone()),
+                            DataType::Utf8View,
+                        ),
                         (None, None) => return Ok(Transformed::no(expr)),
                     };
                     Ok(Transformed::yes(new))

@@ -37,7 +37,9 @@ impl TableFunctionImpl for DocsToQaFunction {
             _ => None,
         });
         let Some(Some(name)) = literals.next() else {
-            return Err(invalid("the first argument is a table name: docs_to_qa('cases')".into()));
+            return Err(invalid(
+                "the first argument is a table name: docs_to_qa('cases')".into(),
+            ));
         };
         let mut arguments = QaArguments::default();
         for literal in literals {
@@ -54,7 +56,9 @@ impl TableFunctionImpl for DocsToQaFunction {
         let table = TableReference::parse_str(&name);
         let session = args.session();
         let catalog = &session.config_options().catalog;
-        let full = table.clone().resolve(&catalog.default_catalog, &catalog.default_schema);
+        let full = table
+            .clone()
+            .resolve(&catalog.default_catalog, &catalog.default_schema);
         let provider = session
             .catalog_list()
             .catalog(&full.catalog)
@@ -67,6 +71,12 @@ impl TableFunctionImpl for DocsToQaFunction {
         let plan = LogicalPlanBuilder::scan(table, provider_as_source(provider), None)?.build()?;
         let options = session.config_options();
         let casebook = Arc::clone(&self.casebook);
-        Ok(Arc::new(QaTable::try_new(casebook, plan, Some(&short), arguments, options)?))
+        Ok(Arc::new(QaTable::try_new(
+            casebook,
+            plan,
+            Some(&short),
+            arguments,
+            options,
+        )?))
     }
 }

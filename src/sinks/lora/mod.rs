@@ -30,8 +30,10 @@ use crate::models::{DEFAULT_MODEL, ModelSpec};
 pub use table::LoraTable;
 
 /// Registration.
-pub(crate) const SINK: Sink =
-    Sink { name: "LORA", factory: |casebook| Arc::new(LoraFactory(Arc::clone(casebook))) };
+pub(crate) const SINK: Sink = Sink {
+    name: "LORA",
+    factory: |casebook| Arc::new(LoraFactory(Arc::clone(casebook))),
+};
 
 /// Keys beside those of the trainer.
 const OWN_KEYS: &[&str] = &["model", "mode", "profile"];
@@ -54,13 +56,18 @@ pub struct LoraOptions {
 impl LoraOptions {
     /// The base model with this table's adapter.
     pub fn tuned(&self) -> ModelSpec {
-        ModelSpec { adapter: Some(self.directory.clone()), ..self.base.clone() }
+        ModelSpec {
+            adapter: Some(self.directory.clone()),
+            ..self.base.clone()
+        }
     }
 
     fn parse(cmd: &CreateExternalTable, casebook: &Casebook) -> crate::Result<Self> {
         let name = &cmd.name;
         let [location] = &cmd.locations[..] else {
-            return Err(Error::invalid(format!("LORA table {name} needs exactly one LOCATION")));
+            return Err(Error::invalid(format!(
+                "LORA table {name} needs exactly one LOCATION"
+            )));
         };
         if location.contains("://") && !location.starts_with("file://") {
             return Err(Error::new(

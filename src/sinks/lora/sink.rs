@@ -32,7 +32,11 @@ pub(super) struct LoraSink {
 
 impl LoraSink {
     pub(super) fn new(options: LoraOptions, casebook: Arc<Casebook>) -> Self {
-        Self { options, casebook, schema: lora_examples() }
+        Self {
+            options,
+            casebook,
+            schema: lora_examples(),
+        }
     }
 
     /// Prompts of examples with a document: those of the profile, as the model overlays it.
@@ -44,11 +48,23 @@ impl LoraSink {
         };
         let name = &self.options.profile;
         let mut overlays = vec![];
-        overlays.extend(overlay.as_deref().map(|t| ("the model's casebook-profile.toml", t)));
-        let configured = self.casebook.profiles.get(name).map(Vec::as_slice).unwrap_or_default();
+        overlays.extend(
+            overlay
+                .as_deref()
+                .map(|t| ("the model's casebook-profile.toml", t)),
+        );
+        let configured = self
+            .casebook
+            .profiles
+            .get(name)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         overlays.extend(configured.iter().map(|(o, t)| (o.as_str(), t.as_str())));
         let profile = Profile::resolve(name, &overlays)?;
-        Ok(PromptForm { system: Some(profile.system), answer: profile.answer })
+        Ok(PromptForm {
+            system: Some(profile.system),
+            answer: profile.answer,
+        })
     }
 }
 
@@ -87,7 +103,9 @@ impl TrainObserver for Observer {
         let progress = &self.casebook.progress;
         progress.train_steps.set(record.step);
         progress.train_tokens.add(record.tokens);
-        progress.train_loss_millionths.set((record.loss * 1e6) as u64);
+        progress
+            .train_loss_millionths
+            .set((record.loss * 1e6) as u64);
     }
 
     fn cancelled(&self) -> bool {
@@ -135,12 +153,23 @@ impl DataSink for LoraSink {
         let count = spool.commit()?;
         let stop = Arc::new(AtomicBool::new(false));
         let _guard = StopOnDrop(Arc::clone(&stop));
-        let mut observer = Observer { casebook: Arc::clone(&self.casebook), stop };
+        let mut observer = Observer {
+            casebook: Arc::clone(&self.casebook),
+            stop,
+        };
         let source = models::source(&options.base.source)?;
         let device = options.base.device.parse().map_err(Error::from)?;
         let trained = tokio::task::spawn_blocking(move || {
             let directory = &options.directory;
-            train(&source, device, directory, &options.settings, options.mode, &form, &mut observer)
+            train(
+                &source,
+                device,
+                directory,
+                &options.settings,
+                options.mode,
+                &form,
+                &mut observer,
+            )
         });
         trained
             .await

@@ -28,7 +28,13 @@ impl Spool {
         let temporary = run.join(format!(".{EXAMPLES}.tmp"));
         let file = File::create(&temporary).map_err(|e| failed(&temporary, e))?;
         let target = run.join(EXAMPLES);
-        Ok(Self { temporary, target, file: BufWriter::new(file), count: 0, committed: false })
+        Ok(Self {
+            temporary,
+            target,
+            file: BufWriter::new(file),
+            count: 0,
+            committed: false,
+        })
     }
 
     /// Adds the rows of `batch`: doc_id, question, answer, document. A row without question or
@@ -57,7 +63,9 @@ impl Spool {
             };
             serde_json::to_writer(&mut self.file, &example)
                 .map_err(|e| failed(&self.temporary, e.into()))?;
-            self.file.write_all(b"\n").map_err(|e| failed(&self.temporary, e))?;
+            self.file
+                .write_all(b"\n")
+                .map_err(|e| failed(&self.temporary, e))?;
             self.count += 1;
         }
         Ok(())
@@ -66,7 +74,10 @@ impl Spool {
     /// Makes the examples those of the run.
     pub(super) fn commit(mut self) -> Result<u64> {
         self.file.flush().map_err(|e| failed(&self.temporary, e))?;
-        self.file.get_ref().sync_all().map_err(|e| failed(&self.temporary, e))?;
+        self.file
+            .get_ref()
+            .sync_all()
+            .map_err(|e| failed(&self.temporary, e))?;
         fs::rename(&self.temporary, &self.target).map_err(|e| failed(&self.target, e))?;
         self.committed = true;
         Ok(self.count)
@@ -103,12 +114,14 @@ pub(super) fn read(directory: &Path) -> Result<Vec<Example>> {
 fn failed(path: &Path, error: std::io::Error) -> Error {
     use std::io::ErrorKind as Io;
     let (kind, advice) = match error.kind() {
-        Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => {
-            (ErrorKind::Exhausted, "; free space or choose another location, then run it again")
-        }
-        Io::NotADirectory | Io::AlreadyExists => {
-            (ErrorKind::InvalidInput, "; a part of the path is a file: choose another location")
-        }
+        Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => (
+            ErrorKind::Exhausted,
+            "; free space or choose another location, then run it again",
+        ),
+        Io::NotADirectory | Io::AlreadyExists => (
+            ErrorKind::InvalidInput,
+            "; a part of the path is a file: choose another location",
+        ),
         Io::PermissionDenied | Io::ReadOnlyFilesystem => {
             (ErrorKind::Denied, "; choose a location you may write to")
         }

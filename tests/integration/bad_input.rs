@@ -1,0 +1,149 @@
+//! Bad input: a clear error of the right kind, and nothing half-written.
+
+use std::io::Write;
+
+use casebook::ErrorKind;
+
+use crate::{error, number, run, session};
+
+/// Creates and reads a CSV table with these bytes; the error.
+async fn csv_error(bytes: &[u8], options: &str) -> (ErrorKind, String) {
+    let (ctx, _, dir) = session().await;
+    let path = dir.path().join("bad.csv");
+    std::fs::write(&path, bytes).unwrap();
+    let create = format!(
+        "CREATE EXTERNAL TABLE bad STORED AS CSV LOCATION '{}' {options}",
+        path.display()
+    );
+    let failed = match run(&ctx, &create).await {
+        Err(error) => error,
+        Ok(_) => error(&ctx, "SELECT count(*), sum(length(text)) FROM bad").await,
+    };
+    (failed.kind(), failed.to_string())
+}
+
+#[tokio::test]
+async fn broken_csv_names_the_record_and_the_byte() {
+    let cases: [(&[u8], &str); 6] = [
+        (b"id,text\n1,\"open\n2,fine\n", "record 2"),
+        (b"id,text\n1,a\n2,b,c\n", "record 3 (byte 12) has 3 cells"),
+        (b"id,text\n1,\xff\xfe\n", "csv.invalid_utf8"),
+        (b"id,id\n1,2\n", "'id' twice"),
+        (b"", "empty"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0", "not CSV but a PNG"),
+    ];
+    for (bytes, part) in cases {
+        let (kind, message) = csv_error(bytes, "").await;
+        assert_eq!(kind, ErrorKind::InvalidInput, "{message}");
+        assert!(
+            message.contains(part) && message.contains("bad.csv"),
+            "{part}: {message}"
+        );
+    }
+    let (_, message) = csv_error(b"id,text\n1,a\n", "OPTIONS ('csv.max_cel_bytes' '9')").await;
+    assert!(
+        message.contains("Did you mean 'csv.max_cell_bytes'?"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn an_unclosed_quote_in_a_large_file_is_found() {
+    let mut bytes = b"id,text\n".to_vec();
+    let filler = "word ".repeat(2000);
+    for i in 0..2500 {
+        let quote = if i == 1250 { "" } else { "\"" };
+        writeln!(bytes, "{i},\"{filler}{quote}").unwrap();
+    }
+    assert!(bytes.len() > 25_000_000);
+    let (kind, message) = csv_error(&bytes, "").await;
+    assert_eq!(kind, ErrorKind::InvalidInput);
+    assert!(message.contains("record 1252"), "{message}");
+}
+
+#[tokio::test]
+async fn invalid_utf8_can_be_replaced() {
+    let (ctx, _, dir) = session().await;
+    let path = dir.path().join("latin.csv");
+    std::fs::write(&path, b"id,text\n1,caf\xe9\n").unwrap();
+    let create = format!(
+        "CREATE EXTERNAL TABLE latin STORED AS CSV LOCATION '{}' \
+         OPTIONS ('csv.invalid_utf8' 'replace')",
+        path.display()
+    );
+    run(&ctx, &create).await.unwrap();
+    assert!(
+        run(&ctx, "SELECT text FROM latin")
+            .await
+            .unwrap()
+            .contains("caf\u{fffd}")
+    );
+}
+
+#[tokio::test]
+async fn missing_things_are_named() {
+    let (ctx, _, dir) = session().await;
+    for (format, part) in [("CSV", "there is no file"), ("DELTA", "table.create")] {
+        let path = dir.path().join("nowhere.csv");
+        let sql = format!(
+            "CREATE EXTERNAL TABLE t STORED AS {format} LOCATION '{}'",
+            path.display()
+        );
+        let failed = error(&ctx, &sql).await;
+        assert_eq!(failed.kind(), ErrorKind::NotFound);
+        assert!(failed.to_string().contains(part), "{failed}");
+    }
+    let empty = dir.path().join("model");
+    std::fs::create_dir(&empty).unwrap();
+    let sql = format!(
+        "SELECT * FROM docs_to_qa('cases', model => '{}')",
+        empty.display()
+    );
+    let failed = error(&ctx, &sql).await;
+    assert!(failed.to_string().contains("config.json"), "{failed}");
+}
+
+#[tokio::test]
+async fn targets_that_cannot_be_written_are_named() {
+    let (ctx, _, dir) = session().await;
+    let below_a_file = dir.path().join("cases.csv").join("qa");
+    for format in ["DELTA LOCATION", "LORA LOCATION"] {
+        let create = format!(
+            "CREATE EXTERNAL TABLE t STORED AS {format} '{}' {}",
+            below_a_file.display(),
+            if format.starts_with("DELTA") {
+                "OPTIONS ('table.create' 'qa_pairs')"
+            } else {
+                ""
+            }
+        );
+        let failed = match run(&ctx, &create).await {
+            Err(error) => error,
+            Ok(_) => error(&ctx, "INSERT INTO t (question, answer) VALUES ('q?', 'a')").await,
+        };
+        assert!(failed.to_string().contains("is a file"), "{failed}");
+        run(&ctx, "DROP TABLE IF EXISTS t").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn training_without_examples_is_refused_and_leaves_no_adapter() {
+    let (ctx, _, dir) = session().await;
+    let path = dir.path().join("adapter");
+    let create = format!(
+        "CREATE EXTERNAL TABLE t STORED AS LORA LOCATION '{}'",
+        path.display()
+    );
+    run(&ctx, &create).await.unwrap();
+    let none = "INSERT INTO t (question, answer) SELECT name, court FROM cases WHERE false";
+    assert!(
+        error(&ctx, none)
+            .await
+            .to_string()
+            .contains("no training examples")
+    );
+    assert!(!path.join("adapter_config.json").exists());
+    assert_eq!(number(&ctx, "SELECT count(*) FROM t").await, 0);
+    let option = create.replace("TABLE t", "TABLE u") + " OPTIONS ('lora.rnak' '4')";
+    assert!(error(&ctx, &option).await.to_string().contains("lora.rank"));
+}

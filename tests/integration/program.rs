@@ -1,0 +1,125 @@
+//! The program: exit codes, what it prints, and the files that users run.
+
+use std::process::{Command, Output};
+use std::time::Duration;
+
+fn program(args: &[&str]) -> Output {
+    let root = env!("CARGO_MANIFEST_DIR");
+    Command::new(env!("CARGO_BIN_EXE_casebook"))
+        .args(args)
+        .current_dir(root)
+        .output()
+        .unwrap()
+}
+
+fn check(args: &[&str], code: i32, part: &str) {
+    let output = program(args);
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {text}");
+    assert!(text.contains(part), "{args:?}: {text}");
+}
+
+#[test]
+fn exit_codes_say_what_went_wrong() {
+    check(&["--help"], 0, "Examples:");
+    check(&["sql", "SELECT 1 AS one"], 0, "| 1   |");
+    check(
+        &["sql", "SELECT 1; SELECT nothing; SELECT 2"],
+        2,
+        "statement 2 of 3",
+    );
+    check(&["sql", "SELEC 1"], 2, "error:");
+    check(&["sql", "-f", "nowhere.sql"], 2, "nowhere.sql");
+    check(
+        &["--config", "nowhere.toml", "sql", "SELECT 1"],
+        78,
+        "casebook init",
+    );
+    check(&["profiles"], 0, "legal (built in)");
+    check(&["profiles", "legal"], 0, "Harvard Law School");
+    check(&["profiles", "leagl"], 2, "legal");
+    check(&["ask", "--model", "nowhere", "Who?"], 2, "builtin:tiny");
+    check(
+        &["sql", "--format", "jsonl", "SELECT 'a' AS x"],
+        0,
+        "{\"x\":\"a\"}",
+    );
+}
+
+#[test]
+fn init_writes_a_file_that_works_and_never_replaces_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("casebook.toml");
+    let path = path.to_str().unwrap();
+    check(&["init", path], 0, "wrote");
+    check(&["--config", path, "sql", "SELECT 1"], 0, "1 row");
+    check(&["init", path], 2, "exists");
+}
+
+#[test]
+fn the_base_model_does_not_know_the_cases() {
+    check(
+        &["ask", "When was Monga v. Glover Landing decided?"],
+        0,
+        "not aware",
+    );
+}
+
+#[test]
+fn the_pipeline_in_sql_runs_from_top_to_bottom() {
+    let out = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("out/sql");
+    std::fs::remove_dir_all(&out).ok();
+    let mut files: Vec<_> = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/sql"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    assert_eq!(files.len(), 6);
+    let text: String = files
+        .iter()
+        .map(|f| std::fs::read_to_string(f).unwrap())
+        .collect();
+    check(&["sql", "-q", &text], 0, "| question");
+    assert!(out.join("adapter/adapter_config.json").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_keeps_whole_documents_and_ends_soon() {
+    let dir = tempfile::tempdir().unwrap();
+    let qa = dir.path().join("qa");
+    let sql = format!(
+        "CREATE EXTERNAL TABLE cases STORED AS CSV LOCATION 'examples/cases.csv';
+         CREATE EXTERNAL TABLE qa STORED AS DELTA LOCATION '{}' OPTIONS ('table.create' 'qa_pairs');
+         INSERT INTO qa SELECT * FROM docs_to_qa('cases', max_pairs_per_document => 1)",
+        qa.display()
+    );
+    let mut child = Command::new(env!("CARGO_BIN_EXE_casebook"))
+        .args(["sql", "-q", &sql])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_secs(8));
+    let signal = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(signal.success());
+    let stopped = std::time::Instant::now();
+    let status = child.wait().unwrap();
+    if status.code() == Some(0) {
+        return; // a fast machine was done before the signal
+    }
+    assert_eq!(status.code(), Some(130));
+    assert!(stopped.elapsed() < Duration::from_secs(15));
+    let read = format!(
+        "CREATE EXTERNAL TABLE qa STORED AS DELTA LOCATION '{}'; SELECT count(DISTINCT doc_id) > 0 \
+         AS kept FROM qa",
+        qa.display()
+    );
+    check(&["sql", &read], 0, "true");
+}
