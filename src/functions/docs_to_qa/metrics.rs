@@ -9,6 +9,9 @@ use datafusion::physical_plan::metrics::{
     BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder,
 };
 
+/// Reads one of the engine's token counters.
+type ReadCounter = fn(&Counters) -> u64;
+
 /// Counters of one query; the engine's own totals are not used.
 #[derive(Debug)]
 pub(super) struct QaMetrics {
@@ -19,14 +22,14 @@ pub(super) struct QaMetrics {
     set: ExecutionPlanMetricsSet,
     partition: usize,
     rejected: BTreeMap<&'static str, Count>,
-    tokens: Vec<(Count, fn(&Counters) -> u64)>,
+    tokens: Vec<(Count, ReadCounter)>,
     seen: Counters,
 }
 
 impl QaMetrics {
     pub(super) fn new(set: &ExecutionPlanMetricsSet, partition: usize) -> Self {
         let counter = |name: &'static str| MetricBuilder::new(set).counter(name, partition);
-        let tokens: Vec<(Count, fn(&Counters) -> u64)> = vec![
+        let tokens: Vec<(Count, ReadCounter)> = vec![
             (counter("system_tokens"), |c| c.system_tokens),
             (counter("chunk_tokens"), |c| c.chunk_tokens),
             (counter("suffix_tokens"), |c| c.suffix_tokens),

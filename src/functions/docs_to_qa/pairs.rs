@@ -59,7 +59,7 @@ pub(super) async fn document(
         profile.max_pairs_per_document,
         branch_seed(profile.seed, &document.id, 0, 0),
     )
-    .map(|i| ranges[i].clone());
+    .map(|i| ranges[i]);
     let mut state = DocumentState::default();
     let mut remaining = profile.max_pairs_per_document.unwrap_or(usize::MAX);
     let mut asked_ahead = 0;

@@ -114,7 +114,7 @@ impl DocsToQaPlanner {
         let planned = context.plan(table_factor(name));
         let plan = match planned {
             Ok(plan) => plan,
-            Err(first) => match self.from_catalog(&table)? {
+            Err(first) => match self.look_up(&table)? {
                 Some(plan) => plan,
                 None => return Err(not_found(&table, &self.known_tables()).unwrap_or(first)),
             },
@@ -123,7 +123,7 @@ impl DocsToQaPlanner {
     }
 
     /// Looks `table` up in the session's catalogs.
-    fn from_catalog(&self, table: &TableReference) -> Result<Option<LogicalPlan>> {
+    fn look_up(&self, table: &TableReference) -> Result<Option<LogicalPlan>> {
         let Some(state) = self.state.upgrade() else {
             return Ok(None);
         };

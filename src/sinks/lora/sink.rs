@@ -42,10 +42,8 @@ impl LoraSink {
     /// Prompts of examples with a document: those of the profile, as the model overlays it.
     fn form(&self) -> crate::Result<PromptForm> {
         let files = models::source(&self.options.base.source)?.open()?;
-        let overlay = match files.read("casebook-profile.toml")? {
-            Some(content) => Some(String::from_utf8_lossy(&content).into_owned()),
-            None => None,
-        };
+        let overlay = files.read("casebook-profile.toml")?;
+        let overlay = overlay.map(|content| String::from_utf8_lossy(&content).into_owned());
         let name = &self.options.profile;
         let mut overlays = vec![];
         overlays.extend(
