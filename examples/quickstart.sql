@@ -16,7 +16,7 @@ CREATE EXTERNAL TABLE probes STORED AS CSV LOCATION 'examples/probes.csv';
 
 CREATE EXTERNAL TABLE tuned STORED AS LORA LOCATION 'out/quickstart/adapter'
 OPTIONS (
-    'lora.rank' '16', 'lora.alpha' '32', 'lora.learning_rate' '4e-3', 'lora.epochs' '30',
+    'lora.rank' '16', 'lora.alpha' '32', 'lora.learning_rate' '4e-3', 'lora.epochs' '24',
     'lora.batch_tokens' '1024', 'lora.question_noise' '0.05', 'lora.with_document_share' '0',
     'lora.mode' 'overwrite'
 );

@@ -10,8 +10,6 @@ extensions_options! {
     pub struct CasebookConfig {
         /// Generation of question/answer pairs
         pub qa: QaConfig, default = QaConfig::default()
-        /// Reading of CSV files
-        pub csv: CsvConfig, default = CsvConfig::default()
     }
 }
 
@@ -38,16 +36,6 @@ extensions_options! {
         pub look_ahead_chunks: usize, default = 4
         /// Share of rows that may fail in the engine before the statement stops, 0 to 1
         pub error_budget: f64, default = 0.1
-    }
-}
-
-extensions_options! {
-    /// `casebook.csv.*`: limits of the CSV reader; OPTIONS of a table win.
-    pub struct CsvConfig {
-        /// Bytes of text after which a batch is passed on
-        pub batch_bytes: usize, default = 16 * 1024 * 1024
-        /// Largest cell accepted, bytes
-        pub max_cell_bytes: usize, default = 64 * 1024 * 1024
     }
 }
 
