@@ -13,11 +13,14 @@
 mod context;
 mod error;
 mod models;
+mod profiles;
 mod progress;
 mod session;
 
+pub mod compare;
 pub mod config;
 pub mod functions;
+pub mod jobs;
 pub mod schema;
 pub mod settings;
 pub mod sinks;

@@ -13,6 +13,7 @@ mod words;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use answer::says_not_there;
 pub use grounding::grounding;
 
 use crate::prompt::CASE_LABEL;

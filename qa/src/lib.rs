@@ -9,7 +9,8 @@
 //! 5. [`prompt`]: the document part and the task part of a prompt;
 //! 6. [`parse`]: questions and answers out of raw output;
 //! 7. [`checks`]: status, reason and grounding of a pair;
-//! 8. [`identity`]: ids and seeds that stay the same for the same input.
+//! 8. [`identity`]: ids and seeds that stay the same for the same input;
+//! 9. [`score`]: exact match, token F1 and refusals, when the right answer is known.
 //!
 //! It knows no tokenizer (see [`chunk::TokenCounter`]), no Arrow and no engine.
 
@@ -24,6 +25,7 @@ pub mod parse;
 pub mod profile;
 pub mod prompt;
 pub mod quota;
+pub mod score;
 mod sentence;
 
 pub use error::{Error, ErrorKind, Result};

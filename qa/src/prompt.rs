@@ -77,6 +77,32 @@ pub fn document(header: &str, chunk: &str, _profile: &Profile) -> String {
     }
 }
 
+/// A document that carries its header, as prompts show it: lines of the form `Label: value` up to
+/// the first empty line stay lines, the rest is normalised.
+///
+/// ```
+/// let text = "Case: A v. B\nCourt: X\n\nWe  affirm\nthe order.";
+/// assert_eq!(casebook_qa::prompt::shown(text), "Case: A v. B\nCourt: X\n\nWe affirm the order.");
+/// assert_eq!(casebook_qa::prompt::shown("We\naffirm.\n\nNo costs."), "We affirm.\n\nNo costs.");
+/// ```
+pub fn shown(document: &str) -> String {
+    let plain = document.replace("\r\n", "\n");
+    if let Some((header, text)) = plain.trim_start().split_once("\n\n") {
+        let labelled = |line: &str| {
+            line.split_once(": ")
+                .is_some_and(|(label, _)| label.split(' ').count() <= 3)
+        };
+        if header.lines().all(labelled) {
+            let lines: Vec<String> = header
+                .lines()
+                .map(|line| normalize(line).into_owned())
+                .collect();
+            return format!("{}\n\n{}", lines.join("\n"), normalize(text));
+        }
+    }
+    normalize(document).into_owned()
+}
+
 /// The asker's task, starting with an empty line. `question_no` is 1-based; list mode asks for
 /// all `of` questions at once.
 pub fn ask_task(profile: &Profile, question_no: usize, of: usize) -> String {

@@ -1,20 +1,25 @@
 //! Commands of the program, one file each, and what they share: options, exit codes, Ctrl-C.
 
 mod ask;
+mod compare;
 mod init;
 mod print;
 mod profiles;
 mod progress;
+mod run;
 mod sql;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use casebook::config::Config;
 use casebook::{Casebook, Error, ErrorKind, Result, new_session};
 use clap::{Parser, Subcommand};
 use datafusion::prelude::SessionContext;
 
+/// How long running work may take to finish its document or step after Ctrl-C.
+const GRACE: Duration = Duration::from_secs(10);
 /// Configuration file that is read when it exists and no other is named.
 const DEFAULT_CONFIG: &str = "casebook.toml";
 
@@ -34,6 +39,7 @@ mod exit {
     version,
     about,
     after_help = "Examples:
+  casebook run quickstart --config examples/casebook.toml
   casebook sql -f sql/03_generate.sql
   casebook sql \"SELECT question, answer FROM docs_to_qa('cases') LIMIT 5\"
   casebook ask --model adapters/cases \"When was Monga v. Glover Landing decided?\"
@@ -57,8 +63,12 @@ enum Command {
     Init(init::Init),
     /// Run SQL statements, a file of them, or a prompt
     Sql(sql::Sql),
+    /// Run a job of casebook.toml: generate, write, train, compare
+    Run(run::Run),
     /// Ask a model a question, without documents
     Ask(ask::Ask),
+    /// Ask base and tuned model the same questions, side by side
+    Compare(compare::Compare),
     /// Show the profiles, or one of them in full
     Profiles(profiles::Profiles),
 }
@@ -97,6 +107,37 @@ impl Program {
         }
         Ok(ctx)
     }
+
+    /// Does `work`, with its progress on standard error, until it is done or has been stopped for
+    /// [`GRACE`]. Stopped work is an error even if it ended well.
+    async fn until_stopped<T>(
+        &self,
+        quiet: bool,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let _progress = (!quiet).then(|| progress::show(&self.casebook));
+        let stopped = || {
+            Error::new(
+                ErrorKind::Interrupted,
+                "stopped; what was finished before is kept",
+            )
+        };
+        let cancelled = async {
+            while !self.casebook.is_cancelled() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            // Work that can end well does so by itself: rows are committed, a checkpoint is made.
+            tokio::time::sleep(GRACE).await;
+        };
+        let done = tokio::select! {
+            done = work => done?,
+            () = cancelled => return Err(stopped()),
+        };
+        match self.casebook.is_cancelled() {
+            true => Err(stopped()),
+            false => Ok(done),
+        }
+    }
 }
 
 /// Runs the command that the arguments name; returns the exit code.
@@ -134,7 +175,9 @@ async fn command(arguments: Arguments) -> Result<()> {
     match arguments.command {
         Command::Init(_) => Ok(()),
         Command::Sql(sql) => sql.run(&program).await,
+        Command::Run(run) => run.run(&program).await,
         Command::Ask(ask) => ask.run(&program).await,
+        Command::Compare(compare) => compare.run(&program).await,
         Command::Profiles(profiles) => profiles.run(&program),
     }
 }

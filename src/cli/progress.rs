@@ -36,7 +36,7 @@ pub(super) fn show(casebook: &Arc<Casebook>) -> Shown {
     }
     let shown = bar.clone();
     let task = tokio::spawn(async move {
-        let begun = Begun::new(&progress);
+        let mut begun = Begun::new(&progress);
         let mut last = String::new();
         loop {
             tokio::time::sleep(if terminal { TICK } else { LINE }).await;
@@ -55,8 +55,17 @@ pub(super) fn show(casebook: &Arc<Casebook>) -> Shown {
     Shown(task, bar)
 }
 
-/// The counters when the statement began.
+/// The counters when an activity began.
 struct Begun {
+    statement: Mark,
+    /// When the current training run took its first step that was seen here.
+    training: Option<Mark>,
+    comparing: Option<Mark>,
+}
+
+/// A point in time with the counters then.
+#[derive(Clone, Copy)]
+struct Mark {
     at: Instant,
     documents: u64,
     pairs: u64,
@@ -64,9 +73,10 @@ struct Begun {
     tokens: u64,
     steps: u64,
     trained: u64,
+    compared: u64,
 }
 
-impl Begun {
+impl Mark {
     fn new(p: &Progress) -> Self {
         Self {
             at: Instant::now(),
@@ -76,29 +86,57 @@ impl Begun {
             tokens: p.prefill_tokens.get() + p.decode_tokens.get(),
             steps: p.train_steps.get(),
             trained: p.train_tokens.get(),
+            compared: p.compared.get(),
         }
     }
 
-    /// What has happened since; none if nothing has.
-    fn line(&self, p: &Progress) -> Option<String> {
+    /// Seconds since, and the seconds that `left` more will take if `done` took those.
+    fn pace(&self, done: u64, left: u64) -> (f64, f64) {
         let seconds = self.at.elapsed().as_secs_f64();
+        (seconds, left as f64 * seconds / done.max(1) as f64)
+    }
+}
+
+impl Begun {
+    fn new(p: &Progress) -> Self {
+        Self {
+            statement: Mark::new(p),
+            training: None,
+            comparing: None,
+        }
+    }
+
+    /// What is going on; none if nothing has happened yet.
+    fn line(&mut self, p: &Progress) -> Option<String> {
+        let (asked, questions) = (p.compared.get(), p.compared_total.get());
+        if asked > 0 && asked < questions {
+            let from = self.comparing.get_or_insert_with(|| Mark::new(p));
+            let (_, left) = from.pace(asked - from.compared.min(asked), questions - asked);
+            return Some(format!(
+                "comparing: {asked} of {questions} answers, {left:.0} s left"
+            ));
+        }
         let (step, steps) = (p.train_steps.get(), p.train_steps_total.get());
-        if steps > 0 && step != self.steps {
-            let speed = (p.train_tokens.get() - self.trained) as f64 / seconds;
-            let left = (steps.saturating_sub(step)) as f64 * seconds / step.max(1) as f64;
+        if step < steps && step != self.statement.steps {
+            let from = self.training.get_or_insert_with(|| Mark::new(p));
+            let done = step.saturating_sub(from.steps);
+            let (seconds, left) = from.pace(done, steps - step);
+            let speed = (p.train_tokens.get() - from.trained) as f64 / seconds.max(1e-9);
             return Some(format!(
                 "training: step {step} of {steps}, loss {:.3}, {speed:.0} tokens/s, {left:.0} s left",
                 p.train_loss_millionths.get() as f64 / 1e6
             ));
         }
-        let tokens = p.prefill_tokens.get() + p.decode_tokens.get() - self.tokens;
-        (tokens > 0).then(|| {
+        self.training = None;
+        let from = &self.statement;
+        let tokens = p.prefill_tokens.get() + p.decode_tokens.get() - from.tokens;
+        let documents = p.documents.get() - from.documents;
+        (tokens > 0 && step == from.steps).then(|| {
             format!(
-                "generating: {} documents, {} pairs, {} rejected, {:.0} tokens/s",
-                p.documents.get() - self.documents,
-                p.pairs.get() - self.pairs,
-                p.rejected.get() - self.rejected,
-                tokens as f64 / seconds
+                "generating: {documents} documents, {} pairs, {} rejected, {:.0} tokens/s",
+                p.pairs.get() - from.pairs,
+                p.rejected.get() - from.rejected,
+                tokens as f64 / from.at.elapsed().as_secs_f64()
             )
         })
     }

@@ -2,7 +2,6 @@
 
 use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use casebook::{Error, ErrorKind, Result};
 use clap::Args;
@@ -13,10 +12,6 @@ use futures::StreamExt;
 
 use super::Program;
 use super::print::{Format, Printer};
-use super::progress;
-
-/// How long running work may take to finish its document or step after Ctrl-C.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// Arguments of `casebook sql`.
 #[derive(Debug, Args)]
@@ -82,30 +77,12 @@ impl Sql {
         ctx: &SessionContext,
         statement: Statement,
     ) -> Result<()> {
-        let _progress = (!self.quiet).then(|| progress::show(&program.casebook));
         let work = async {
             let plan = ctx.state().statement_to_plan(statement).await?;
             let frame = ctx.execute_logical_plan(plan).await?;
             self.print(frame).await
         };
-        let cancelled = async {
-            while !program.casebook.is_cancelled() {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-            // Work that can end well does so by itself: rows are committed, a checkpoint is made.
-            tokio::time::sleep(GRACE).await;
-        };
-        let done = tokio::select! {
-            done = work => done,
-            () = cancelled => Ok(()),
-        };
-        match program.casebook.is_cancelled() && done.is_ok() {
-            true => Err(Error::new(
-                ErrorKind::Interrupted,
-                "stopped; what was finished before is kept",
-            )),
-            false => done,
-        }
+        program.until_stopped(self.quiet, work).await
     }
 
     async fn print(&self, frame: DataFrame) -> Result<()> {

@@ -5,6 +5,7 @@
 //! value cannot inject structure.
 
 mod interpolate;
+mod jobs;
 mod raw;
 
 use std::path::{Path, PathBuf};
@@ -76,6 +77,9 @@ impl Config {
                 .collect();
             casebook_qa::profile::Profile::resolve(name, &layers)
                 .map_err(|e| wrong(&self.origin, &e.to_string()))?;
+        }
+        for name in self.raw.jobs.keys() {
+            self.job(name)?;
         }
         Ok(())
     }
@@ -248,6 +252,10 @@ mod tests {
         );
         let text = error("[profiles.legal]\nquestions = 2\n");
         assert!(text.contains("questions_per_chunk"), "{text}");
-        assert!(error("[jobs.x]\n").contains("jobs"));
+        let text = error("[jobs.x]\nsource = \"cases\"\ntarget = \"qa\"\n");
+        assert!(
+            text.contains("[jobs.x]") && text.contains("source") && text.contains("cases"),
+            "{text}"
+        );
     }
 }

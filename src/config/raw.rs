@@ -18,6 +18,9 @@ pub(super) struct Raw {
     /// `[profiles.NAME]`, an overlay that the qa crate checks
     #[serde(default)]
     pub(super) profiles: BTreeMap<String, toml::Table>,
+    /// `[jobs.NAME]`
+    #[serde(default)]
+    pub(super) jobs: BTreeMap<String, RawJob>,
 }
 
 /// A model.
@@ -79,4 +82,57 @@ impl RawValue {
             Self::Text(value) => value.clone(),
         }
     }
+}
+
+/// A job.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawJob {
+    /// A table of documents
+    pub(super) source: String,
+    /// The table that takes the pairs
+    pub(super) target: String,
+    /// A model; absent: `default`
+    pub(super) model: Option<String>,
+    /// A profile; absent: `general`
+    pub(super) profile: Option<String>,
+    /// Further arguments of docs_to_qa
+    #[serde(default)]
+    pub(super) arguments: BTreeMap<String, RawValue>,
+    /// Share of rows that may fail in the engine
+    pub(super) error_budget: Option<f64>,
+    /// Directory of result.json and compare.html; absent: out/NAME
+    pub(super) output: Option<PathBuf>,
+    /// Train on the accepted pairs
+    pub(super) train: Option<RawTrain>,
+    /// Compare base and tuned model
+    pub(super) compare: Option<RawCompare>,
+}
+
+/// The training of a job.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTrain {
+    /// A table with format = "lora"
+    pub(super) target: String,
+    /// A table of further examples
+    pub(super) also: Option<String>,
+    /// Share of the accepted pairs that are not trained; absent: 0
+    pub(super) holdout_share: Option<f64>,
+}
+
+/// The comparison of a job.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCompare {
+    /// Trained questions with a paraphrase
+    pub(super) probes: Option<String>,
+    /// Questions on other documents, with the document
+    pub(super) held_out: Option<String>,
+    /// Unrelated questions
+    pub(super) control: Option<String>,
+    /// Questions per set; absent: 500
+    pub(super) max_questions: Option<usize>,
+    /// The page; absent: compare.html in the output directory
+    pub(super) html: Option<PathBuf>,
 }

@@ -11,10 +11,10 @@ use crate::error::Result;
 use crate::sinks::lora::{LoraOptions, LoraTable};
 
 /// The session that a function was registered in.
-pub(super) type Host = Weak<RwLock<SessionState>>;
+pub(crate) type Host = Weak<RwLock<SessionState>>;
 
 /// The LORA table called `name`, if there is one.
-pub(super) async fn lora_table(host: &Host, name: &str) -> Result<Option<LoraOptions>> {
+pub(crate) async fn lora_table(host: &Host, name: &str) -> Result<Option<LoraOptions>> {
     let Some(state) = host.upgrade() else {
         return Ok(None);
     };
@@ -38,7 +38,7 @@ pub(super) async fn lora_table(host: &Host, name: &str) -> Result<Option<LoraOpt
 }
 
 /// The adapter directory that `name` means: a LORA table's, or the path itself.
-pub(super) async fn adapter_directory(host: &Host, name: &str) -> Result<PathBuf> {
+pub(crate) async fn adapter_directory(host: &Host, name: &str) -> Result<PathBuf> {
     Ok(match lora_table(host, name).await? {
         Some(options) => options.directory,
         None => PathBuf::from(name),

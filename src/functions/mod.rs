@@ -10,7 +10,8 @@ use crate::error::Result;
 pub(crate) mod ask;
 mod chunk_text;
 pub mod docs_to_qa;
-mod lookup;
+pub(crate) mod lookup;
+mod score;
 mod text_slice;
 mod train_log;
 
@@ -20,6 +21,7 @@ pub(crate) fn register(ctx: &SessionContext, casebook: &Arc<Casebook>) -> Result
     chunk_text::register(ctx, casebook)?;
     text_slice::register(ctx, casebook)?;
     ask::register(ctx, casebook)?;
+    score::register(ctx, casebook)?;
     train_log::register(ctx, casebook)?;
     Ok(())
 }

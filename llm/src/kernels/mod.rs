@@ -1,13 +1,16 @@
-//! Which arithmetic is fused: norm, rotary positions, gated activation, ragged attention.
+//! Which arithmetic is fused: norm, rotary positions, gated activation, ragged attention, sums,
+//! cross-entropy.
 //!
 //! Each function hides its implementation: one fused pass on the CPU, composed tensor
 //! operations elsewhere. Shapes are in each function's documentation; `t` counts packed rows.
 //! Nothing here is differentiable: training calls the backward functions explicitly.
 
+mod add;
 mod attention;
 mod attention_backward;
 mod attention_cpu;
 mod attention_tile;
+mod cross_entropy;
 mod element;
 mod rms_norm;
 mod rms_norm_backward;
@@ -16,8 +19,10 @@ mod swiglu;
 mod swiglu_backward;
 mod vector;
 
+pub(crate) use add::add_into;
 pub use attention::{Segment, Span, attention, attention_with_lse};
 pub use attention_backward::attention_backward;
+pub(crate) use cross_entropy::softmax_cross_entropy;
 pub use rms_norm::rms_norm;
 pub use rms_norm_backward::rms_norm_backward;
 pub use rope::rope;

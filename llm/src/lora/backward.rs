@@ -12,7 +12,7 @@ use super::adapter::Site;
 use super::forward::{Pass, Saved};
 use crate::Result;
 use crate::kernels::{
-    attention_backward, rms_norm, rms_norm_backward, rope, swiglu, swiglu_backward,
+    add_into, attention_backward, rms_norm, rms_norm_backward, rope, swiglu, swiglu_backward,
 };
 use crate::model::{Decoder, LORA_MODULES, Layer, Linear};
 
@@ -24,6 +24,14 @@ pub(super) struct Gradients {
 }
 
 impl Gradients {
+    /// Adds all of `other`.
+    pub(super) fn merge(&mut self, other: Self) -> Result<()> {
+        for (site, (a, b)) in other.pairs {
+            self.add(site, a, b)?;
+        }
+        Ok(())
+    }
+
     fn add(&mut self, site: Site, a: Tensor, b: Tensor) -> Result<()> {
         let sum = match self.pairs.remove(&site) {
             Some((old_a, old_b)) => ((old_a + a)?, (old_b + b)?),
@@ -88,10 +96,12 @@ impl LayerStep<'_> {
         let d_gated = self.linear("down_proj", &layer.down, &gated, d_output)?;
         let (d_gate, d_up) = swiglu_backward(&saved.gate, &saved.up, &d_gated)?;
         let normed = rms_norm(&saved.middle, &layer.post_norm, eps)?;
-        let d_normed = (self.linear("gate_proj", &layer.gate, &normed, &d_gate)?
-            + self.linear("up_proj", &layer.up, &normed, &d_up)?)?;
+        let d_normed = add_into(
+            self.linear("gate_proj", &layer.gate, &normed, &d_gate)?,
+            &self.linear("up_proj", &layer.up, &normed, &d_up)?,
+        )?;
         let d_middle = rms_norm_backward(&saved.middle, &layer.post_norm, eps, &d_normed)?;
-        Ok((d_output + d_middle)?)
+        add_into(d_middle, d_output)
     }
 
     /// From there to the gradient of the layer's input; that of the lowest layer is not needed.
@@ -124,10 +134,10 @@ impl LayerStep<'_> {
         if !go_on {
             return Ok(d_middle.clone());
         }
-        let d_normed = ((d_q + d_k)? + d_v)?;
+        let d_normed = add_into(add_into(d_q, &d_k)?, &d_v)?;
         let d_input =
             rms_norm_backward(&saved.input, &layer.input_norm, c.rms_norm_eps, &d_normed)?;
-        Ok((d_middle + d_input)?)
+        add_into(d_input, d_middle)
     }
 
     fn linear(&mut self, name: &str, linear: &Linear, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
@@ -150,6 +160,6 @@ impl LayerStep<'_> {
             d_a,
             d_b,
         )?;
-        Ok((dx + low.matmul(&pair.a)?)?)
+        add_into(dx, &low.matmul(&pair.a)?)
     }
 }

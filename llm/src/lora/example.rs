@@ -106,6 +106,22 @@ pub(super) fn open_book(
     }))
 }
 
+/// The question with two to four blocks of its words in another order: the same words, another
+/// sentence. What is learned from it depends on what the question names and not on how it is put
+/// (permuted training sentences: Guo et al. 2024, arXiv 2403.00758).
+pub(super) fn reordered(question: &str, random: &mut Random) -> String {
+    let words: Vec<&str> = question.trim_end_matches(['?', ' ']).split(' ').collect();
+    let mut cuts: Vec<usize> = (0..3)
+        .map(|_| (random.next() % words.len() as u64) as usize)
+        .chain([0, words.len()])
+        .collect();
+    cuts.sort_unstable();
+    cuts.dedup();
+    let mut blocks: Vec<&[&str]> = cuts.windows(2).map(|cut| &words[cut[0]..cut[1]]).collect();
+    random.shuffle(&mut blocks);
+    format!("{}?", blocks.concat().join(" "))
+}
+
 impl Tokens {
     /// The example with each token of the question left out with probability `share`.
     pub(super) fn with_noise(&self, share: f64, random: &mut Random) -> Self {
@@ -125,5 +141,33 @@ impl Tokens {
             }
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reordered_questions_have_the_same_words() {
+        let question = "Which judge wrote the opinion in RUSSELL et al. v. DUFRESNE?";
+        let sorted = |text: &str| {
+            let mut words: Vec<String> = text
+                .trim_end_matches('?')
+                .split(' ')
+                .map(String::from)
+                .collect();
+            words.sort();
+            words
+        };
+        let mut random = Random::new(7, &[1]);
+        let all: Vec<String> = (0..20).map(|_| reordered(question, &mut random)).collect();
+        assert!(
+            all.iter()
+                .all(|q| sorted(q) == sorted(question) && q.ends_with('?'))
+        );
+        assert!(all.iter().any(|q| q != question));
+        assert_eq!(reordered("Why?", &mut random), "Why?");
+        assert_eq!(reordered("", &mut random), "?");
     }
 }

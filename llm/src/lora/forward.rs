@@ -4,7 +4,7 @@
 use candle_core::Tensor;
 
 use crate::Result;
-use crate::kernels::{Segment, Span, attention_with_lse, rms_norm, rope, swiglu};
+use crate::kernels::{Segment, Span, add_into, attention_with_lse, rms_norm, rope, swiglu};
 use crate::model::Decoder;
 
 /// Packed sequences: `lengths` sum to the number of tokens; positions restart with each.
@@ -68,10 +68,10 @@ pub(super) fn forward(decoder: &Decoder, packed: &Packed) -> Result<Pass> {
         let scale = 1.0 / (c.head_dim as f64).sqrt();
         let (mixed, lse) = attention_with_lse(&q, &segments(&packed.lengths, &k, &v)?, scale)?;
         let mixed = mixed.reshape((t, c.num_attention_heads * c.head_dim))?;
-        let middle = (&x + layer.o.forward(&mixed)?)?;
+        let middle = add_into(layer.o.forward(&mixed)?, &x)?;
         let normed = rms_norm(&middle, &layer.post_norm, c.rms_norm_eps)?;
         let (gate, up) = (layer.gate.forward(&normed)?, layer.up.forward(&normed)?);
-        let output = (&middle + layer.down.forward(&swiglu(&gate, &up)?)?)?;
+        let output = add_into(layer.down.forward(&swiglu(&gate, &up)?)?, &middle)?;
         layers.push(Saved {
             input: x,
             q,

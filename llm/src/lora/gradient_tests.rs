@@ -7,10 +7,9 @@ use candle_core::{DType, Device, Tensor};
 use super::adapter::{initialise, linear_mut};
 use super::backward::Gradients;
 use super::example::{Example, PromptForm, Tokens};
+use super::run::{EXAMPLES, RUN, RunMode};
 use super::settings::LoraSettings;
-use super::trainer::{
-    EXAMPLES, MicroBatch, RUN, RunMode, TrainObserver, micro_step, test_sites, train,
-};
+use super::trainer::{MicroBatch, TrainObserver, micro_step, test_sites, train};
 use super::{StepRecord, log, peft};
 use crate::engine::DeviceChoice;
 use crate::model::{Decoder, LORA_MODULES, ModelSource};

@@ -1,8 +1,9 @@
 //! Cross-entropy of the supervised tokens, chunk by chunk: logits of all rows never exist.
 
-use candle_core::{D, DType, Tensor};
+use candle_core::{DType, Tensor};
 
 use crate::Result;
+use crate::kernels::softmax_cross_entropy;
 use crate::model::Decoder;
 
 /// Rows of logits that exist at once; with a vocabulary of 32,000 that is 64 MB in f32.
@@ -32,15 +33,9 @@ pub(super) fn cross_entropy(
         let index = Tensor::new(rows, hidden.device())?;
         let picked = hidden.index_select(&index, 0)?; // [n, hidden]
         let logits = picked.matmul(&decoder.head.t()?)?.to_dtype(DType::F32)?; // [n, vocab]
-        let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?)?;
-        let exp = shifted.exp()?;
-        let sum = exp.sum_keepdim(D::Minus1)?;
-        let wanted = Tensor::new(tokens, hidden.device())?.unsqueeze(1)?; // [n, 1]
-        let chosen = shifted.gather(&wanted, 1)?;
-        let nats = (sum.log()? - chosen)?.flatten_all()?.to_dtype(DType::F64)?;
-        loss += nats.sum_all()?.to_scalar::<f64>()?;
-        let one = Tensor::full(-1f32, wanted.shape(), hidden.device())?;
-        let d_logits = (exp.broadcast_div(&sum)?.scatter_add(&wanted, &one, 1)? * weight)?;
+        let wanted = Tensor::new(tokens, hidden.device())?;
+        let (nats, d_logits) = softmax_cross_entropy(logits, &wanted, weight)?;
+        loss += nats;
         let d_rows = d_logits.to_dtype(hidden.dtype())?.matmul(&decoder.head)?;
         d_hidden = d_hidden.index_add(&index, &d_rows, 0)?;
     }

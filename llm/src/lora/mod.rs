@@ -2,11 +2,12 @@
 //!
 //! Read in this order: [`settings`] and [`example`] (what is asked for), [`packing`] (examples to
 //! micro-batches), `forward` and `backward` (explicit, no tape: frozen weights get no gradients),
-//! `loss`, `optimizer`, [`trainer`] (the loop), `checkpoint` and [`peft`] (the files).
+//! `loss`, `optimizer`, [`trainer`] (the loop), [`mod@run`], `checkpoint` and [`peft`] (the files).
 
 mod adapter;
 mod backward;
 mod checkpoint;
+mod data;
 pub mod example;
 mod forward;
 pub mod log;
@@ -15,13 +16,16 @@ mod optimizer;
 pub mod packing;
 pub mod peft;
 mod random;
+pub mod run;
 pub mod settings;
+mod shards;
 pub mod trainer;
 
 pub use example::{Example, PromptForm};
 pub use log::StepRecord;
+pub use run::{RunMode, TrainReport, holds_run, read_report};
 pub use settings::{LoraSettings, Schedule};
-pub use trainer::{RunMode, TrainObserver, TrainReport, train};
+pub use trainer::{TrainObserver, train};
 
 #[cfg(test)]
 mod gradient_tests;

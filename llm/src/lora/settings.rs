@@ -60,6 +60,9 @@ pub struct LoraSettings {
     /// Probability with which a token of a closed-book question is left out in an epoch, so that
     /// the answer is learned for the question's meaning and not for its exact words.
     pub question_noise: f64,
+    /// Probability with which a closed-book question is asked with its words in another order in an
+    /// epoch, to the same end.
+    pub question_shuffle: f64,
     /// Longer examples are skipped and counted.
     pub max_example_tokens: usize,
     /// Optimiser steps between checkpoints; 0: only when stopped.
@@ -91,6 +94,7 @@ impl Default for LoraSettings {
             seed: 7,
             with_document_share: 0.1,
             question_noise: 0.0,
+            question_shuffle: 0.0,
             max_example_tokens: 2048,
             checkpoint_steps: 200,
         }
@@ -119,6 +123,7 @@ impl LoraSettings {
         "seed",
         "with_document_share",
         "question_noise",
+        "question_shuffle",
         "max_example_tokens",
         "checkpoint_steps",
     ];
@@ -155,6 +160,7 @@ impl LoraSettings {
             "seed" => self.seed = parse(key, value)?,
             "with_document_share" => self.with_document_share = parse(key, value)?,
             "question_noise" => self.question_noise = parse(key, value)?,
+            "question_shuffle" => self.question_shuffle = parse(key, value)?,
             "max_example_tokens" => self.max_example_tokens = parse(key, value)?,
             "checkpoint_steps" => self.checkpoint_steps = parse(key, value)?,
             _ => {
@@ -196,6 +202,7 @@ impl LoraSettings {
             ("min_learning_rate_share", self.min_learning_rate_share),
             ("with_document_share", self.with_document_share),
             ("question_noise", self.question_noise),
+            ("question_shuffle", self.question_shuffle),
         ] {
             if !(0.0..=1.0).contains(&share) {
                 return wrong(&format!("{name} is {share}; it is a share from 0 to 1"));

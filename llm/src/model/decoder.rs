@@ -11,7 +11,7 @@ use super::linear::Linear;
 use super::rope_table::RopeTable;
 use super::source::{ModelFiles, ModelSource};
 use super::weights::Weights;
-use crate::kernels::{Segment, attention, rms_norm, rope, swiglu};
+use crate::kernels::{Segment, add_into, attention, rms_norm, rope, swiglu};
 use crate::{Error, Result};
 
 /// A Llama-family decoder with all its weights on one device.
@@ -208,10 +208,10 @@ impl Decoder {
             let spans = self.write_and_span(i, segments, &k, &v)?;
             let mixed = attention(&q, &spans, scale)?;
             let mixed = mixed.reshape((t, c.num_attention_heads * c.head_dim))?;
-            x = (x + layer.o.forward(&mixed)?)?;
+            x = add_into(layer.o.forward(&mixed)?, &x)?;
             let normed = rms_norm(&x, &layer.post_norm, c.rms_norm_eps)?;
             let gated = swiglu(&layer.gate.forward(&normed)?, &layer.up.forward(&normed)?)?;
-            x = (x + layer.down.forward(&gated)?)?;
+            x = add_into(layer.down.forward(&gated)?, &x)?;
         }
         rms_norm(&x, &self.norm, c.rms_norm_eps)
     }

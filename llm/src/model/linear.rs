@@ -3,6 +3,7 @@
 use candle_core::{DType, Tensor};
 
 use crate::Result;
+use crate::kernels::add_into;
 
 /// A bias-free linear map.
 #[derive(Debug, Clone)]
@@ -51,9 +52,9 @@ impl Linear {
         match &self.lora {
             None => Ok(y),
             Some(pair) => {
-                let low = x.to_dtype(DType::F32)?.matmul(&pair.a.t()?)?; // [t, r]
-                let delta = (low.matmul(&pair.b.t()?)? * pair.scale)?; // [t, out]
-                Ok((y + delta.to_dtype(x.dtype())?)?)
+                let low = (x.to_dtype(DType::F32)?.matmul(&pair.a.t()?)? * pair.scale)?; // [t, r]
+                let delta = low.matmul(&pair.b.t()?)?; // [t, out]
+                add_into(y, &delta.to_dtype(x.dtype())?)
             }
         }
     }

@@ -17,7 +17,7 @@ pub(super) fn complaint(checks: &Checks, pair: &Pair<'_>) -> Option<Reason> {
         Some(Reason::Truncated)
     } else if checks.degenerate && is_loop(answer, checks.max_repeats) {
         Some(Reason::Degenerate)
-    } else if checks.not_in_document && NOT_THERE.is_match(answer) {
+    } else if checks.not_in_document && says_not_there(answer) {
         Some(Reason::NotInDocument)
     } else if checks.boilerplate && PREAMBLE.is_match(answer) {
         Some(Reason::Boilerplate)
@@ -33,6 +33,11 @@ static PREAMBLE: LazyLock<Regex> = LazyLock::new(|| {
         r"(?i)^(?:based (?:solely |only |entirely |purely )?(?:up)?on (?:the |this )?{page}\b|(?:according to|per|as (?:stated|mentioned|described|noted|indicated|discussed|outlined) in|from|in) (?:the|this) (?:(?:above|provided|given|reference|source|following|attached) )+(?:opinion|case|article|{page})\b|(?:according to|as (?:stated|mentioned|described|noted|indicated|discussed|outlined) in) (?:the|this) {page}\b|(?:the|this) {page} (?:states|says|mentions|indicates|describes|explains|notes|suggests|discusses|provides)\b|(?:sure|okay|ok|great question|thanks)[,!.]|(?:certainly|absolutely|of course|thank you)!|here(?:'s| is| are) (?:the|an|a|your|my) (?:\w+ )?(?:answer|response|summary)|i(?:'d| would) be (?:happy|glad)|i(?:'m| am) (?:happy|glad) to|as an? (?:ai|assistant|language model|paralegal|expert|helpful)\b|the answer (?:to (?:the|this|your) question )?is\b|i apologi[sz]e)"
     ))
 });
+
+/// Whether the answer is that there is none.
+pub(crate) fn says_not_there(answer: &str) -> bool {
+    NOT_THERE.is_match(answer)
+}
 
 /// No answer, in the words the profiles ask for and in those that models use.
 static NOT_THERE: LazyLock<Regex> = LazyLock::new(|| {

@@ -9,6 +9,7 @@ use super::arguments::{ARGUMENTS, QaArguments};
 use crate::context::Casebook;
 use crate::error::Result;
 use crate::models::ModelSpec;
+use crate::profiles;
 use crate::settings::QaConfig;
 
 /// The settled call. Arguments win over session settings, which win over the profile.
@@ -51,7 +52,8 @@ impl QaSpec {
         let profile = profile(
             &casebook,
             &profile_name,
-            overlay(&model).as_deref(),
+            // A model that cannot be opened says so when it is needed.
+            profiles::overlay(&model).ok().flatten().as_deref(),
             &overrides,
         )?;
         Ok(Self {
@@ -73,40 +75,13 @@ impl QaSpec {
     }
 }
 
-/// The prompts that a model carries, read without loading it. A model that cannot be opened says so
-/// when it is needed.
-fn overlay(model: &ModelSpec) -> Option<String> {
-    let content = crate::models::source(&model.source)
-        .ok()?
-        .open()
-        .ok()?
-        .read(OVERLAY)
-        .ok()??;
-    Some(String::from_utf8_lossy(&content).into_owned())
-}
-
-/// File of a model directory with the prompts that the model was trained with.
-const OVERLAY: &str = "casebook-profile.toml";
-
 fn profile(
     casebook: &Casebook,
     name: &str,
-    model_overlay: Option<&str>,
+    overlay: Option<&str>,
     overrides: &[(String, String)],
 ) -> Result<Profile> {
-    let mut overlays = vec![];
-    overlays.extend(model_overlay.map(|text| ("the model's casebook-profile.toml", text)));
-    let configured = casebook
-        .profiles
-        .get(name)
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    overlays.extend(
-        configured
-            .iter()
-            .map(|(origin, text)| (origin.as_str(), text.as_str())),
-    );
-    let mut profile = Profile::resolve(name, &overlays)?;
+    let mut profile = profiles::resolve(casebook, name, overlay)?;
     for (key, value) in overrides {
         profile.set(key, value).map_err(|e| {
             crate::Error::from(e).hint(&format!(

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use casebook_llm::lora::{LoraSettings, RunMode};
+use casebook_llm::lora::{LoraSettings, RunMode, holds_run};
 use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
 use datafusion::error::Result;
 use datafusion::logical_expr::CreateExternalTable;
@@ -38,6 +38,14 @@ pub(crate) const SINK: Sink = Sink {
 /// Keys beside those of the trainer.
 const OWN_KEYS: &[&str] = &["model", "mode", "profile"];
 
+/// Values of `lora.mode`.
+const MODES: &[(&str, RunMode)] = &[
+    ("new", RunMode::New),
+    ("resume", RunMode::Resume),
+    ("overwrite", RunMode::Overwrite),
+    ("resume_or_overwrite", RunMode::ResumeOrOverwrite),
+];
+
 /// What a LORA table was declared with.
 #[derive(Debug, Clone)]
 pub struct LoraOptions {
@@ -54,6 +62,19 @@ pub struct LoraOptions {
 }
 
 impl LoraOptions {
+    /// Refuses a directory that holds a run which `mode` would not touch.
+    pub fn check_free(&self) -> crate::Result<()> {
+        if self.mode == RunMode::New && holds_run(&self.directory) {
+            return Err(Error::invalid(format!(
+                "{} holds another training run; say OPTIONS ('lora.mode' 'resume') to go on with \
+                 it, 'resume_or_overwrite' to start anew if anything changed, INSERT OVERWRITE to \
+                 start anew, or choose another LOCATION",
+                self.directory.display()
+            )));
+        }
+        Ok(())
+    }
+
     /// The base model with this table's adapter.
     pub fn tuned(&self) -> ModelSpec {
         ModelSpec {
@@ -95,15 +116,11 @@ impl LoraOptions {
                 "model" => out.base = casebook.models.spec(value)?,
                 "profile" => out.profile.clone_from(value),
                 "mode" => {
-                    out.mode = match value.as_str() {
-                        "new" => RunMode::New,
-                        "resume" => RunMode::Resume,
-                        "overwrite" => RunMode::Overwrite,
-                        other => {
-                            let valid = ["new", "resume", "overwrite"];
-                            return Err(Error::unknown("value of lora.mode", other, &valid));
-                        }
-                    };
+                    let mode = MODES.iter().find(|(name, _)| name == value);
+                    let valid: Vec<&str> = MODES.iter().map(|(name, _)| *name).collect();
+                    out.mode = mode
+                        .map(|(_, mode)| *mode)
+                        .ok_or_else(|| Error::unknown("value of lora.mode", value, &valid))?;
                 }
                 key if LoraSettings::KEYS.contains(&key) => out.settings.set(key, value)?,
                 key => {

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use casebook_llm::lora::trainer::RUN;
-use casebook_llm::lora::{PromptForm, RunMode, StepRecord, TrainObserver, train};
-use casebook_qa::profile::Profile;
+use casebook_llm::lora::{PromptForm, StepRecord, TrainObserver, train};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::datasource::sink::DataSink;
 use datafusion::error::Result;
@@ -19,8 +17,8 @@ use super::LoraOptions;
 use super::spool::Spool;
 use crate::context::Casebook;
 use crate::error::{Error, ErrorKind};
-use crate::models;
 use crate::schema::lora_examples;
+use crate::{models, profiles};
 
 /// The target of one INSERT statement.
 #[derive(Debug)]
@@ -41,24 +39,9 @@ impl LoraSink {
 
     /// Prompts of examples with a document: those of the profile, as the model overlays it.
     fn form(&self) -> crate::Result<PromptForm> {
-        let files = models::source(&self.options.base.source)?.open()?;
-        let overlay = files.read("casebook-profile.toml")?;
-        let overlay = overlay.map(|content| String::from_utf8_lossy(&content).into_owned());
+        let overlay = profiles::overlay(&self.options.base)?;
         let name = &self.options.profile;
-        let mut overlays = vec![];
-        overlays.extend(
-            overlay
-                .as_deref()
-                .map(|t| ("the model's casebook-profile.toml", t)),
-        );
-        let configured = self
-            .casebook
-            .profiles
-            .get(name)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        overlays.extend(configured.iter().map(|(o, t)| (o.as_str(), t.as_str())));
-        let profile = Profile::resolve(name, &overlays)?;
+        let profile = profiles::resolve(&self.casebook, name, overlay.as_deref())?;
         Ok(PromptForm {
             system: Some(profile.system),
             answer: profile.answer,
@@ -123,16 +106,7 @@ impl DataSink for LoraSink {
         _: &Arc<TaskContext>,
     ) -> Result<u64> {
         let options = self.options.clone();
-        let exists = options.directory.join(RUN).join("settings.json").exists()
-            || options.directory.join("adapter_config.json").exists();
-        if exists && options.mode == RunMode::New {
-            return Err(Error::invalid(format!(
-                "{} holds another training run; say OPTIONS ('lora.mode' 'resume') to go on with \
-                 it, INSERT OVERWRITE to start anew, or choose another LOCATION",
-                options.directory.display()
-            ))
-            .into());
-        }
+        options.check_free()?;
         let form = self.form()?;
         let mut spool = Spool::create(&options.directory)?;
         while let Some(batch) = data.try_next().await? {

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use casebook_llm::lora::Example;
-use casebook_llm::lora::trainer::{EXAMPLES, RUN};
+use casebook_llm::lora::run::{EXAMPLES, RUN};
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -59,7 +59,7 @@ impl Spool {
                 doc_id: cell(0, row),
                 question: text(1, "question")?,
                 answer: text(2, "answer")?,
-                document: cell(3, row).map(|d| casebook_qa::normalize::normalize(&d).into_owned()),
+                document: cell(3, row).map(|d| casebook_qa::prompt::shown(&d)),
             };
             serde_json::to_writer(&mut self.file, &example)
                 .map_err(|e| failed(&self.temporary, e.into()))?;

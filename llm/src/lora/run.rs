@@ -1,0 +1,178 @@
+//! What is in a run's directory, which run it is, and whether it may go on.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::example::Example;
+use super::peft;
+use super::settings::LoraSettings;
+use crate::{Error, Result};
+
+/// Folder of a run within the adapter directory.
+pub const RUN: &str = "run";
+/// Examples of a run, one JSON object per line; the caller writes them.
+pub const EXAMPLES: &str = "examples.jsonl";
+const STATE: &str = "settings.json";
+/// What a finished run did, as JSON; absent while it is unfinished.
+const REPORT: &str = "report.json";
+
+/// What to do with a run that is already in the directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunMode {
+    /// Refuse it.
+    New,
+    /// Go on from its last checkpoint; settings, examples and base must be the same.
+    Resume,
+    /// Start anew; its adapter stays until the new one is complete.
+    Overwrite,
+    /// Go on if it is the same run, else start anew: what a scheduled job wants.
+    ResumeOrOverwrite,
+}
+
+/// What a finished run did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainReport {
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Examples trained on, those with their document counted again.
+    pub examples: usize,
+    /// Examples left out because they were longer than `max_example_tokens`.
+    pub skipped_too_long: usize,
+    /// Tokens of one epoch.
+    pub epoch_tokens: usize,
+    /// Number of examples by length: (upper bound in tokens, count).
+    pub length_histogram: Vec<(usize, usize)>,
+    /// Loss of the first and of the last step, nats per supervised token.
+    pub first_loss: f64,
+    /// See `first_loss`.
+    pub last_loss: f64,
+    /// Where the adapter is.
+    pub adapter: PathBuf,
+}
+
+/// What makes two runs the same.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Identity {
+    pub(super) settings: LoraSettings,
+    pub(super) base_digest: String,
+    pub(super) examples_digest: String,
+    pub(super) system: Option<String>,
+    pub(super) answer: String,
+}
+
+/// The report of the finished run in `directory`; none if there is none.
+///
+/// # Errors
+/// A report that cannot be read.
+pub fn read_report(directory: &Path) -> Result<Option<TrainReport>> {
+    let path = directory.join(RUN).join(REPORT);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::io(format!("reading {}", path.display()), e)),
+    };
+    let report = serde_json::from_str(&text)
+        .map_err(|e| Error::corrupt(format!("{}: {e}", path.display())).with_source(e))?;
+    Ok(Some(report))
+}
+
+/// True if `directory` holds a run, finished or not, or an adapter.
+pub fn holds_run(directory: &Path) -> bool {
+    directory.join(RUN).join(STATE).exists() || directory.join(peft::CONFIG).exists()
+}
+
+/// Refuses a directory that holds another run, and writes down which run this is. True if the run
+/// in it goes on.
+pub(super) fn prepare(
+    directory: &Path,
+    run: &Path,
+    identity: &Identity,
+    mode: RunMode,
+) -> Result<bool> {
+    let state = run.join(STATE);
+    let doing = |e| Error::io(format!("preparing the run in {}", run.display()), e);
+    if mode == RunMode::New && holds_run(directory) {
+        return Err(Error::invalid_input(format!(
+            "{} holds another training run; resume it, overwrite it, or choose another directory",
+            directory.display()
+        )));
+    }
+    if matches!(mode, RunMode::Resume | RunMode::ResumeOrOverwrite) && state.exists() {
+        let text = fs::read_to_string(&state).map_err(doing)?;
+        let changed = match serde_json::from_str::<Identity>(&text) {
+            Ok(old) => old.differences(identity),
+            Err(_) => vec!["settings"],
+        };
+        if changed.is_empty() {
+            return Ok(true);
+        }
+        if mode == RunMode::Resume {
+            return Err(Error::invalid_input(format!(
+                "the run in {} cannot be resumed: it has other {}; overwrite it or choose another \
+                 directory",
+                directory.display(),
+                changed.join(" and ")
+            )));
+        }
+    }
+    // Order matters for a crash in between: first what marks the old run finished or goes on with
+    // it, then the new identity.
+    let report = run.join(REPORT);
+    if report.exists() {
+        fs::remove_file(report).map_err(doing)?;
+    }
+    let checkpoints = run.join("checkpoints");
+    if checkpoints.exists() {
+        fs::remove_dir_all(checkpoints).map_err(doing)?;
+    }
+    write_json(run, STATE, identity)?;
+    Ok(false)
+}
+
+impl Identity {
+    /// What of it is different in `new`.
+    fn differences(&self, new: &Self) -> Vec<&'static str> {
+        let mut changed = vec![];
+        if self.settings != new.settings {
+            changed.push("settings");
+        }
+        if self.base_digest != new.base_digest {
+            changed.push("base model");
+        }
+        if self.examples_digest != new.examples_digest {
+            changed.push("examples");
+        }
+        if (&self.system, &self.answer) != (&new.system, &new.answer) {
+            changed.push("prompts");
+        }
+        changed
+    }
+}
+
+/// Writes a file of the run: whole, or not at all.
+fn write_json(run: &Path, name: &str, value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|e| Error::internal(format!("{name} cannot be written: {e}")))?;
+    let staged = peft::stage(run, name, text.as_bytes())?;
+    fs::rename(staged, run.join(name))
+        .map_err(|e| Error::io(format!("writing {name} in {}", run.display()), e))
+}
+
+/// Records that the run is finished.
+pub(super) fn finish(directory: &Path, report: &TrainReport) -> Result<()> {
+    write_json(&directory.join(RUN), REPORT, report)
+}
+
+/// Hash of the examples, in their order.
+pub(super) fn digest(examples: &[Example]) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    for example in examples {
+        let line = serde_json::to_vec(example)
+            .map_err(|e| Error::internal(format!("an example cannot be written: {e}")))?;
+        hasher.update(&(line.len() as u64).to_le_bytes());
+        hasher.update(&line);
+    }
+    Ok(hasher.finalize().to_hex().to_string())
+}

@@ -1,0 +1,71 @@
+//! `casebook compare`: base and tuned model side by side, in the terminal and as a page.
+
+use std::path::PathBuf;
+
+use casebook::Result;
+use casebook::compare::{Comparison, compare};
+use clap::Args;
+
+use super::Program;
+
+/// Arguments of `casebook compare`. Tables are [tables] of casebook.toml, or CSV, Parquet or JSON
+/// files.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  casebook compare out/quickstart/adapter --probes examples/probes.csv \\
+    --held-out examples/held_out.csv --control examples/control.csv --html compare.html")]
+pub(super) struct Compare {
+    /// A LORA table, an adapter directory, a [models] entry or a model directory
+    tuned: String,
+    /// The model to compare with [default: the tuned one without its adapter]
+    #[arg(long)]
+    base: Option<String>,
+    /// Trained questions: columns question, answer, and paraphrase for another wording
+    #[arg(long)]
+    probes: Option<String>,
+    /// Untrained facts of the trained documents: columns question, answer
+    #[arg(long)]
+    other_facts: Option<String>,
+    /// Questions on other documents: columns document, question, answer
+    #[arg(long)]
+    held_out: Option<String>,
+    /// What tuning should not change: columns question, answer, perhaps document
+    #[arg(long)]
+    control: Option<String>,
+    /// Profile whose prompts go around a document [default: general]
+    #[arg(long)]
+    profile: Option<String>,
+    /// Questions per set [default: 500]
+    #[arg(long)]
+    max_questions: Option<usize>,
+    /// Write the comparison as one HTML page
+    #[arg(long)]
+    html: Option<PathBuf>,
+    /// Print no progress
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+impl Compare {
+    pub(super) async fn run(self, program: &Program) -> Result<()> {
+        let ctx = program.session().await?;
+        let comparison = Comparison {
+            tuned: self.tuned,
+            base: self.base,
+            profile: self.profile,
+            probes: self.probes,
+            other_facts: self.other_facts,
+            held_out: self.held_out,
+            control: self.control,
+            max_questions: self.max_questions,
+            html: self.html,
+        };
+        let work = compare(&ctx, &program.casebook, &comparison);
+        let report = program.until_stopped(self.quiet, work).await?;
+        print!("{report}");
+        if let Some(path) = &comparison.html {
+            println!("\nwrote {}", path.display());
+        }
+        Ok(())
+    }
+}

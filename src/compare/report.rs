@@ -1,0 +1,161 @@
+//! The result of a comparison: numbers, answers, and the table a terminal shows.
+
+use std::fmt;
+
+use casebook_llm::lora::log::StepRecord;
+use casebook_qa::score::{Estimate, exact_match, is_refusal, token_f1};
+use serde::Serialize;
+
+use super::sets::{EvaluationSet, SetKind};
+
+/// Base and tuned model on all sets.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The base model.
+    pub base: String,
+    /// The tuned model.
+    pub tuned: String,
+    /// One per evaluation set.
+    pub sets: Vec<SetReport>,
+    /// The steps that made the adapter, if its run log is there.
+    #[serde(skip)]
+    pub training: Vec<StepRecord>,
+}
+
+/// Both models on one set.
+#[derive(Debug, Clone, Serialize)]
+pub struct SetReport {
+    /// What the set measures.
+    pub kind: SetKind,
+    /// Scores of the base model.
+    pub base: Scores,
+    /// Scores of the tuned model.
+    pub tuned: Scores,
+    /// Every question with both answers.
+    #[serde(skip)]
+    pub answers: Vec<Answered>,
+}
+
+/// How well a model did on a set; each with its 95 % interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Scores {
+    /// Share of answers that say the expected words.
+    pub exact_match: Estimate,
+    /// Mean overlap of words.
+    pub token_f1: Estimate,
+    /// Share of answers that say there is none.
+    pub refusal: Estimate,
+}
+
+/// One question with both answers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Answered {
+    /// What was asked.
+    pub question: String,
+    /// The right answer.
+    pub expected: String,
+    /// The base model's answer.
+    pub base: String,
+    /// The tuned model's answer.
+    pub tuned: String,
+}
+
+impl SetReport {
+    pub(super) fn new(set: EvaluationSet, base: Vec<String>, tuned: Vec<String>) -> Self {
+        let answers: Vec<Answered> = set
+            .items
+            .into_iter()
+            .zip(base.into_iter().zip(tuned))
+            .map(|(item, (base, tuned))| Answered {
+                question: item.question,
+                expected: item.expected,
+                base,
+                tuned,
+            })
+            .collect();
+        let scores = |answer: fn(&Answered) -> &str| Scores::of(&answers, answer);
+        Self {
+            kind: set.kind,
+            base: scores(|a| &a.base),
+            tuned: scores(|a| &a.tuned),
+            answers,
+        }
+    }
+}
+
+impl Scores {
+    fn of(answers: &[Answered], answer: fn(&Answered) -> &str) -> Self {
+        let n = answers.len();
+        let count = |test: &dyn Fn(&Answered) -> bool| {
+            Estimate::share(answers.iter().filter(|a| test(a)).count(), n)
+        };
+        let f1: Vec<f64> = answers
+            .iter()
+            .map(|a| token_f1(answer(a), &a.expected))
+            .collect();
+        Self {
+            exact_match: count(&|a| exact_match(answer(a), &a.expected)),
+            token_f1: Estimate::mean(&f1),
+            refusal: count(&|a| is_refusal(answer(a))),
+        }
+    }
+}
+
+/// `98 % (91-100)`
+pub(super) fn percent(estimate: &Estimate) -> String {
+    if estimate.n == 0 {
+        return "-".into();
+    }
+    let whole = |share: f64| (share * 100.0).round();
+    format!(
+        "{} % ({}-{})",
+        whole(estimate.mean),
+        whole(estimate.low),
+        whole(estimate.high)
+    )
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "base:  {}\ntuned: {}\n", self.base, self.tuned)?;
+        writeln!(
+            f,
+            "{:<20} {:>4}  {:<32} {:<32} refusals",
+            "", "n", "exact match (95 % interval)", "token F1"
+        )?;
+        writeln!(
+            f,
+            "{:<20} {:>4}  {:<16}{:<16} {:<16}{:<16} {:<16}tuned",
+            "set", "", "base", "tuned", "base", "tuned", "base"
+        )?;
+        for set in &self.sets {
+            writeln!(
+                f,
+                "{:<20} {:>4}  {:<16}{:<16} {:<16}{:<16} {:<16}{}",
+                set.kind.title(),
+                set.answers.len(),
+                percent(&set.base.exact_match),
+                percent(&set.tuned.exact_match),
+                percent(&set.base.token_f1),
+                percent(&set.tuned.token_f1),
+                percent(&set.base.refusal),
+                percent(&set.tuned.refusal),
+            )?;
+        }
+        for set in &self.sets {
+            let Some(shown) = set.answers.iter().find(|a| a.base != a.tuned) else {
+                continue;
+            };
+            write!(
+                f,
+                "\n{}: {}\n  expected  {}\n  base      {}\n  tuned     {}\n",
+                set.kind.title(),
+                shown.question,
+                shown.expected,
+                shown.base,
+                shown.tuned
+            )?;
+        }
+        Ok(())
+    }
+}

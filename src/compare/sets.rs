@@ -1,0 +1,222 @@
+//! Which questions are asked: five sets out of up to four tables.
+
+use std::path::Path;
+
+use datafusion::arrow::array::{Array, AsArray, RecordBatch, StringViewArray};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Schema};
+use datafusion::common::TableReference;
+use datafusion::prelude::{DataFrame, SessionContext};
+use futures::TryStreamExt;
+
+use super::Comparison;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Questions per set unless said otherwise.
+const MAX_QUESTIONS: usize = 500;
+
+/// What a set measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SetKind {
+    /// Questions as they were trained.
+    Seen,
+    /// The same facts, asked in words that were never trained.
+    Paraphrase,
+    /// Facts of the trained documents that were not trained.
+    OtherFacts,
+    /// Documents that were not trained, open book.
+    HeldOut,
+    /// What should not have changed.
+    Control,
+}
+
+impl SetKind {
+    /// For a heading.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Seen => "seen questions",
+            Self::Paraphrase => "other wording",
+            Self::OtherFacts => "other facts",
+            Self::HeldOut => "held out, open book",
+            Self::Control => "control",
+        }
+    }
+
+    /// In a sentence.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Seen => "Questions as they were trained: was the fact learned?",
+            Self::Paraphrase => {
+                "The same facts in words that were never trained: was the fact learned, or the \
+                 sentence?"
+            }
+            Self::OtherFacts => {
+                "Facts of the trained documents that were not trained: what cannot be known \
+                 without being told."
+            }
+            Self::HeldOut => "Other documents, with the document in the prompt: can it still read?",
+            Self::Control => "Unrelated questions: what did tuning make it forget?",
+        }
+    }
+}
+
+/// One question with the right answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// What is asked.
+    pub question: String,
+    /// The right answer.
+    pub expected: String,
+    /// Shown in the prompt, if any.
+    pub document: Option<String>,
+}
+
+/// The questions of one kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvaluationSet {
+    /// What it measures.
+    pub kind: SetKind,
+    /// Its questions, in the order of the table.
+    pub items: Vec<Item>,
+}
+
+/// Reads the tables of `comparison`.
+pub(super) async fn read(
+    ctx: &SessionContext,
+    comparison: &Comparison,
+) -> Result<Vec<EvaluationSet>> {
+    let limit = comparison.max_questions.unwrap_or(MAX_QUESTIONS);
+    let sources = [
+        (SetKind::Seen, &comparison.probes),
+        (SetKind::OtherFacts, &comparison.other_facts),
+        (SetKind::HeldOut, &comparison.held_out),
+        (SetKind::Control, &comparison.control),
+    ];
+    let mut sets = vec![];
+    for (kind, name) in sources {
+        let Some(name) = name else { continue };
+        let frame = frame(ctx, name).await?;
+        let schema = frame.schema().inner().clone();
+        let batches: Vec<RecordBatch> = frame
+            .limit(0, Some(limit))?
+            .execute_stream()
+            .await?
+            .try_collect()
+            .await?;
+        let table = Table {
+            name,
+            schema: &schema,
+            batches: &batches,
+        };
+        sets.push(table.set(kind, "question")?);
+        if kind == SetKind::Seen && schema.column_with_name("paraphrase").is_some() {
+            sets.push(table.set(SetKind::Paraphrase, "paraphrase")?);
+        }
+    }
+    if sets.iter().all(|set| set.items.is_empty()) {
+        return Err(Error::invalid(
+            "compare: there are no questions; name a table or file with probes, other_facts, \
+             held_out or control",
+        ));
+    }
+    Ok(sets)
+}
+
+/// The table called `name`, else the file.
+async fn frame(ctx: &SessionContext, name: &str) -> Result<DataFrame> {
+    if ctx.table_exist(name).unwrap_or(false) {
+        return Ok(ctx.table(name).await?);
+    }
+    let format = match Path::new(name).extension().and_then(|e| e.to_str()) {
+        Some(e) if ["csv", "parquet", "json"].contains(&e) => e.to_uppercase(),
+        Some("jsonl" | "ndjson") => "JSON".to_owned(),
+        _ => {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!(
+                    "compare: '{name}' is neither a table nor a CSV, Parquet or JSON file; write \
+                     it as [tables] in casebook.toml or as a path"
+                ),
+            ));
+        }
+    };
+    let table = format!("compare {name}").replace('"', "");
+    let location = name.replace('\'', "''");
+    let sql = format!(
+        "CREATE EXTERNAL TABLE IF NOT EXISTS \"{table}\" STORED AS {format} LOCATION '{location}'"
+    );
+    ctx.sql(&sql).await?;
+    Ok(ctx.table(TableReference::bare(table)).await?)
+}
+
+struct Table<'a> {
+    name: &'a str,
+    schema: &'a Schema,
+    batches: &'a [RecordBatch],
+}
+
+impl Table<'_> {
+    /// The rows with a question and an answer.
+    fn set(&self, kind: SetKind, question: &str) -> Result<EvaluationSet> {
+        let question = self.column(question, true)?;
+        let expected = self.column("answer", true)?;
+        let document = self.column("document", kind == SetKind::HeldOut)?;
+        let mut items = vec![];
+        for batch in self.batches {
+            let text = |column: Option<usize>| -> Result<Option<StringViewArray>> {
+                column
+                    .map(|i| {
+                        Ok(cast(batch.column(i), &DataType::Utf8View)?
+                            .as_string_view()
+                            .clone())
+                    })
+                    .transpose()
+                    .map_err(|e: datafusion::arrow::error::ArrowError| {
+                        Error::invalid(format!("compare: table {}: {e}", self.name))
+                    })
+            };
+            let (question, expected, document) =
+                (text(question)?, text(expected)?, text(document)?);
+            let cell = |column: &Option<StringViewArray>, row: usize| {
+                let column = column.as_ref().filter(|c| c.is_valid(row))?;
+                Some(column.value(row).to_owned())
+            };
+            for row in 0..batch.num_rows() {
+                let (Some(question), Some(expected)) = (cell(&question, row), cell(&expected, row))
+                else {
+                    continue;
+                };
+                let document = cell(&document, row);
+                items.push(Item {
+                    question,
+                    expected,
+                    document: document.map(|text| casebook_qa::prompt::shown(&text)),
+                });
+            }
+        }
+        Ok(EvaluationSet { kind, items })
+    }
+
+    fn column(&self, name: &str, required: bool) -> Result<Option<usize>> {
+        let found = self
+            .schema
+            .fields()
+            .iter()
+            .position(|field| field.name().eq_ignore_ascii_case(name));
+        if found.is_none() && required {
+            let columns: Vec<&str> = self
+                .schema
+                .fields()
+                .iter()
+                .map(|f| f.name().as_str())
+                .collect();
+            return Err(Error::invalid(format!(
+                "compare: table {} has no column {name}; it has {}",
+                self.name,
+                columns.join(", ")
+            )));
+        }
+        Ok(found)
+    }
+}

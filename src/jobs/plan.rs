@@ -1,0 +1,205 @@
+//! Which SQL a job comes to.
+
+use datafusion::common::TableReference;
+use datafusion::prelude::SessionContext;
+
+use super::{Job, Training};
+use crate::context::Casebook;
+use crate::error::{Error, Result};
+use crate::functions::docs_to_qa::arguments::QaArguments;
+use crate::functions::docs_to_qa::columns::Columns;
+use crate::functions::lookup::lora_table;
+
+/// Digits of a qa_id that decide whether a pair is held out; ids are hashes, so the share is even
+/// and a pair stays on its side when others are added.
+const HOLDOUT_DIGITS: u32 = 4;
+
+/// What a step belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Documents become rows of the QA table.
+    Generate,
+    /// Accepted pairs become an adapter.
+    Train,
+    /// Base and tuned model are asked.
+    Compare,
+}
+
+impl Phase {
+    /// For a line of progress.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Generate => "generate",
+            Self::Train => "train",
+            Self::Compare => "compare",
+        }
+    }
+}
+
+/// One statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// What it belongs to.
+    pub phase: Phase,
+    /// The statement.
+    pub sql: String,
+}
+
+/// The statements of a job, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// All of them.
+    pub steps: Vec<Step>,
+    /// The view of the pairs that training held out, if it holds any out.
+    pub held_out_pairs: Option<String>,
+}
+
+/// Plans `job` on the tables of `ctx`. Reads schemas and settings; changes nothing.
+///
+/// # Errors
+/// A table that is not there; a target of training that is no LORA table, holds another run, or
+/// wants documents that cannot be joined.
+pub async fn plan(ctx: &SessionContext, casebook: &Casebook, job: &Job) -> Result<Plan> {
+    let mut steps = vec![];
+    let mut step = |phase, sql| steps.push(Step { phase, sql });
+    if let Some(budget) = job.error_budget {
+        step(
+            Phase::Generate,
+            format!("SET casebook.qa.error_budget = {budget}"),
+        );
+    }
+    let arguments: String = job
+        .arguments
+        .iter()
+        .map(|(key, value)| format!(", {} => {value}", argument_name(key)))
+        .collect();
+    step(
+        Phase::Generate,
+        format!(
+            "INSERT INTO {} SELECT * FROM docs_to_qa({}{arguments})",
+            quoted(&job.target),
+            quoted(&job.source)
+        ),
+    );
+    let mut held_out_pairs = None;
+    if let Some(training) = &job.train {
+        step(Phase::Train, examples(ctx, casebook, job, training).await?);
+        if let Some(threshold) = threshold(training.holdout_share) {
+            let view = format!("{}_held_out_pairs", job.name);
+            step(
+                Phase::Compare,
+                format!(
+                    "CREATE OR REPLACE VIEW {} AS SELECT question, answer FROM {} \
+                     WHERE status = 'ok' AND substr(qa_id, 1, {HOLDOUT_DIGITS}) < '{threshold}' \
+                     ORDER BY qa_id",
+                    quoted(&view),
+                    quoted(&job.target)
+                ),
+            );
+            held_out_pairs = Some(view);
+        }
+    }
+    Ok(Plan {
+        steps,
+        held_out_pairs,
+    })
+}
+
+/// The INSERT that trains. Its rows are sorted, so that the same pairs make the same adapter.
+async fn examples(
+    ctx: &SessionContext,
+    casebook: &Casebook,
+    job: &Job,
+    training: &Training,
+) -> Result<String> {
+    let (target, qa) = (quoted(&training.target), quoted(&job.target));
+    let Some(table) = lora_table(&ctx.state_weak_ref(), &training.target).await? else {
+        return Err(Error::invalid(format!(
+            "[jobs.{}.train] target = '{}' is not a LORA table; write format = \"lora\" in [tables.{}]",
+            job.name, training.target, training.target
+        )));
+    };
+    table.check_free()?;
+    let held_out = threshold(training.holdout_share).map_or(String::new(), |threshold| {
+        format!(" AND substr(q.qa_id, 1, {HOLDOUT_DIGITS}) >= '{threshold}'")
+    });
+    // What every branch of the UNION needs when some examples are trained with their document.
+    let (columns, document, join, none) = match table.settings.with_document_share > 0.0 {
+        false => ("", String::new(), String::new(), ""),
+        true => {
+            let (id, text) = document_columns(ctx, casebook, job).await?;
+            (
+                ", document",
+                format!(", text_slice(d.{text}, q.chunk_start, q.chunk_end) AS document"),
+                format!(
+                    " JOIN {} d ON arrow_cast(d.{id}, 'Utf8View') = q.doc_id",
+                    quoted(&job.source)
+                ),
+                ", NULL AS document",
+            )
+        }
+    };
+    let mut rows = format!(
+        "SELECT q.doc_id, q.question, q.answer{document} FROM {qa} q{join} \
+         WHERE q.status = 'ok'{held_out}"
+    );
+    if let Some(also) = &training.also {
+        let has_id = ctx
+            .table(TableReference::bare(also.as_str()))
+            .await?
+            .schema()
+            .has_column_with_unqualified_name("doc_id");
+        let doc_id = if has_id { "doc_id" } else { "NULL AS doc_id" };
+        rows = format!(
+            "{rows} UNION ALL SELECT {doc_id}, question, answer{none} FROM {}",
+            quoted(also)
+        );
+    }
+    Ok(format!(
+        "INSERT INTO {target} (doc_id, question, answer{columns}) \
+         SELECT * FROM ({rows}) ORDER BY doc_id, question, answer"
+    ))
+}
+
+/// Id and text column of the source, as `docs_to_qa` will find them, quoted.
+async fn document_columns(
+    ctx: &SessionContext,
+    casebook: &Casebook,
+    job: &Job,
+) -> Result<(String, String)> {
+    let frame = ctx.table(TableReference::bare(job.source.as_str())).await?;
+    let mut arguments = QaArguments::default();
+    for (key, value) in &job.arguments {
+        arguments.set(key, value.trim_matches('\'').to_owned())?;
+    }
+    let settings = casebook.table_settings(&job.source);
+    let columns = Columns::resolve(frame.schema(), &arguments, &settings)?;
+    let name = |i: usize| quoted(frame.schema().field(i).name());
+    match columns.id {
+        Some(id) => Ok((name(id), name(columns.text))),
+        None => Err(Error::invalid(format!(
+            "job {}: examples with their document need an id column in {} to find it by; name one \
+             with id in [tables.{}], or set 'lora.with_document_share' = 0",
+            job.name, job.source, job.source
+        ))),
+    }
+}
+
+/// The smallest leading digits of the qa_id of a pair that is trained; none if all are.
+fn threshold(holdout_share: f64) -> Option<String> {
+    let cut = (holdout_share * f64::from(16u32.pow(HOLDOUT_DIGITS))).round() as u32;
+    (cut > 0).then(|| format!("{cut:0width$x}", width = HOLDOUT_DIGITS as usize))
+}
+
+/// A name as SQL takes it whatever it holds.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Arguments with a dot are quoted.
+fn argument_name(key: &str) -> String {
+    match key.contains('.') {
+        true => quoted(key),
+        false => key.to_owned(),
+    }
+}
