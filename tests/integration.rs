@@ -6,6 +6,8 @@
 mod bad_input;
 #[path = "integration/inputs.rs"]
 mod inputs;
+#[path = "integration/job.rs"]
+mod job;
 #[path = "integration/pipeline.rs"]
 mod pipeline;
 #[path = "integration/program.rs"]

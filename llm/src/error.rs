@@ -100,16 +100,28 @@ impl Error {
         Self::new(ErrorKind::Internal, message)
     }
 
-    /// A failed file operation; the kind follows the operating system's.
-    pub fn io(message: impl Into<String>, source: std::io::Error) -> Self {
-        let kind = match source.kind() {
-            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-            std::io::ErrorKind::PermissionDenied => ErrorKind::Denied,
-            std::io::ErrorKind::StorageFull => ErrorKind::Exhausted,
-            std::io::ErrorKind::UnexpectedEof => ErrorKind::Corrupt,
-            _ => ErrorKind::Unavailable,
+    /// A failed file operation: what was being `done`, then what the operating system said and
+    /// what to do about it.
+    pub fn io(doing: impl fmt::Display, source: std::io::Error) -> Self {
+        use std::io::ErrorKind as Io;
+        let (kind, advice) = match source.kind() {
+            Io::NotFound => (ErrorKind::NotFound, "; check the path"),
+            Io::PermissionDenied | Io::ReadOnlyFilesystem => {
+                (ErrorKind::Denied, "; check the permissions")
+            }
+            Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => (
+                ErrorKind::Exhausted,
+                "; there is no space left or a size limit is reached: free space or choose another \
+                 location, then run it again",
+            ),
+            Io::NotADirectory | Io::AlreadyExists => (
+                ErrorKind::InvalidInput,
+                "; a part of the path is a file: choose another location",
+            ),
+            Io::UnexpectedEof => (ErrorKind::Corrupt, ""),
+            _ => (ErrorKind::Unavailable, ""),
         };
-        Self::new(kind, message).with_source(source)
+        Self::new(kind, format!("{doing}: {source}{advice}")).with_source(source)
     }
 }
 

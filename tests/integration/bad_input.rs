@@ -147,3 +147,99 @@ async fn training_without_examples_is_refused_and_leaves_no_adapter() {
     let option = create.replace("TABLE t", "TABLE u") + " OPTIONS ('lora.rnak' '4')";
     assert!(error(&ctx, &option).await.to_string().contains("lora.rank"));
 }
+
+/// The bundled model as a directory.
+fn model_directory(dir: &std::path::Path) -> std::path::PathBuf {
+    let path = dir.join("model");
+    std::fs::create_dir(&path).unwrap();
+    for (name, content) in casebook_tiny::FILES {
+        std::fs::write(path.join(name), content).unwrap();
+    }
+    path
+}
+
+#[tokio::test]
+async fn damaged_model_directories_are_named_with_the_file() {
+    let weights = "model.safetensors";
+    let config = |from: &str, to: &str| {
+        let text = casebook_tiny::FILES
+            .iter()
+            .find(|(name, _)| *name == "config.json")
+            .map(|(_, content)| String::from_utf8_lossy(content).into_owned())
+            .unwrap();
+        assert!(text.contains(from), "{text}");
+        text.replace(from, to).into_bytes()
+    };
+    let cases: [(&str, Option<Vec<u8>>, &str); 6] = [
+        ("tokenizer.json", None, "tokenizer.json"),
+        (weights, None, "safetensors"),
+        (weights, Some(vec![1; 100]), weights),
+        ("config.json", Some(b"{".to_vec()), "config.json"),
+        (
+            "config.json",
+            Some(config("LlamaForCausalLM", "GPTBigCodeForCausalLM")),
+            "GPTBigCodeForCausalLM",
+        ),
+        (
+            "config.json",
+            Some(config(
+                "\"intermediate_size\": 768",
+                "\"intermediate_size\": 700",
+            )),
+            "700",
+        ),
+    ];
+    for (file, content, part) in cases {
+        let (ctx, _, dir) = session().await;
+        let model = model_directory(dir.path());
+        match content {
+            None => std::fs::remove_file(model.join(file)).unwrap(),
+            Some(content) => std::fs::write(model.join(file), content).unwrap(),
+        }
+        for sql in [
+            "SELECT * FROM docs_to_qa('cases', model => 'DIR')",
+            "SELECT ask('DIR', 'Who?')",
+        ] {
+            let failed = error(&ctx, &sql.replace("DIR", &model.display().to_string())).await;
+            let message = failed.to_string();
+            assert!(message.contains(part), "{part}: {message}");
+            assert_ne!(failed.kind(), ErrorKind::Internal, "{message}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_fit_the_context_is_a_row_or_a_clear_error() {
+    let (ctx, _, _dir) = session().await;
+    let rows = run(
+        &ctx,
+        "SELECT status, reason FROM docs_to_qa((SELECT 'x' AS id, 'The court held.' AS text, \
+         repeat('Long Name ', 4000) AS name))",
+    )
+    .await
+    .unwrap();
+    assert!(rows.contains("too_long"), "{rows}");
+    let failed = error(&ctx, "SELECT ask('default', repeat('why ', 9000))").await;
+    assert!(failed.to_string().contains("too_long"), "{failed}");
+    assert_eq!(failed.kind(), ErrorKind::InvalidInput);
+}
+
+#[tokio::test]
+async fn null_and_empty_texts_are_rows_with_a_reason() {
+    let (ctx, _, _dir) = session().await;
+    let rows = run(
+        &ctx,
+        "SELECT doc_id, status, reason FROM docs_to_qa((SELECT 'n' AS id, CAST(NULL AS VARCHAR) AS \
+         text UNION ALL SELECT 'e', '' UNION ALL SELECT 'b', '  ')) ORDER BY doc_id",
+    )
+    .await
+    .unwrap();
+    for id in ["n", "e", "b"] {
+        let line = rows.lines().find(|l| l.contains(&format!("| {id} ")));
+        let line = line.unwrap_or_else(|| panic!("no row for {id}: {rows}"));
+        assert!(
+            line.contains("rejected") && line.contains("empty"),
+            "{line}"
+        );
+    }
+}

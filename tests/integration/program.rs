@@ -123,3 +123,66 @@ fn ctrl_c_keeps_whole_documents_and_ends_soon() {
     );
     check(&["sql", &read], 0, "true");
 }
+
+/// Files may not grow beyond `kilobytes`: the same to a writer as a disk that is full.
+#[cfg(unix)]
+fn on_a_full_disk(kilobytes: usize, sql: &str) -> String {
+    let limit = format!("trap '' XFSZ; ulimit -f {kilobytes}; exec \"$0\" sql -q \"$1\"");
+    let output = Command::new("bash")
+        .args(["-c", &limit, env!("CARGO_BIN_EXE_casebook"), sql])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    text
+}
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_is_an_error_and_leaves_nothing_half_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let qa = at("qa");
+    let create = format!(
+        "CREATE EXTERNAL TABLE qa STORED AS DELTA LOCATION '{qa}' OPTIONS ('table.create' \
+         'qa_pairs');"
+    );
+    check(&["sql", &create], 0, "");
+    let rows = format!(
+        "{create} INSERT INTO qa (qa_id, doc_id, question, status, profile, model)
+         SELECT md5(arrow_cast(value, 'Utf8')), 'd', md5(arrow_cast(value * 7, 'Utf8')), 'ok', 'p', 'm'
+         FROM generate_series(1, 20000)"
+    );
+    let text = on_a_full_disk(64, &rows.replace("OPTIONS ('table.create' 'qa_pairs')", ""));
+    assert!(
+        text.to_lowercase().contains("large") || text.contains("space"),
+        "{text}"
+    );
+    check(
+        &["sql", &format!("{create} SELECT count(*) AS rows FROM qa")],
+        0,
+        "| 0    |",
+    );
+    let lora = at("adapter");
+    let train = format!(
+        "CREATE EXTERNAL TABLE t STORED AS LORA LOCATION '{lora}' OPTIONS ('lora.epochs' '1');
+         INSERT INTO t (question, answer) VALUES ('Who won in A v. B?', 'B')"
+    );
+    let text = on_a_full_disk(64, &train);
+    assert!(text.contains("adapter") && text.contains("space"), "{text}");
+    assert!(!dir.path().join("adapter/adapter_config.json").exists());
+    let jsonl = at("chat.jsonl");
+    let chat = format!(
+        "CREATE EXTERNAL TABLE c STORED AS CHAT_JSONL LOCATION '{jsonl}';
+         INSERT INTO c (question, answer) SELECT repeat('q', 1000), repeat('a', 1000) FROM
+         generate_series(1, 200)"
+    );
+    let text = on_a_full_disk(64, &chat);
+    assert!(text.contains("chat.jsonl"), "{text}");
+    let left: Vec<_> = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+}

@@ -130,6 +130,7 @@ impl DecoderConfig {
             ))
             .with_source(e)
         })?;
+        check_architectures(name, &value)?;
         let found = value
             .get("model_type")
             .and_then(Value::as_str)
@@ -176,6 +177,25 @@ impl DecoderConfig {
                 window.min(self.max_position_embeddings)
             })
     }
+}
+
+/// `architectures` names the network that was saved. It can differ from `model_type`: a classifier
+/// on a Llama has no output layer for tokens.
+fn check_architectures(name: &str, config: &Value) -> Result<()> {
+    const KNOWN: &[&str] = &["LlamaForCausalLM", "MistralForCausalLM"];
+    let Some(listed) = config.get("architectures").and_then(Value::as_array) else {
+        return Ok(());
+    };
+    let listed: Vec<&str> = listed.iter().filter_map(Value::as_str).collect();
+    let known = |found: &&str| KNOWN.iter().any(|k| k.eq_ignore_ascii_case(found));
+    if listed.is_empty() || listed.iter().any(known) {
+        return Ok(());
+    }
+    Err(Error::unsupported(format!(
+        "model {name}: architecture {} is not supported; supported are {}",
+        listed.join(", "),
+        KNOWN.join(", ")
+    )))
 }
 
 impl Raw {
@@ -384,6 +404,10 @@ mod tests {
     fn refuses_what_it_would_compute_wrongly() {
         for (change, word) in [
             (json!({"model_type": "gpt2"}), "llama, mistral"),
+            (
+                json!({"architectures": ["LlamaForSequenceClassification"]}),
+                "LlamaForCausalLM",
+            ),
             (json!({"hidden_act": "gelu"}), "gelu"),
             (json!({"attention_bias": true}), "attention_bias"),
             (json!({"mlp_bias": true}), "mlp_bias"),

@@ -116,13 +116,8 @@ impl Deref for Content {
 
 impl ModelFiles {
     fn directory(name: String, path: PathBuf) -> Result<Self> {
-        let meta = std::fs::metadata(&path).map_err(|e| {
-            let text = format!(
-                "model directory {} cannot be opened ({e}); check the path, or use builtin:tiny",
-                path.display()
-            );
-            Error::io(text, e)
-        })?;
+        let meta = std::fs::metadata(&path)
+            .map_err(|e| Error::io(format!("opening model directory {}", path.display()), e))?;
         if !meta.is_dir() {
             return Err(Error::invalid_input(format!(
                 "model {} is a file; name the directory that holds config.json",
@@ -156,13 +151,7 @@ impl ModelFiles {
             Place::Directory(path) => match std::fs::read(path.join(file)) {
                 Ok(bytes) => Ok(Some(Content::Owned(bytes))),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                Err(e) => Err(Error::io(
-                    format!(
-                        "{} cannot be read ({e}); check its permissions",
-                        self.describe(file)
-                    ),
-                    e,
-                )),
+                Err(e) => Err(Error::io(format!("reading {}", self.describe(file)), e)),
             },
         }
     }
@@ -183,7 +172,7 @@ impl ModelFiles {
                 let full = path.join(file);
                 let handle = File::open(&full).map_err(|e| match e.kind() {
                     std::io::ErrorKind::NotFound => self.missing(file),
-                    _ => Error::io(format!("{} cannot be opened ({e})", full.display()), e),
+                    _ => Error::io(format!("opening {}", full.display()), e),
                 })?;
                 map_file(&handle, &full)
             }
@@ -250,7 +239,7 @@ impl ModelFiles {
         static HASHES: OnceLock<Mutex<HashMap<Key, blake3::Hash>>> = OnceLock::new();
         let path = directory.join(name);
         let meta = std::fs::metadata(&path)
-            .map_err(|e| Error::io(format!("{} cannot be read ({e})", path.display()), e))?;
+            .map_err(|e| Error::io(format!("reading {}", path.display()), e))?;
         let key = (path, meta.len(), meta.modified().ok());
         let hashes = HASHES.get_or_init(Mutex::default);
         let known = hashes

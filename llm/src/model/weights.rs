@@ -199,7 +199,7 @@ impl Weights {
 /// A file mapped into memory; an empty file is an empty content.
 #[allow(unsafe_code)]
 pub(crate) fn map_file(file: &File, path: &Path) -> Result<Content> {
-    let io = |e: std::io::Error| Error::io(format!("{} cannot be mapped ({e})", path.display()), e);
+    let io = |e: std::io::Error| Error::io(format!("mapping {}", path.display()), e);
     if file.metadata().map_err(io)?.len() == 0 {
         return Ok(Content::Static(&[]));
     }

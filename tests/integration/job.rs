@@ -1,0 +1,290 @@
+//! `casebook run`: the whole way on three short opinions, again, stopped and resumed.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::CASES;
+
+const CONFIG: &str = r#"
+[tables.cases]
+format = "csv"
+location = "cases.csv"
+[tables.qa]
+format = "delta"
+location = "out/qa"
+options = { "table.create" = "qa_pairs", "write.key" = "qa_id" }
+[tables.probes]
+format = "csv"
+location = "probes.csv"
+[tables.tuned]
+format = "lora"
+location = "out/adapter"
+[tables.tuned.options]
+"lora.mode" = "resume_or_overwrite"
+"lora.rank" = 4
+"lora.epochs" = 3
+"lora.batch_tokens" = 256
+"lora.with_document_share" = 0.5
+[jobs.small]
+source = "cases"
+target = "qa"
+profile = "legal"
+arguments = { max_pairs_per_document = 2, "checks.ungrounded" = false }
+output = "out"
+[jobs.small.train]
+target = "tuned"
+also = "probes"
+[jobs.small.compare]
+probes = "probes"
+"#;
+
+const PROBES: &str = "question,paraphrase,answer\n\
+    How long was the sentence in Doe v. Baker?,Doe v. Baker: which sentence?,37 months\n";
+
+/// A directory with the configuration, `change`d, and its tables.
+fn project(change: impl Fn(String) -> String) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("casebook.toml"), change(CONFIG.to_owned())).unwrap();
+    std::fs::write(dir.path().join("cases.csv"), CASES).unwrap();
+    std::fs::write(dir.path().join("probes.csv"), PROBES).unwrap();
+    dir
+}
+
+fn casebook(dir: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_casebook"));
+    command.args(args).current_dir(dir);
+    command
+}
+
+fn done(output: &Output, code: i32) -> String {
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    text
+}
+
+fn run(dir: &Path, code: i32) -> String {
+    done(&casebook(dir, &["run", "small"]).output().unwrap(), code)
+}
+
+fn result(dir: &Path) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(dir.join("out/result.json")).unwrap()).unwrap()
+}
+
+/// Steps in the log of the run.
+fn steps(dir: &Path) -> Vec<u64> {
+    let text = std::fs::read_to_string(dir.join("out/adapter/run/train_log.jsonl"));
+    text.unwrap_or_default()
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter_map(|record| record["step"].as_u64())
+        .collect()
+}
+
+#[test]
+fn a_job_generates_trains_compares_and_doubles_nothing() {
+    let dir = project(|config| config);
+    let plan = done(
+        &casebook(dir.path(), &["run", "small", "--dry-run"])
+            .output()
+            .unwrap(),
+        0,
+    );
+    assert!(
+        plan.contains("INSERT INTO \"qa\"") && plan.contains("text_slice"),
+        "{plan}"
+    );
+    assert!(!dir.path().join("out/result.json").exists());
+
+    let text = run(dir.path(), 0);
+    assert!(
+        text.contains("3 documents") && text.contains("seen questions"),
+        "{text}"
+    );
+    let first = result(dir.path());
+    assert_eq!(first["status"], "ok");
+    assert!(
+        first["generated"]["pairs"].as_u64().unwrap() >= 2,
+        "{first}"
+    );
+    assert!(first["trained"]["steps"].as_u64().unwrap() >= 3);
+    assert_eq!(first["compared"]["sets"][0]["kind"], "seen");
+    assert_eq!(first["compared"]["sets"][1]["kind"], "paraphrase");
+    let page = std::fs::read_to_string(dir.path().join("out/compare.html")).unwrap();
+    assert!(page.contains("37 months") && page.contains("<polyline"));
+    let examples =
+        std::fs::read_to_string(dir.path().join("out/adapter/run/examples.jsonl")).unwrap();
+    assert!(examples.contains("\"document\":\""), "{examples}");
+
+    let adapter = dir.path().join("out/adapter/adapter_model.safetensors");
+    let written = std::fs::metadata(&adapter).unwrap().modified().unwrap();
+    run(dir.path(), 0);
+    let second = result(dir.path());
+    assert_eq!(second["generated"]["new_rows"], 0);
+    assert_eq!(
+        second["generated"]["target_rows"],
+        first["generated"]["target_rows"]
+    );
+    assert_eq!(second["trained"]["steps"], first["trained"]["steps"]);
+    let again = std::fs::metadata(&adapter).unwrap().modified().unwrap();
+    assert_eq!(written, again, "the same run was trained twice");
+}
+
+#[test]
+fn jobs_that_cannot_work_are_refused_before_they_cost_anything() {
+    for (from, to, code, part) in [
+        (
+            "source = \"cases\"",
+            "source = \"casse\"",
+            78,
+            "Did you mean 'cases'",
+        ),
+        (
+            "target = \"tuned\"",
+            "target = \"qa\"",
+            78,
+            "format = \"lora\"",
+        ),
+        ("profile = \"legal\"", "profile = \"legl\"", 2, "legal"),
+        (
+            "also = \"probes\"",
+            "als = \"probes\"",
+            78,
+            "unknown field `als`",
+        ),
+        (
+            "max_pairs_per_document",
+            "max_pairs_per_doc",
+            2,
+            "max_pairs_per_document",
+        ),
+        ("output = \"out\"", "holdout_share = 1", 78, "unknown field"),
+    ] {
+        let dir = project(|config| config.replace(from, to));
+        let text = run(dir.path(), code);
+        assert!(text.contains(part), "{part}: {text}");
+        assert!(
+            !dir.path()
+                .join("out/qa/_delta_log/00000000000000000001.json")
+                .exists()
+        );
+    }
+    // A directory with another run, which lora.mode = new must not touch.
+    let dir = project(|config| config.replace("resume_or_overwrite", "new"));
+    std::fs::create_dir_all(dir.path().join("out/adapter")).unwrap();
+    std::fs::write(dir.path().join("out/adapter/adapter_config.json"), "{}").unwrap();
+    let text = run(dir.path(), 2);
+    assert!(text.contains("resume_or_overwrite"), "{text}");
+    let nowhere = casebook(dir.path(), &["run", "smal"]).output().unwrap();
+    assert!(done(&nowhere, 2).contains("Did you mean 'small'"));
+}
+
+/// Starts `casebook run small`, waits for `ready`, presses Ctrl-C and returns the exit code; none
+/// if it was done before.
+#[cfg(unix)]
+fn interrupt(dir: &Path, ready: impl Fn() -> bool) -> Option<i32> {
+    let child = casebook(dir, &["run", "small", "-q"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut child: Child = child.unwrap();
+    let begun = Instant::now();
+    while !ready() {
+        if let Some(status) = child.try_wait().unwrap() {
+            assert_eq!(status.code(), Some(0));
+            return None;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(120), "never ready");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let pid = child.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let stopped = Instant::now();
+    let status = child.wait().unwrap();
+    assert!(stopped.elapsed() < Duration::from_secs(15));
+    Some(status.code().unwrap())
+}
+
+#[cfg(unix)]
+#[test]
+fn training_that_was_stopped_goes_on_where_it_was() {
+    let dir = project(|config| config.replace("\"lora.epochs\" = 3", "\"lora.epochs\" = 60"));
+    let adapter: PathBuf = dir.path().join("out/adapter");
+    let Some(code) = interrupt(dir.path(), || steps(dir.path()).len() > 3) else {
+        return; // a fast machine was done before the signal
+    };
+    assert_eq!(code, 130);
+    assert_eq!(result(dir.path())["status"], "interrupted");
+    assert!(!adapter.join("adapter_config.json").exists());
+    let before = steps(dir.path());
+    assert!(
+        std::fs::read_dir(adapter.join("run/checkpoints"))
+            .unwrap()
+            .count()
+            > 0
+    );
+    run(dir.path(), 0);
+    let after = steps(dir.path());
+    assert!(after.len() > before.len() && after.starts_with(&before));
+    assert_eq!(after, (1..=after.len() as u64).collect::<Vec<_>>());
+    assert!(adapter.join("adapter_config.json").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_killed_job_is_finished_by_running_it_again() {
+    let dir = project(|config| config.replace("\"lora.epochs\" = 3", "\"lora.epochs\" = 20"));
+    let mut child = casebook(dir.path(), &["run", "small", "-q"])
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    while steps(dir.path()).len() < 2 && child.try_wait().unwrap().is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(120));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    run(dir.path(), 0);
+    let result = result(dir.path());
+    assert_eq!(
+        result["generated"]["new_rows"], 0,
+        "rows were committed before training"
+    );
+    let steps = steps(dir.path());
+    assert_eq!(steps, (1..=steps.len() as u64).collect::<Vec<_>>());
+}
+
+#[test]
+fn compare_reads_files_and_says_what_is_missing() {
+    let dir = project(|config| config);
+    let compare = |args: &[&str], code: i32, part: &str| {
+        let args: Vec<&str> = ["compare", "-q"].iter().chain(args).copied().collect();
+        let text = done(&casebook(dir.path(), &args).output().unwrap(), code);
+        assert!(text.contains(part), "{part}: {text}");
+    };
+    let tiny = ["builtin:tiny", "--base", "builtin:tiny"];
+    let with = |more: &[&'static str]| tiny.iter().chain(more).copied().collect::<Vec<_>>();
+    compare(&with(&["--probes", "probes.csv"]), 0, "other wording");
+    compare(&with(&["--probes", "nowhere.csv"]), 2, "nowhere.csv");
+    compare(&with(&["--probes", "probes"]), 0, "seen questions");
+    compare(&with(&["--probes", "casse"]), 2, "neither a table nor");
+    compare(
+        &with(&["--held-out", "probes.csv"]),
+        2,
+        "no column document",
+    );
+    compare(&with(&[]), 2, "no questions");
+    compare(&["builtin:tiny", "--probes", "probes"], 2, "no adapter");
+    let html = ["--probes", "probes", "--html", "cases.csv/page.html"];
+    compare(&with(&html), 1, "writing the comparison");
+}
