@@ -87,6 +87,19 @@ fn the_pipeline_in_sql_runs_from_top_to_bottom() {
     assert!(out.join("adapter/adapter_config.json").exists());
 }
 
+#[test]
+fn the_statements_of_the_readme_run() {
+    let readme =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let blocks: Vec<&str> = readme
+        .split("```sql\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect();
+    assert!(!blocks.is_empty());
+    check(&["sql", "-q", &blocks.concat()], 0, "| question");
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_keeps_whole_documents_and_ends_soon() {

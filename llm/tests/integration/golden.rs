@@ -4,11 +4,19 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
+use casebook_llm::engine::DeviceChoice;
 use casebook_llm::model::{Decoder, ModelSource, attach_adapter};
 
 use crate::tiny_random::relative_gap;
 
 const LIMIT: f32 = 1e-4;
+
+/// The device under test: the CPU, unless CASEBOOK_TEST_DEVICE names another.
+fn device() -> Device {
+    let named = std::env::var("CASEBOOK_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
+    let choice: DeviceChoice = named.parse().unwrap();
+    choice.open().unwrap()
+}
 
 fn place(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -30,10 +38,11 @@ fn golden(name: &str) -> (HashMap<String, Tensor>, Vec<Vec<u32>>) {
 fn check(name: &str) {
     let (golden, prompts) = golden(name);
     let source = ModelSource::Directory(place(name));
-    let mut decoder = Decoder::load(&source, &Device::Cpu, DType::F32).unwrap();
+    let mut decoder = Decoder::load(&source, &device(), DType::F32).unwrap();
     let compare = |decoder: &Decoder, key: &str| {
         for (i, found) in decoder.score(&prompts).unwrap().iter().enumerate() {
-            let gap = relative_gap(found, &golden[&format!("{key}.{i}")]);
+            let found = found.to_device(&Device::Cpu).unwrap();
+            let gap = relative_gap(&found, &golden[&format!("{key}.{i}")]);
             assert!(gap <= LIMIT, "{name} {key}.{i}: {gap}");
         }
     };
@@ -72,8 +81,9 @@ fn bundled_model() {
         name: "builtin:tiny",
         files: casebook_tiny::FILES,
     };
-    let decoder = Decoder::load(&source, &Device::Cpu, DType::F32).unwrap();
+    let decoder = Decoder::load(&source, &device(), DType::F32).unwrap();
     for (i, found) in decoder.score(&prompts).unwrap().iter().enumerate() {
+        let found = found.to_device(&Device::Cpu).unwrap();
         let last = found.narrow(0, prompts[i].len() - 1, 1).unwrap();
         let gap = relative_gap(&last, &golden[&format!("last_logits.{i}")]);
         assert!(gap <= LIMIT, "last_logits.{i}: {gap}");
