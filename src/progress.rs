@@ -15,6 +15,8 @@ counters! {
     documents_started,
     /// Documents whose last row has been produced.
     documents,
+    /// Documents of the running job's source; 0 while unknown.
+    documents_total,
     /// Chunks for which generation has finished.
     chunks,
     /// Accepted question/answer pairs.

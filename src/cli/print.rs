@@ -13,6 +13,8 @@ use datafusion::arrow::json::LineDelimitedWriter;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::arrow::util::pretty::pretty_format_batches;
 
+use super::progress::beside;
+
 /// Rows of a page; column widths are those of the page.
 const PAGE_ROWS: usize = 100;
 /// Longer cells are cut in tables; the other formats print them whole.
@@ -64,15 +66,15 @@ impl Printer {
                     Ok(())
                 }
             }
-            Format::Csv => {
+            Format::Csv => beside(|| {
                 let mut writer = csv::WriterBuilder::new().with_header(first).build(stdout());
                 writer.write(batch).map_err(failed)
-            }
-            Format::Jsonl => {
+            }),
+            Format::Jsonl => beside(|| {
                 let mut writer = LineDelimitedWriter::new(stdout());
                 writer.write(batch).map_err(failed)?;
                 writer.finish().map_err(failed)
-            }
+            }),
         }
     }
 
@@ -92,7 +94,7 @@ impl Printer {
             let names = self.schema.fields().iter().map(|f| f.name().as_str());
             let page = RecordBatch::try_from_iter(names.zip(columns)).map_err(failed)?;
             let text = pretty_format_batches(&[page]).map_err(failed)?;
-            writeln!(stdout(), "{text}").map_err(failed)?;
+            beside(|| writeln!(stdout(), "{text}")).map_err(failed)?;
         }
         Ok(())
     }
@@ -102,7 +104,7 @@ impl Printer {
         self.table()?;
         if self.format == Format::Table && !self.schema.fields().is_empty() {
             let rows = if self.rows == 1 { "row" } else { "rows" };
-            writeln!(stdout(), "{} {rows}", self.rows).map_err(failed)?;
+            beside(|| writeln!(stdout(), "{} {rows}", self.rows)).map_err(failed)?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! How far a running statement is: bars on a terminal, a line now and then elsewhere.
 
 use std::io::IsTerminal;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use casebook::{Casebook, Progress};
@@ -12,6 +12,9 @@ const TICK: Duration = Duration::from_millis(200);
 /// Between two lines elsewhere.
 const LINE: Duration = Duration::from_secs(5);
 
+/// The bar that is on the terminal now.
+static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
 /// Shows progress until it is dropped.
 pub(super) struct Shown(tokio::task::JoinHandle<()>, ProgressBar);
 
@@ -19,6 +22,16 @@ impl Drop for Shown {
     fn drop(&mut self) {
         self.0.abort();
         self.1.finish_and_clear();
+        *BAR.lock().unwrap_or_else(|e| e.into_inner()) = None;
+    }
+}
+
+/// Prints while the bar is out of the way.
+pub(super) fn beside<T>(print: impl FnOnce() -> T) -> T {
+    let bar = BAR.lock().unwrap_or_else(|e| e.into_inner()).clone();
+    match bar {
+        Some(bar) => bar.suspend(print),
+        None => print(),
     }
 }
 
@@ -35,6 +48,7 @@ pub(super) fn show(casebook: &Arc<Casebook>) -> Shown {
         bar.set_style(style);
     }
     let shown = bar.clone();
+    *BAR.lock().unwrap_or_else(|e| e.into_inner()) = Some(bar.clone());
     let task = tokio::spawn(async move {
         let mut begun = Begun::new(&progress);
         let mut last = String::new();
@@ -132,8 +146,15 @@ impl Begun {
         let tokens = p.prefill_tokens.get() + p.decode_tokens.get() - from.tokens;
         let documents = p.documents.get() - from.documents;
         (tokens > 0 && step == from.steps).then(|| {
+            let (of, left) = match p.documents_total.get() {
+                total if total >= documents && documents > 0 => {
+                    let (_, left) = from.pace(documents, total - documents);
+                    (format!(" of {total}"), format!(", {left:.0} s left"))
+                }
+                _ => Default::default(),
+            };
             format!(
-                "generating: {documents} documents, {} pairs, {} rejected, {:.0} tokens/s",
+                "generating: {documents}{of} documents, {} pairs, {} rejected, {:.0} tokens/s{left}",
                 p.pairs.get() - from.pairs,
                 p.rejected.get() - from.rejected,
                 tokens as f64 / from.at.elapsed().as_secs_f64()

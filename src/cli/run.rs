@@ -58,7 +58,7 @@ impl Run {
                 Event::Trained(done) => format!("train     {}", done.summary()),
             };
             if !quiet {
-                println!("{line}");
+                super::progress::beside(|| println!("{line}"));
                 std::io::stdout().flush().ok();
             }
         };

@@ -9,6 +9,8 @@ use casebook_llm::lora::read_report;
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Int64Type, UInt64Type};
+use datafusion::common::TableReference;
+use datafusion::common::runtime::SpawnedTask;
 use datafusion::prelude::SessionContext;
 
 use super::{Generated, Job, Outcome, Phase, Plan, Status, Trained, Training};
@@ -107,7 +109,10 @@ impl Running<'_> {
             [&progress.documents, &progress.pairs, &progress.rejected].map(|counter| counter.get())
         };
         let (begun, before) = (Instant::now(), now());
+        progress.documents_total.set(0);
+        let counting = SpawnedTask::spawn(self.count_documents());
         let new_rows = self.statements(Phase::Generate).await?;
+        drop(counting);
         let [documents, pairs, rejected] = std::array::from_fn(|i| now()[i] - before[i]);
         let seconds = begun.elapsed().as_secs_f64();
         Ok(Generated {
@@ -118,6 +123,22 @@ impl Running<'_> {
             target_rows: self.target_rows().await?,
             seconds,
         })
+    }
+
+    /// Counts the documents of the source beside generation, so that progress can say how many are
+    /// left. No more than that depends on it: a source that fails here fails there too.
+    fn count_documents(&self) -> impl Future<Output = ()> + use<> {
+        let (ctx, casebook) = (self.ctx.clone(), Arc::clone(self.casebook));
+        let source = self.job.source.clone();
+        async move {
+            let counted = async {
+                let table = ctx.table(TableReference::bare(source)).await?;
+                table.count().await
+            };
+            if let Ok(total) = counted.await {
+                casebook.progress.documents_total.set(total as u64);
+            }
+        }
     }
 
     async fn train(&self, training: &Training) -> Result<Trained> {
