@@ -140,10 +140,13 @@ fn classify(error: &(dyn StdError + 'static)) -> (ErrorKind, &'static str) {
     (ErrorKind::Internal, "")
 }
 
-/// The message of the deepest cause, which is the one that says what happened.
+/// The message of the deepest cause, which is the one that says what happened; an [`Error`] of ours
+/// says it itself, and names the object.
 fn deepest(error: &(dyn StdError + 'static)) -> String {
     let mut last = error;
-    while let Some(cause) = last.source() {
+    while !last.is::<Error>()
+        && let Some(cause) = last.source()
+    {
         last = cause;
     }
     last.to_string()
@@ -184,9 +187,9 @@ mod tests {
             store: "local",
             source: Box::new(missing),
         };
-        assert_eq!(
-            Error::while_doing("reading", wrapped).kind(),
-            ErrorKind::NotFound
-        );
+        let inner = Error::while_doing("reading", wrapped);
+        assert_eq!(inner.kind(), ErrorKind::NotFound);
+        let outer = Error::while_doing("opening qa", DataFusionError::from(inner)).to_string();
+        assert!(outer.starts_with("opening qa: reading: "), "{outer}");
     }
 }
