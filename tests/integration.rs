@@ -12,6 +12,8 @@ mod job;
 mod pipeline;
 #[path = "integration/program.rs"]
 mod program;
+#[path = "integration/reference.rs"]
+mod reference;
 #[path = "integration/structure.rs"]
 mod structure;
 

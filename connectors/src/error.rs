@@ -96,6 +96,12 @@ impl Error {
     }
 }
 
+/// What a store says that refuses a request.
+const DENIED: (ErrorKind, &str) = (
+    ErrorKind::Denied,
+    "; check the credentials of this location",
+);
+
 /// The kind of the deepest cause that has one, and what to do about it.
 fn classify(error: &(dyn StdError + 'static)) -> (ErrorKind, &'static str) {
     let mut next = Some(error);
@@ -126,11 +132,16 @@ fn classify(error: &(dyn StdError + 'static)) -> (ErrorKind, &'static str) {
             match store {
                 object_store::Error::NotFound { .. } => return (ErrorKind::NotFound, ""),
                 object_store::Error::PermissionDenied { .. }
-                | object_store::Error::Unauthenticated { .. } => {
-                    return (
-                        ErrorKind::Denied,
-                        "; check the credentials of this location",
-                    );
+                | object_store::Error::Unauthenticated { .. } => return DENIED,
+                // What listing says, whose type the library keeps to itself.
+                object_store::Error::Generic { source, .. } => {
+                    let text = deepest(source.as_ref());
+                    if ["401 ", "403 "]
+                        .iter()
+                        .any(|s| text.contains(&format!("code: {s}")))
+                    {
+                        return DENIED;
+                    }
                 }
                 _ => {}
             }
@@ -140,10 +151,13 @@ fn classify(error: &(dyn StdError + 'static)) -> (ErrorKind, &'static str) {
     (ErrorKind::Internal, "")
 }
 
-/// The message of the deepest cause, which is the one that says what happened.
+/// The message of the deepest cause, which is the one that says what happened; an [`Error`] of ours
+/// says it itself, and names the object.
 fn deepest(error: &(dyn StdError + 'static)) -> String {
     let mut last = error;
-    while let Some(cause) = last.source() {
+    while !last.is::<Error>()
+        && let Some(cause) = last.source()
+    {
         last = cause;
     }
     last.to_string()
@@ -184,9 +198,9 @@ mod tests {
             store: "local",
             source: Box::new(missing),
         };
-        assert_eq!(
-            Error::while_doing("reading", wrapped).kind(),
-            ErrorKind::NotFound
-        );
+        let inner = Error::while_doing("reading", wrapped);
+        assert_eq!(inner.kind(), ErrorKind::NotFound);
+        let outer = Error::while_doing("opening qa", DataFusionError::from(inner)).to_string();
+        assert!(outer.starts_with("opening qa: reading: "), "{outer}");
     }
 }

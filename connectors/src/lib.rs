@@ -10,16 +10,33 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod check;
+mod check_files;
 mod connector;
+mod declared;
 mod error;
-mod listing;
+mod files;
+#[cfg(any(feature = "snowflake", feature = "databricks"))]
+mod http;
+mod keys;
+mod left_out;
+mod odbc;
 mod options;
+mod reference;
+mod rejects;
 mod secret;
+#[cfg(feature = "snowflake")]
+mod snowflake;
+mod sql;
 mod stores;
 
 pub mod csv;
+#[cfg(feature = "databricks")]
+mod databricks;
 pub mod delta;
 
-pub use connector::{CONNECTORS, Connector, ConnectorOptions, OptionSpec, register};
+pub use check::{Check, CheckRequest, CheckStep};
+pub use connector::{CONNECTORS, Connector, ConnectorOptions, Maturity, OptionSpec, register};
 pub use error::{Error, ErrorKind, Result};
+pub use reference::{connector_table, option_reference};
 pub use secret::Secret;

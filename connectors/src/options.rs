@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::fmt;
 
 use crate::connector::Connector;
 use crate::error::{Error, Result};
@@ -14,8 +15,8 @@ use crate::secret::Secret;
 /// Prefixes of object-store keys.
 pub(crate) const STORE_PREFIXES: &[&str] = &["aws.", "azure.", "gcp.", "http."];
 
-/// Options sorted by whom they are for.
-#[derive(Debug, Default)]
+/// Options sorted by whom they are for. Own options may be secrets, so Debug shows keys only.
+#[derive(Default)]
 pub(crate) struct TableOptions {
     /// Keys of the connector itself.
     pub(crate) own: BTreeMap<&'static str, String>,
@@ -23,6 +24,21 @@ pub(crate) struct TableOptions {
     pub(crate) store: BTreeMap<String, Secret>,
     /// `format.*` keys, which DataFusion checks.
     pub(crate) format: HashMap<String, String>,
+}
+
+impl fmt::Debug for TableOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys = self.own.keys().copied();
+        let keys = keys.chain(self.store.keys().map(String::as_str));
+        f.debug_set()
+            .entries(keys.chain(self.format.keys().map(String::as_str)))
+            .finish()
+    }
+}
+
+/// True for connectors whose tables are files, to which DataFusion's `format.*` keys apply.
+fn has_format(connector: &Connector) -> bool {
+    matches!(connector.name, "CSV" | "PARQUET" | "JSON")
 }
 
 impl TableOptions {
@@ -46,12 +62,12 @@ impl TableOptions {
                 out.own.insert(spec.key, value);
             } else if STORE_PREFIXES.iter().any(|p| bare.starts_with(p)) {
                 out.store.insert(bare.to_owned(), Secret::new(value));
-            } else if key.starts_with("format.") && connector.name != "DELTA" {
+            } else if key.starts_with("format.") && has_format(connector) {
                 out.format.insert(key.clone(), value);
             } else {
                 let mut valid: Vec<&str> = connector.options.iter().map(|o| o.key).collect();
                 valid.extend(["aws.*", "azure.*", "gcp.*", "http.*"]);
-                if connector.name != "DELTA" {
+                if has_format(connector) {
                     valid.push("format.*");
                 }
                 let what = format!("option of {} table {table}:", connector.name);

@@ -1,13 +1,19 @@
 //! Object stores for LOCATIONs: local disk, S3, Azure, GCS and HTTP.
 //!
-//! The library registers none but the local disk, so each table registers the store of its bucket
-//! with the options it was given.
+//! The library registers none but the local disk, and it keeps one store per scheme and host. Tables
+//! of one bucket may be read with different credentials, and containers of one Azure account have
+//! the same host. So each store is registered under a scheme of its own, such as `s3+5f3a...`, which
+//! stands for the bucket and the options; a location without options takes the store that the host
+//! registered for it, if there is one.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use datafusion::execution::runtime_env::RuntimeEnv;
-use object_store::ObjectStore;
+use object_store::{ObjectStore, RetryConfig};
 use url::Url;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -18,25 +24,52 @@ pub(crate) fn is_local(location: &str) -> bool {
     !location.contains("://") || location.starts_with("file://")
 }
 
-/// Makes sure that DataFusion can reach `location`: the local path exists, or its store is
-/// registered.
-pub(crate) fn prepare(runtime: &RuntimeEnv, location: &str, options: &TableOptions) -> Result<()> {
-    if is_local(location) {
-        return check_local(location);
+/// `location` as it may be shown: the query of a URL can be a signature.
+pub(crate) fn shown(location: &str) -> &str {
+    match is_local(location) {
+        true => location,
+        false => location.split('?').next().unwrap_or_default(),
     }
-    let (url, store) = remote(location, options)?;
-    runtime.register_object_store(&url, store);
-    Ok(())
 }
 
-/// The store of a remote `location` and the URL it is registered under.
-fn remote(location: &str, options: &TableOptions) -> Result<(Url, Arc<dyn ObjectStore>)> {
-    let url = Url::parse(location)
-        .map_err(|e| Error::invalid(format!("location '{location}' is not a URL: {e}")))?;
+/// Makes sure that DataFusion can reach `location`: the local path exists, or its store is
+/// registered. Returns the location that leads to that store.
+pub(crate) fn prepare(
+    runtime: &RuntimeEnv,
+    location: &str,
+    options: &TableOptions,
+) -> Result<String> {
+    if is_local(location) {
+        check_local(location)?;
+        return Ok(location.to_owned());
+    }
+    let parsed = |text: &str| {
+        let shown = shown(location);
+        Url::parse(text)
+            .map_err(|e| Error::invalid(format!("location '{shown}' is not a URL: {e}")))
+    };
+    let url = parsed(location)?;
+    if options.store.is_empty() && runtime.object_store_registry.get_store(&url).is_ok() {
+        return Ok(location.to_owned());
+    }
     let store = build(&url, options)?;
-    let mut base = url.clone();
+    let own_scheme = format!("{}+{:x}", url.scheme(), fingerprint(&url, options));
+    let own = location.replacen(url.scheme(), &own_scheme, 1);
+    let mut base = parsed(&own)?;
     base.set_path("");
-    Ok((base, store))
+    base.set_query(None);
+    runtime.register_object_store(&base, store);
+    Ok(own)
+}
+
+/// Stands for the store of `url` and `options` in this process, and tells nothing about them.
+fn fingerprint(url: &Url, options: &TableOptions) -> u64 {
+    static KEYS: OnceLock<RandomState> = OnceLock::new();
+    let options = options.store.iter();
+    let options: Vec<(&str, &str)> = options.map(|(k, v)| (k.as_str(), v.expose())).collect();
+    let store = &url[..url::Position::BeforePath];
+    KEYS.get_or_init(RandomState::new)
+        .hash_one((store, options))
 }
 
 /// Storage options as deltalake takes them: without our prefixes.
@@ -54,11 +87,26 @@ pub(crate) fn plain_options(options: &TableOptions) -> std::collections::HashMap
     plain.collect()
 }
 
+/// A store that answers again within a minute is waited for; an endpoint that is wrong shows soon.
+fn retries() -> RetryConfig {
+    RetryConfig {
+        max_retries: 6,
+        retry_timeout: Duration::from_secs(60),
+        ..RetryConfig::default()
+    }
+}
+
 fn build(url: &Url, options: &TableOptions) -> Result<Arc<dyn ObjectStore>> {
     match url.scheme() {
         #[cfg(feature = "s3")]
         "s3" | "s3a" => {
-            let mut builder = object_store::aws::AmazonS3Builder::from_env().with_url(url.as_str());
+            use object_store::aws::{AmazonS3Builder, S3CopyIfNotExists};
+            // How S3 itself makes a file visible unless it is there already; other stores may
+            // need `aws.copy_if_not_exists` otherwise.
+            let mut builder = AmazonS3Builder::from_env()
+                .with_url(url.as_str())
+                .with_copy_if_not_exists(S3CopyIfNotExists::Multipart)
+                .with_retry(retries());
             for (key, value) in keys(options, "aws.") {
                 builder = builder.with_config(parse_key(key)?, value);
             }
@@ -66,8 +114,9 @@ fn build(url: &Url, options: &TableOptions) -> Result<Arc<dyn ObjectStore>> {
         }
         #[cfg(feature = "azure")]
         "az" | "azure" | "abfs" | "abfss" | "adl" => {
-            let mut builder =
-                object_store::azure::MicrosoftAzureBuilder::from_env().with_url(url.as_str());
+            let mut builder = object_store::azure::MicrosoftAzureBuilder::from_env()
+                .with_url(url.as_str())
+                .with_retry(retries());
             for (key, value) in keys(options, "azure.") {
                 builder = builder.with_config(parse_key(key)?, value);
             }
@@ -75,8 +124,9 @@ fn build(url: &Url, options: &TableOptions) -> Result<Arc<dyn ObjectStore>> {
         }
         #[cfg(feature = "gcs")]
         "gs" | "gcs" => {
-            let mut builder =
-                object_store::gcp::GoogleCloudStorageBuilder::from_env().with_url(url.as_str());
+            let mut builder = object_store::gcp::GoogleCloudStorageBuilder::from_env()
+                .with_url(url.as_str())
+                .with_retry(retries());
             for (key, value) in keys(options, "gcp.") {
                 builder = builder.with_config(parse_key(key)?, value);
             }
@@ -91,7 +141,8 @@ fn build(url: &Url, options: &TableOptions) -> Result<Arc<dyn ObjectStore>> {
             }
             let builder = object_store::http::HttpBuilder::new()
                 .with_url(base.as_str())
-                .with_client_options(client);
+                .with_client_options(client)
+                .with_retry(retries());
             finish(url, builder.build())
         }
         #[cfg(not(all(feature = "s3", feature = "azure", feature = "gcs")))]
@@ -111,7 +162,8 @@ fn build(url: &Url, options: &TableOptions) -> Result<Arc<dyn ObjectStore>> {
     }
 }
 
-fn keys<'a>(
+/// The options under `prefix`, without it.
+pub(crate) fn keys<'a>(
     options: &'a TableOptions,
     prefix: &'static str,
 ) -> impl Iterator<Item = (&'a str, &'a str)> {
@@ -121,7 +173,7 @@ fn keys<'a>(
         .filter_map(move |(key, value)| Some((key.strip_prefix(prefix)?, value.expose())))
 }
 
-fn parse_key<K: std::str::FromStr<Err = object_store::Error>>(key: &str) -> Result<K> {
+pub(crate) fn parse_key<K: std::str::FromStr<Err = object_store::Error>>(key: &str) -> Result<K> {
     key.parse().map_err(|e: object_store::Error| {
         Error::invalid(format!("unknown object store option '{key}': {e}")).with_source(e)
     })
@@ -142,7 +194,7 @@ fn finish<S: ObjectStore>(
 }
 
 /// A missing local file is worth naming early, with what is there instead.
-fn check_local(location: &str) -> Result<()> {
+pub(crate) fn check_local(location: &str) -> Result<()> {
     let path = location.strip_prefix("file://").unwrap_or(location);
     if std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() == 0) {
         return Err(Error::invalid(format!("the file '{path}' is empty")));

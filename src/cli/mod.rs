@@ -1,6 +1,7 @@
 //! Commands of the program, one file each, and what they share: options, exit codes, Ctrl-C.
 
 mod ask;
+mod check;
 mod compare;
 mod init;
 mod print;
@@ -65,6 +66,8 @@ enum Command {
     Sql(sql::Sql),
     /// Run a job of casebook.toml: generate, write, train, compare
     Run(run::Run),
+    /// Check that the tables of casebook.toml can be reached, read and written
+    Check(check::Check),
     /// Ask a model a question, without documents
     Ask(ask::Ask),
     /// Ask base and tuned model the same questions, side by side
@@ -176,6 +179,7 @@ async fn command(arguments: Arguments) -> Result<()> {
         Command::Init(_) => Ok(()),
         Command::Sql(sql) => sql.run(&program).await,
         Command::Run(run) => run.run(&program).await,
+        Command::Check(check) => check.run(&program).await,
         Command::Ask(ask) => ask.run(&program).await,
         Command::Compare(compare) => compare.run(&program).await,
         Command::Profiles(profiles) => profiles.run(&program),

@@ -1,11 +1,13 @@
 //! `casebook sql`: statements one after the other, stopping at the first error.
 
 use std::io::{IsTerminal, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use casebook::config::fill_text;
 use casebook::{Error, ErrorKind, Result};
 use clap::Args;
 use datafusion::dataframe::DataFrame;
+use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::{DFParser, Statement};
 use futures::StreamExt;
@@ -79,7 +81,7 @@ impl Sql {
     ) -> Result<()> {
         let work = async {
             let plan = ctx.state().statement_to_plan(statement).await?;
-            let frame = ctx.execute_logical_plan(plan).await?;
+            let frame = ctx.execute_logical_plan(filled(plan)?).await?;
             self.print(frame).await
         };
         program.until_stopped(self.quiet, work).await
@@ -135,4 +137,23 @@ impl Sql {
             text.clear();
         }
     }
+}
+
+/// `${env:NAME}` and `${file:path}` in LOCATION and OPTIONS are looked up here, after parsing, so that
+/// secrets stand in no statement and a value cannot inject one.
+fn filled(mut plan: LogicalPlan) -> Result<LogicalPlan> {
+    let LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create)) = &mut plan else {
+        return Ok(plan);
+    };
+    let environment = |name: &str| std::env::var(name).ok();
+    let table = create.name.to_string();
+    let values = create
+        .locations
+        .iter_mut()
+        .chain(create.options.values_mut());
+    for value in values.filter(|value| value.contains("${")) {
+        *value = fill_text(value, Path::new(""), &environment)
+            .map_err(|e| Error::invalid(format!("CREATE EXTERNAL TABLE {table}: {e}")))?;
+    }
+    Ok(plan)
 }

@@ -41,7 +41,11 @@ fn fill_value(
     Ok(())
 }
 
-fn fill_text(
+/// Fills in one value. `${file:path}` is relative to `folder`.
+///
+/// # Errors
+/// What cannot be looked up, and what to do about it.
+pub fn fill_text(
     text: &str,
     folder: &Path,
     environment: &dyn Fn(&str) -> Option<String>,

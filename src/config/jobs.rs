@@ -50,10 +50,8 @@ impl Config {
             return Ok(None);
         };
         self.table(name, "train.target", &train.target)?;
-        if !self.raw.tables[&train.target]
-            .format
-            .eq_ignore_ascii_case("lora")
-        {
+        let target = &self.raw.tables[&train.target];
+        if !self.place(&train.target, target)?.format.eq("LORA") {
             let what = format!(
                 "train.target = \"{}\" is not a LORA table; write format = \"lora\" in [tables.{}]",
                 train.target, train.target

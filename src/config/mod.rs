@@ -7,16 +7,17 @@
 mod interpolate;
 mod jobs;
 mod raw;
+mod tables;
 
 use std::path::{Path, PathBuf};
-
-use datafusion::prelude::SessionContext;
 
 use crate::context::{Casebook, TableSettings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::models::ModelSpec;
 
 use raw::Raw;
+
+pub use interpolate::fill_text;
 
 /// A valid configuration. Paths in it are relative to the file's directory.
 #[derive(Debug)]
@@ -61,14 +62,7 @@ impl Config {
 
     /// References between sections must be to something that exists.
     fn check(&self) -> Result<()> {
-        const FORMATS: &[&str] = &["csv", "parquet", "json", "delta", "lora", "chat_jsonl"];
-        for (name, table) in &self.raw.tables {
-            let format = table.format.to_lowercase();
-            if !FORMATS.contains(&format.as_str()) {
-                let error = Error::unknown("format", &table.format, FORMATS);
-                return Err(wrong(&self.origin, &format!("[tables.{name}] {error}")));
-            }
-        }
+        self.check_tables()?;
         for name in self.raw.profiles.keys() {
             let layers = self.profile_layers(name)?;
             let layers: Vec<(&str, &str)> = layers
@@ -127,45 +121,8 @@ impl Config {
         Ok(casebook)
     }
 
-    /// Names of the tables that [`Config::register_tables`] makes, in the order of the file's keys.
-    pub fn table_names(&self) -> impl Iterator<Item = &str> {
-        self.raw.tables.keys().map(String::as_str)
-    }
-
-    /// Makes the `[tables]` of the file in `ctx`.
-    pub async fn register_tables(&self, ctx: &SessionContext) -> Result<()> {
-        for (name, table) in &self.raw.tables {
-            let location = match table.location.contains("://") {
-                true => table.location.clone(),
-                false => self
-                    .resolve(Path::new(&table.location))
-                    .to_string_lossy()
-                    .into_owned(),
-            };
-            let options: Vec<String> = table
-                .options
-                .iter()
-                .map(|(key, value)| format!("{} {}", literal(key), literal(&value.text())))
-                .collect();
-            let options = match options.is_empty() {
-                true => String::new(),
-                false => format!(" OPTIONS ({})", options.join(", ")),
-            };
-            let sql = format!(
-                "CREATE EXTERNAL TABLE \"{}\" STORED AS {} LOCATION {}{options}",
-                name.replace('"', "\"\""),
-                table.format.to_uppercase(),
-                literal(&location),
-            );
-            ctx.sql(&sql).await.map_err(|e| {
-                let error = Error::from_datafusion(e);
-                Error::new(
-                    error.kind(),
-                    format!("{} [tables.{name}]: {error}", self.origin.display()),
-                )
-            })?;
-        }
-        Ok(())
+    fn wrong(&self, what: &str) -> Error {
+        wrong(&self.origin, what)
     }
 
     fn resolve(&self, path: &Path) -> PathBuf {
@@ -234,6 +191,22 @@ mod tests {
     }
 
     #[test]
+    fn tables_of_a_connection_get_its_options() {
+        let config = parse(
+            "[connections.lake]\ntype = \"delta\"\naws = { region = \"r\" }\n[tables.cases]\n\
+             connection = \"lake\"\ntable = \"s3://b/cases\"\noptions = { delta = { version = 3 } }\n",
+        )
+        .unwrap();
+        let place = config.place("cases", &config.raw.tables["cases"]).unwrap();
+        assert_eq!(
+            (place.format.as_str(), place.location.as_str()),
+            ("DELTA", "s3://b/cases")
+        );
+        assert_eq!(place.options["aws.region"], "r");
+        assert_eq!(place.options["delta.version"], "3");
+    }
+
+    #[test]
     fn errors_point_at_line_and_key() {
         let text = error("[models.small]\nsorce = \"x\"\n");
         assert!(
@@ -243,6 +216,15 @@ mod tests {
         let text = error("[tables.t]\nformat = \"exel\"\nlocation = \"x\"\n");
         assert!(
             text.contains("[tables.t]") && text.contains("parquet"),
+            "{text}"
+        );
+        let text = error("[tables.t]\nformat = \"csv\"\n");
+        assert!(text.contains("needs a location"), "{text}");
+        let text = error("[tables.t]\nconnection = \"lake\"\ntable = \"a.b\"\n");
+        assert!(text.contains("connection 'lake'"), "{text}");
+        let text = error("[connections.lake]\ntype = \"databrick\"\n");
+        assert!(
+            text.contains("[connections.lake]") && text.contains("delta"),
             "{text}"
         );
         let text = error("[models.m]\nsource = \"${env:UNSET}\"\n");

@@ -12,6 +12,9 @@ pub(super) struct Raw {
     /// `[models.NAME]`
     #[serde(default)]
     pub(super) models: BTreeMap<String, RawModel>,
+    /// `[connections.NAME]`
+    #[serde(default)]
+    pub(super) connections: BTreeMap<String, RawConnection>,
     /// `[tables.NAME]`
     #[serde(default)]
     pub(super) tables: BTreeMap<String, RawTable>,
@@ -41,10 +44,14 @@ pub(super) struct RawModel {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawTable {
-    /// As in STORED AS
-    pub(super) format: String,
+    /// As in STORED AS; needs a location
+    pub(super) format: Option<String>,
     /// A path or URL
-    pub(super) location: String,
+    pub(super) location: Option<String>,
+    /// A connection; needs a table
+    pub(super) connection: Option<String>,
+    /// The table as the connection's system names it
+    pub(super) table: Option<String>,
     /// As in OPTIONS
     #[serde(default)]
     pub(super) options: BTreeMap<String, RawValue>,
@@ -70,6 +77,8 @@ pub(super) enum RawValue {
     Float(f64),
     /// Text
     Text(String),
+    /// Keys below this one
+    Table(BTreeMap<String, RawValue>),
 }
 
 impl RawValue {
@@ -80,8 +89,21 @@ impl RawValue {
             Self::Integer(value) => value.to_string(),
             Self::Float(value) => value.to_string(),
             Self::Text(value) => value.clone(),
+            // Tables are flattened to dotted keys before their values are asked for.
+            Self::Table(_) => String::new(),
         }
     }
+}
+
+/// A connection. Its keys are checked by the connector.
+#[derive(Debug, Deserialize)]
+pub(super) struct RawConnection {
+    /// A connector, such as databricks
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    /// Its options
+    #[serde(flatten)]
+    pub(super) options: BTreeMap<String, RawValue>,
 }
 
 /// A job.

@@ -51,6 +51,33 @@ fn exit_codes_say_what_went_wrong() {
 }
 
 #[test]
+fn options_are_filled_from_the_environment_and_secrets_stay_out_of_sight() {
+    let run = |sql: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_casebook"))
+            .args(["sql", "-q", sql])
+            .env("CASES_AT", "examples/cases.csv")
+            .env("CASES_KEY", "hunter2")
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        (
+            String::from_utf8_lossy(&output.stdout).into_owned() + &error,
+            output.status.code(),
+        )
+    };
+    let create = "CREATE EXTERNAL TABLE cases STORED AS CSV LOCATION '${env:CASES_AT}' OPTIONS \
+                  ('aws.secret_access_key' '${env:CASES_KEY}'); ";
+    let shown = "SELECT count(*) AS n FROM cases; SHOW CREATE TABLE cases";
+    let (text, code) = run(&format!("{create}{shown}"));
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("| 36") && !text.contains("hunter2"), "{text}");
+    let (text, code) = run(&create.replace("CASES_KEY", "NO_SUCH_KEY"));
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("NO_SUCH_KEY is not set"), "{text}");
+}
+
+#[test]
 fn init_writes_a_file_that_works_and_never_replaces_one() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("casebook.toml");

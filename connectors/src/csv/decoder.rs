@@ -102,6 +102,16 @@ impl Decoder {
         }
     }
 
+    /// A decoder for what follows `at`, the start of a record.
+    pub(super) fn resume(dialect: Dialect, limits: CsvLimits, at: Position) -> Self {
+        Self {
+            consumed: at.byte,
+            record: at,
+            seen_anything: at.byte > 0,
+            ..Self::new(dialect, limits)
+        }
+    }
+
     /// Decodes `input`; false once the sink has had enough.
     pub(super) fn feed(&mut self, input: &[u8], sink: &mut impl CellSink) -> Result<bool> {
         let mut at = 0;
@@ -224,21 +234,31 @@ impl Decoder {
     }
 
     fn quoted(&mut self, input: &[u8], at: usize, sink: &mut impl CellSink) -> Result<usize> {
-        let rest = &input[at..];
-        let found = match self.dialect.escape {
-            Some(escape) => memchr2(self.dialect.quote, escape, rest),
-            None => memchr(self.dialect.quote, rest),
-        };
-        let end = found.unwrap_or(rest.len());
-        self.push(&rest[..end], sink)?;
-        let Some(i) = found else {
-            return Ok(input.len());
-        };
-        self.state = match rest[i] == self.dialect.quote {
-            true => State::QuoteInQuoted,
-            false => State::Escaped,
-        };
-        Ok(at + i + 1)
+        let mut at = at;
+        loop {
+            let rest = &input[at..];
+            let found = match self.dialect.escape {
+                Some(escape) => memchr2(self.dialect.quote, escape, rest),
+                None => memchr(self.dialect.quote, rest),
+            };
+            let end = found.unwrap_or(rest.len());
+            let Some(i) = found else {
+                self.push(&rest[..end], sink)?;
+                return Ok(input.len());
+            };
+            // Dialogue is full of doubled quotes: they are taken without a change of state.
+            if self.dialect.escape.is_none() && rest.get(i + 1) == Some(&self.dialect.quote) {
+                self.push(&rest[..=i], sink)?;
+                at += i + 2;
+                continue;
+            }
+            self.push(&rest[..end], sink)?;
+            self.state = match rest[i] == self.dialect.quote {
+                true => State::QuoteInQuoted,
+                false => State::Escaped,
+            };
+            return Ok(at + i + 1);
+        }
     }
 
     /// A delimiter or record end at `at`, outside quotes.

@@ -1,7 +1,6 @@
 //! CSV files as streams of batches: reading and decoding happen off the async threads.
 
 use std::fmt;
-use std::io::Read;
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
@@ -14,24 +13,24 @@ use datafusion::datasource::physical_plan::{
 };
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::{DataFusionError, Result};
-use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::projection::ProjectionExprs;
+use datafusion::physical_expr::{LexOrdering, PhysicalExpr};
 use datafusion::physical_plan::DisplayFormatType;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion_datasource::projection::{ProjectionOpener, SplitProjection};
-use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
-use object_store::{GetOptions, GetResultPayload, ObjectStore};
+use futures::StreamExt;
+use object_store::ObjectStore;
 use tokio::sync::mpsc;
 
 use super::CsvLimits;
 use super::batches::BatchSink;
-use super::decoder::{Decoder, Dialect};
+use super::blocks::Blocks;
+use super::decoder::{Decoder, Dialect, Position};
 use super::header::{HeaderSink, check_is_text, schema};
+use super::pieces::{Piece, PieceBytes, PieceRef, Pieces, SharedPieces};
+use super::split::split;
 use crate::error::Error;
 
-/// Bytes read from a local file at a time.
-const BLOCK_BYTES: usize = 1 << 20;
 /// Batches that may wait for the reader of the stream, beside the one being built.
 const BATCHES_AHEAD: usize = 1;
 
@@ -51,6 +50,7 @@ pub(super) struct CsvTextSource {
     table_schema: TableSchema,
     projection: SplitProjection,
     batch_rows: usize,
+    pieces: SharedPieces,
     metrics: ExecutionPlanMetricsSet,
 }
 
@@ -61,6 +61,7 @@ impl CsvTextSource {
             projection: SplitProjection::unprojected(&table_schema),
             table_schema,
             batch_rows: 8192,
+            pieces: SharedPieces::default(),
             metrics: ExecutionPlanMetricsSet::new(),
         }
     }
@@ -70,7 +71,7 @@ impl FileSource for CsvTextSource {
     fn create_file_opener(
         &self,
         object_store: Arc<dyn ObjectStore>,
-        _: &FileScanConfig,
+        config: &FileScanConfig,
         _: usize,
     ) -> Result<Arc<dyn FileOpener>> {
         let file_schema = self.table_schema.file_schema();
@@ -81,6 +82,7 @@ impl FileSource for CsvTextSource {
             columns: file_schema.fields().len(),
             projection: self.projection.file_indices.clone(),
             batch_rows: self.batch_rows,
+            pieces: Pieces::shared(&self.pieces, config, &self.layout, &object_store),
             object_store,
         };
         ProjectionOpener::try_new(self.projection.clone(), Arc::new(opener), file_schema)
@@ -121,9 +123,23 @@ impl FileSource for CsvTextSource {
         "csv"
     }
 
-    fn supports_repartitioning(&self) -> bool {
-        // Record borders cannot be told from a byte offset: texts hold line breaks.
-        false
+    fn repartitioned(
+        &self,
+        target_partitions: usize,
+        repartition_file_min_size: usize,
+        output_ordering: Option<LexOrdering>,
+        config: &FileScanConfig,
+    ) -> Result<Option<FileScanConfig>> {
+        if output_ordering.is_some() {
+            return Ok(None);
+        }
+        let (partitions, min_bytes) = (target_partitions, repartition_file_min_size);
+        let groups = split(config, &self.layout.dialect, partitions, min_bytes);
+        Ok(groups.map(|groups| {
+            let mut config = config.clone();
+            config.file_groups = groups;
+            config
+        }))
     }
 
     fn fmt_extra(&self, t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
@@ -154,6 +170,7 @@ struct CsvTextOpener {
     columns: usize,
     projection: Vec<usize>,
     batch_rows: usize,
+    pieces: Arc<Pieces>,
     object_store: Arc<dyn ObjectStore>,
 }
 
@@ -163,23 +180,35 @@ impl FileOpener for CsvTextOpener {
         let (schema, columns) = (Arc::clone(&self.schema), self.columns);
         let (projection, batch_rows) = (self.projection.clone(), self.batch_rows);
         let store = Arc::clone(&self.object_store);
+        let piece = match file.range {
+            Some(_) => Some(self.pieces.find(&file)?),
+            None => None,
+        };
         Ok(Box::pin(async move {
             let location = file.object_meta.location.clone();
-            let blocks = Blocks::open(&store, &location, &layout.compression).await?;
+            let input = match piece {
+                Some(piece) => Input::Piece(piece),
+                None => {
+                    let blocks = Blocks::open(&store, &location, &layout.compression).await?;
+                    Input::File(blocks)
+                }
+            };
             let (tx, rx) = mpsc::channel(BATCHES_AHEAD);
             let name = location.to_string();
             tokio::task::spawn_blocking(move || {
                 let emit = |batch: RecordBatch| tx.blocking_send(Ok(batch)).is_ok();
-                let sink = BatchSink::new(
-                    schema,
-                    columns,
-                    &projection,
-                    layout.limits.clone(),
-                    batch_rows,
-                    layout.has_header,
-                    emit,
-                );
-                if let Err(error) = decode(blocks, &layout, sink, || tx.is_closed()) {
+                let sink = |has_header| {
+                    BatchSink::new(
+                        schema,
+                        columns,
+                        &projection,
+                        layout.limits.clone(),
+                        batch_rows,
+                        has_header,
+                        emit,
+                    )
+                };
+                if let Err(error) = decode(input, &layout, sink, || tx.is_closed()) {
                     // A closed channel means that nobody is reading any more.
                     tx.blocking_send(Err(in_file(error, &name))).ok();
                 }
@@ -192,21 +221,44 @@ impl FileOpener for CsvTextOpener {
     }
 }
 
-/// Reads all of `blocks` into `sink`, unless nobody wants more.
+/// What one stream of batches is made from.
+enum Input {
+    File(Blocks),
+    Piece(PieceRef),
+}
+
+/// Decodes all of `input`, unless nobody wants more. `sink` is given whether a header comes first.
 fn decode<F: FnMut(RecordBatch) -> bool>(
-    mut blocks: Blocks,
+    input: Input,
     layout: &CsvLayout,
-    mut sink: BatchSink<F>,
+    sink: impl FnOnce(bool) -> BatchSink<F>,
     closed: impl Fn() -> bool,
 ) -> Result<()> {
-    let mut decoder = Decoder::new(layout.dialect, layout.limits.clone());
-    let mut first = true;
-    let mut buffer = vec![];
-    while blocks.next(&mut buffer)? {
-        if std::mem::take(&mut first) {
-            check_is_text(&buffer)?;
+    let (start, mut held, mut blocks) = match input {
+        Input::File(blocks) => (Position { record: 1, byte: 0 }, vec![], Some(blocks)),
+        Input::Piece(piece) => match piece.take(&closed)? {
+            None => return Ok(()),
+            Some(Piece { start, bytes }) => match bytes {
+                PieceBytes::Held(bytes) => (start, bytes, None),
+                PieceBytes::Again(blocks) => (start, vec![], Some(blocks)),
+            },
+        },
+    };
+    let mut sink = sink(layout.has_header && start.byte == 0);
+    let mut decoder = Decoder::resume(layout.dialect, layout.limits.clone(), start);
+    if !decoder.feed(&held, &mut sink)? {
+        return Ok(());
+    }
+    let mut first = start.byte == 0;
+    while let Some(blocks) = &mut blocks {
+        held.clear();
+        if !blocks.append(&mut held)? {
+            break;
         }
-        if closed() || !decoder.feed(&buffer, &mut sink)? {
+        if std::mem::take(&mut first) {
+            check_is_text(&held)?;
+        }
+        if closed() || !decoder.feed(&held, &mut sink)? {
             return Ok(());
         }
     }
@@ -228,11 +280,12 @@ pub(super) async fn read_header(
         let mut sink = HeaderSink::default();
         let (mut first, mut more) = (true, true);
         let mut buffer = vec![];
-        while more && blocks.next(&mut buffer)? {
+        while more && blocks.append(&mut buffer)? {
             if std::mem::take(&mut first) {
                 check_is_text(&buffer)?;
             }
             more = decoder.feed(&buffer, &mut sink)?;
+            buffer.clear();
         }
         if sink.names().is_none() {
             decoder.finish(&mut sink)?;
@@ -258,55 +311,5 @@ fn in_file(error: DataFusionError, name: &str) -> DataFusionError {
             Err(other) => Error::while_doing(format!("reading CSV file {name}"), other).into(),
         },
         other => Error::while_doing(format!("reading CSV file {name}"), other).into(),
-    }
-}
-
-/// The decompressed bytes of a file, block by block; used on a blocking thread.
-enum Blocks {
-    Local(Box<dyn Read + Send>),
-    Remote(
-        BoxStream<'static, Result<bytes::Bytes>>,
-        tokio::runtime::Handle,
-    ),
-}
-
-impl Blocks {
-    async fn open(
-        store: &Arc<dyn ObjectStore>,
-        location: &object_store::path::Path,
-        compression: &FileCompressionType,
-    ) -> Result<Self> {
-        let found = store
-            .get_opts(location, GetOptions::default())
-            .await
-            .map_err(|e| Error::while_doing(format!("opening {location}"), e))?;
-        match found.payload {
-            GetResultPayload::File(file, _) => Ok(Self::Local(compression.convert_read(file)?)),
-            GetResultPayload::Stream(stream) => {
-                let stream = stream.map_err(DataFusionError::from).boxed();
-                let stream = compression.convert_stream(stream)?;
-                Ok(Self::Remote(stream, tokio::runtime::Handle::current()))
-            }
-        }
-    }
-
-    /// Fills `buffer` with the next block; false at the end.
-    fn next(&mut self, buffer: &mut Vec<u8>) -> Result<bool> {
-        buffer.clear();
-        match self {
-            Self::Local(read) => {
-                let mut block = read.by_ref().take(BLOCK_BYTES as u64);
-                block.read_to_end(buffer)?;
-            }
-            Self::Remote(stream, runtime) => {
-                while buffer.is_empty() {
-                    match runtime.block_on(stream.try_next())? {
-                        Some(bytes) => buffer.extend_from_slice(&bytes),
-                        None => return Ok(false),
-                    }
-                }
-            }
-        }
-        Ok(!buffer.is_empty())
     }
 }

@@ -1,9 +1,4 @@
-//! INSERT INTO a Delta table: files first, one commit at the end.
-//!
-//! Rows stream into Parquet files; at most [`FLUSH_BYTES`] of them are in memory. Nothing is
-//! visible before the commit, and files of a failed INSERT are removed. With a key, rows already
-//! there are left out; should another writer commit meanwhile, the INSERT fails as retryable,
-//! because those rows were not compared.
+//! INSERT INTO a Delta table: rows stream into Parquet files, one commit makes them visible.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,29 +10,23 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::datasource::sink::DataSink;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType};
-use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TransactionError};
-use deltalake::kernel::{Action, Add};
-use deltalake::protocol::{DeltaOperation, SaveMode};
-use deltalake::writer::{DeltaWriter, RecordBatchWriter};
-use deltalake::{DeltaTable, DeltaTableError};
-use futures::{StreamExt, TryStreamExt};
-use object_store::ObjectStoreExt;
+use futures::StreamExt;
 
-use super::DeltaSource;
-use super::keys::Keys;
-use crate::error::{Error, ErrorKind, Result};
-
-/// Encoded bytes after which a file is finished and the next one begun.
-const FLUSH_BYTES: usize = 64 << 20;
-/// Commit attempts of an append, which any concurrent append may precede.
-const APPEND_RETRIES: usize = 15;
+use super::checks::relaxed;
+use super::options::WriteOptions;
+use super::source::DeltaSource;
+use super::target::Target;
+use crate::error::{Error, Result};
 
 /// The target of one INSERT statement.
 #[derive(Debug)]
 pub(super) struct DeltaSink {
     source: DeltaSource,
+    declared: SchemaRef,
+    /// For rows not yet checked: a null in a NOT NULL column is told by the table's conditions,
+    /// which name the row.
     schema: SchemaRef,
-    key: Option<String>,
+    options: WriteOptions,
     overwrite: bool,
 }
 
@@ -45,192 +34,75 @@ impl DeltaSink {
     pub(super) fn new(
         source: DeltaSource,
         schema: SchemaRef,
-        key: Option<String>,
+        options: WriteOptions,
         overwrite: bool,
     ) -> Self {
         Self {
             source,
-            schema,
-            key,
+            schema: Arc::new(relaxed(&schema)),
+            declared: schema,
+            options,
             overwrite,
         }
     }
 
-    /// Returns the number of rows added.
-    async fn write(&self, rows: SendableRecordBatchStream) -> datafusion::error::Result<u64> {
+    /// Returns the number of rows added. The rows are not asked for if they were written before.
+    async fn write(&self, mut rows: SendableRecordBatchStream) -> datafusion::error::Result<u64> {
         let table = self.source.open().await?;
-        let mut writer =
-            RecordBatchWriter::for_table(&table).map_err(|e| self.failed("opening a file", e))?;
-        let mut adds = vec![];
-        let written = self.stream(&table, rows, &mut writer, &mut adds).await;
-        let committed = match written {
-            Ok(0) if !self.overwrite => return Ok(0),
-            Ok(count) => self
-                .commit(&table, &adds)
-                .await
-                .map(|()| count)
-                .map_err(Into::into),
-            Err(error) => Err(error),
-        };
-        if committed.is_err() {
-            remove_files(&table, &adds).await;
+        let mut target = Target::new(&self.source, table, &self.options, self.overwrite).await?;
+        if target.is_done() {
+            return Ok(0);
         }
-        committed
+        let written = self.stream(&mut rows, &mut target).await;
+        if written.is_err() {
+            target.discard().await;
+        }
+        written
     }
 
     async fn stream(
         &self,
-        table: &DeltaTable,
-        mut rows: SendableRecordBatchStream,
-        writer: &mut RecordBatchWriter,
-        adds: &mut Vec<Add>,
+        rows: &mut SendableRecordBatchStream,
+        target: &mut Target,
     ) -> datafusion::error::Result<u64> {
-        let mut keys = match &self.key {
-            Some(key) if !self.overwrite => Some((key, Keys::read(table, key).await?)),
-            Some(key) => Some((key, Keys::default())),
-            None => None,
-        };
-        let mut count = 0;
         while let Some(batch) = rows.next().await.transpose()? {
-            let mut batch = self.named(batch)?;
-            if let Some((key, keys)) = &mut keys {
-                batch = keys.keep_new(&batch, key)?;
-            }
-            if batch.num_rows() == 0 {
-                continue;
-            }
-            count += batch.num_rows() as u64;
-            let batch = self.encodable(batch, writer)?;
-            writer
-                .write(batch)
-                .await
-                .map_err(|e| self.failed("writing rows", e))?;
-            if writer.buffer_len() >= FLUSH_BYTES {
-                adds.extend(
-                    writer
-                        .flush()
-                        .await
-                        .map_err(|e| self.failed("writing a file", e))?,
-                );
-            }
+            target.write(self.named(batch)?).await?;
         }
-        adds.extend(
-            writer
-                .flush()
-                .await
-                .map_err(|e| self.failed("writing a file", e))?,
-        );
-        Ok(count)
+        Ok(target.commit().await?)
     }
 
     /// The batch with the table's column names: INSERT goes by position.
     fn named(&self, batch: RecordBatch) -> Result<RecordBatch> {
-        let fields = self.schema.fields().iter().zip(batch.columns());
+        let fields = self.declared.fields().iter().zip(batch.columns());
         let columns = fields
             .map(|(field, column)| cast(column, field.data_type()))
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|e| self.failed("converting rows", e))?;
-        RecordBatch::try_new(Arc::clone(&self.schema), columns)
-            .map_err(|e| self.failed("converting rows", e))
+            .map_err(|e| self.converting(e))?;
+        RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(|e| self.converting(e))
     }
 
-    /// The batch in the types of the Parquet files.
-    fn encodable(&self, batch: RecordBatch, writer: &RecordBatchWriter) -> Result<RecordBatch> {
-        let schema = writer.arrow_schema();
-        let columns = schema
-            .fields()
-            .iter()
-            .zip(batch.columns())
-            .map(|(field, column)| cast(column, field.data_type()))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|e| self.failed("converting rows", e))?;
-        RecordBatch::try_new(schema, columns).map_err(|e| self.failed("converting rows", e))
-    }
-
-    async fn commit(&self, table: &DeltaTable, adds: &[Add]) -> Result<()> {
-        let doing = "committing rows";
-        let state = table.snapshot().map_err(|e| self.failed(doing, e))?;
-        let mut actions: Vec<Action> = adds.iter().cloned().map(Action::Add).collect();
-        let mut mode = SaveMode::Append;
-        if self.overwrite {
-            mode = SaveMode::Overwrite;
-            let store = table.log_store();
-            let mut files = state.snapshot().file_views(store.as_ref(), None);
-            while let Some(file) = files.try_next().await.map_err(|e| self.failed(doing, e))? {
-                actions.push(Action::Remove(file.remove_action(true)));
-            }
-        }
-        let retries = if self.key.is_some() || self.overwrite {
-            0
-        } else {
-            APPEND_RETRIES
-        };
-        let operation = DeltaOperation::Write {
-            mode,
-            partition_by: None,
-            predicate: None,
-        };
-        CommitBuilder::from(CommitProperties::default().with_max_retries(retries))
-            .with_actions(actions)
-            .build(Some(state), table.log_store(), operation)
-            .await
-            .map(drop)
-            .map_err(|e| self.commit_failed(e))
-    }
-
-    fn commit_failed(&self, error: DeltaTableError) -> Error {
-        let conflict = matches!(
-            &error,
-            DeltaTableError::Transaction {
-                source: TransactionError::MaxCommitAttempts(_)
-                    | TransactionError::VersionAlreadyExists(_)
-                    | TransactionError::CommitConflict(_)
-            }
-        );
-        match conflict {
-            true => Error::new(
-                ErrorKind::Unavailable,
-                format!(
-                    "another writer committed to the Delta table at '{}' meanwhile; nothing was \
-                     written: run the INSERT again",
-                    self.source.location
-                ),
-            )
-            .with_source(error),
-            false => self.failed("committing rows", error),
-        }
-    }
-
-    fn failed(
-        &self,
-        doing: &str,
-        error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Error {
+    fn converting(&self, error: datafusion::arrow::error::ArrowError) -> Error {
         Error::while_doing(
-            format!("{doing} for the Delta table at '{}'", self.source.location),
+            format!(
+                "converting rows for the Delta table at '{}'",
+                self.source.location()
+            ),
             error,
         )
     }
 }
 
-/// Removes files that no commit will name. They would only take space, so errors are left be.
-async fn remove_files(table: &DeltaTable, adds: &[Add]) {
-    let store = table.object_store();
-    for add in adds {
-        store
-            .delete(&object_store::path::Path::from(add.path.as_str()))
-            .await
-            .ok();
-    }
-}
-
 impl DisplayAs for DeltaSink {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "DeltaSink: location={}", self.source.location)?;
-        match &self.key {
-            Some(key) => write!(f, ", write.key={key}"),
-            None => Ok(()),
+        write!(f, "DeltaSink: location={}", self.source.location())?;
+        if let Some(key) = &self.options.key {
+            write!(f, ", write.key={key}")?;
         }
+        if let Some(recorded) = &self.options.transaction {
+            write!(f, ", write.app_id={}", recorded.app_id)?;
+            write!(f, ", write.version={}", recorded.version)?;
+        }
+        Ok(())
     }
 }
 

@@ -9,56 +9,45 @@ use datafusion::datasource::sink::DataSinkExec;
 use datafusion::error::Result;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
-use datafusion::physical_expr::expressions::{CastExpr, Column};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::projection::ProjectionExec;
 use deltalake::DeltaTable;
 
-use super::DeltaSource;
+use super::options::WriteOptions;
 use super::sink::DeltaSink;
+use super::source::DeltaSource;
+use super::{features, scan};
+use crate::declared::check_column_order;
 use crate::error::{Error, ErrorKind};
 
 /// A table by location; it holds no snapshot.
 #[derive(Debug)]
-pub(super) struct DeltaProvider {
+pub(crate) struct DeltaProvider {
     source: DeltaSource,
     schema: SchemaRef,
-    key: Option<String>,
+    options: WriteOptions,
 }
 
 impl DeltaProvider {
     /// The table behind `source`, of which `table` was just opened.
-    pub(super) async fn try_new(source: DeltaSource, table: DeltaTable) -> Result<Self, Error> {
-        let schema = snapshot_provider(&table).await?.schema();
+    pub(crate) fn try_new(
+        source: DeltaSource,
+        table: &DeltaTable,
+        options: WriteOptions,
+    ) -> Result<Self, Error> {
+        let schema = scan::provider(table, source.location())?.schema();
+        let fields = schema.fields().iter();
+        let names: Vec<&str> = fields.map(|f| f.name().as_str()).collect();
+        if let Some(key) = &options.key
+            && !names.contains(&key.as_str())
+        {
+            return Err(Error::unknown("column in write.key", key, &names));
+        }
         Ok(Self {
             source,
             schema,
-            key: None,
+            options,
         })
     }
-
-    /// Makes INSERT add only rows whose `key` is not there yet.
-    pub(super) fn with_key(mut self, key: &str) -> Result<Self, Error> {
-        let names: Vec<&str> = self
-            .schema
-            .fields()
-            .iter()
-            .map(|f| f.name().as_str())
-            .collect();
-        if !names.contains(&key) {
-            return Err(Error::unknown("column in write.key", key, &names));
-        }
-        self.key = Some(key.to_owned());
-        Ok(self)
-    }
-}
-
-/// The library's provider for the version that `table` was opened at.
-pub(super) async fn snapshot_provider(table: &DeltaTable) -> Result<Arc<dyn TableProvider>, Error> {
-    table
-        .table_provider()
-        .await
-        .map_err(|e| Error::while_doing("reading the log of a Delta table", e))
 }
 
 #[async_trait]
@@ -86,15 +75,17 @@ impl TableProvider for DeltaProvider {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let provider = snapshot_provider(&self.source.open().await?).await?;
-        if provider.schema().fields() != self.schema.fields() {
+        let table = self.source.open().await?;
+        let location = self.source.location();
+        if scan::provider(&table, location)?.schema().fields() != self.schema.fields() {
             return Err(Error::invalid(
                 "the columns of this Delta table have changed since CREATE EXTERNAL TABLE; create \
                  it again to see the new ones",
             )
             .into());
         }
-        provider.scan(state, projection, filters, limit).await
+        let session = scan::session(&table, state);
+        scan::plan(&table, location, &session, projection, filters, limit).await
     }
 
     async fn insert_into(
@@ -120,46 +111,18 @@ impl TableProvider for DeltaProvider {
         }
         check_column_order(&input, &self.schema)?;
         let overwrite = insert_op == InsertOp::Overwrite;
+        let location = self.source.location();
+        let table = self.source.open().await?;
+        let state = table.snapshot().map_err(|e| {
+            Error::while_doing(format!("opening the Delta table at '{location}'"), e)
+        })?;
+        features::check_write(state, location, overwrite)?;
         let sink = DeltaSink::new(
             self.source.clone(),
             Arc::clone(&self.schema),
-            self.key.clone(),
+            self.options.clone(),
             overwrite,
         );
         Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), None)))
-    }
-}
-
-/// INSERT goes by position. A column of the query that has the name of another column of the
-/// table than the one it would land in is almost certainly a mistake.
-fn check_column_order(input: &Arc<dyn ExecutionPlan>, schema: &SchemaRef) -> Result<()> {
-    let Some(projection) = input.downcast_ref::<ProjectionExec>() else {
-        return Ok(());
-    };
-    let mut swapped = vec![];
-    for (i, projected) in projection.expr().iter().enumerate() {
-        let mut expr = &projected.expr;
-        while let Some(cast) = expr.downcast_ref::<CastExpr>() {
-            expr = cast.expr();
-        }
-        let Some(column) = expr.downcast_ref::<Column>() else {
-            continue;
-        };
-        let target = schema.field(i).name();
-        if column.name() != target && schema.column_with_name(column.name()).is_some() {
-            swapped.push(format!("{} would go into {target}", column.name()));
-        }
-    }
-    match swapped.is_empty() {
-        true => Ok(()),
-        false => {
-            let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
-            Err(Error::invalid(format!(
-                "INSERT goes by position, and {}; select the columns in the table's order: {}",
-                swapped.join(", "),
-                names.join(", ")
-            ))
-            .into())
-        }
     }
 }

@@ -1,0 +1,165 @@
+"""CSV and Delta to Arrow: Casebook beside Polars, DuckDB and the Python deltalake package.
+
+    python benches/files/bench.py --reader target/release/examples/read
+
+Needs `pip install polars duckdb deltalake pyarrow`. Makes the data under out/bench from
+examples/cases.csv: 500 MB of opinions with quoted line breaks, one CSV file and one Delta table of
+eight files. Each reader runs in a process of its own, in turns; the table has the medians.
+"""
+
+import argparse
+import csv
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).parents[2]
+DATA = ROOT / "out/bench"
+BYTES = 500_000_000
+FILES = 8
+
+
+def opinions():
+    csv.field_size_limit(1 << 30)
+    with open(ROOT / "examples/cases.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    written = number = 0
+    while written < BYTES:
+        row = dict(rows[number % len(rows)])
+        row["id"] = f"{row['id']}-{number}"
+        written += sum(len(value.encode()) for value in row.values())
+        number += 1
+        yield row
+
+
+def prepare():
+    DATA.mkdir(parents=True, exist_ok=True)
+    if not (DATA / "cases.csv").exists():
+        rows = opinions()
+        first = next(rows)
+        with open(DATA / "part.csv", "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, first.keys(), lineterminator="\n")
+            writer.writeheader()
+            writer.writerow(first)
+            writer.writerows(rows)
+        (DATA / "part.csv").rename(DATA / "cases.csv")
+    if not (DATA / "cases_delta").exists():
+        import deltalake
+        import pyarrow
+
+        rows = list(opinions())
+        size = -(-len(rows) // FILES)
+        for at in range(0, len(rows), size):
+            deltalake.write_deltalake(
+                DATA / "delta.part", pyarrow.Table.from_pylist(rows[at : at + size]), mode="append"
+            )
+        (DATA / "delta.part").rename(DATA / "cases_delta")
+
+
+def polars_csv(path):
+    import polars
+
+    return polars.read_csv(path, infer_schema=False).to_arrow().num_rows
+
+
+def duckdb_csv(path):
+    import duckdb
+
+    reader = duckdb.sql(f"SELECT * FROM read_csv('{path}', all_varchar=true)").arrow(1024)
+    return sum(batch.num_rows for batch in reader)
+
+
+def polars_delta(path):
+    import polars
+
+    return polars.read_delta(path).to_arrow().num_rows
+
+
+def deltalake_delta(path):
+    import deltalake
+
+    batches = deltalake.DeltaTable(path).to_pyarrow_dataset().to_batches(batch_size=1024)
+    return sum(batch.num_rows for batch in batches)
+
+
+PEERS = {
+    "polars_csv": polars_csv,
+    "duckdb_csv": duckdb_csv,
+    "polars_delta": polars_delta,
+    "deltalake_delta": deltalake_delta,
+}
+
+
+def peer(name, path):
+    """Rows, seconds without the imports, and peak memory in kB, as the Rust example prints them."""
+    read = PEERS[name]
+    for module in ("polars", "duckdb", "deltalake", "pyarrow.dataset"):
+        if module.split(".")[0] in name or module == "pyarrow.dataset":
+            __import__(module)
+    began = time.time()
+    rows = read(path)
+    seconds = time.time() - began
+    with open("/proc/self/status", encoding="utf-8") as status:
+        peak = next(line.split()[1] for line in status if line.startswith("VmHWM"))
+    print(rows, seconds, peak)
+
+
+def compare(title, readers, turns):
+    runs = {name: [] for name in readers}
+    for _ in range(turns):
+        for name, command in readers.items():
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                sys.exit(f"{name}: {done.stderr}")
+            runs[name].append([float(part) for part in done.stdout.split()])
+    counted = {run[0] for result in runs.values() for run in result}
+    if len(counted) != 1:
+        sys.exit(f"the readers do not agree: {counted}")
+    median = {n: [statistics.median(column) for column in zip(*r)] for n, r in runs.items()}
+    best = min(seconds for name, (_, seconds, _) in median.items() if name != "Casebook")
+    print(f"\n| {title} | seconds | rows per second | of the best peer | peak memory |")
+    print("|---|---|---|---|---|")
+    for name, (rows, seconds, peak) in median.items():
+        print(
+            f"| {name} | {seconds:.2f} | {rows / seconds:,.0f} | {best / seconds:.2f} | "
+            f"{peak / 1024:,.0f} MB |"
+        )
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--reader", help="the example `read` of the connectors crate, built")
+    arguments.add_argument("--turns", type=int, default=5)
+    arguments.add_argument("--peer", nargs=2, metavar=("NAME", "PATH"), help="run one reader here")
+    given = arguments.parse_args()
+    if given.peer:
+        return peer(*given.peer)
+    prepare()
+    csv_file, delta = str(DATA / "cases.csv"), str(DATA / "cases_delta")
+
+    def python(name, path):
+        return [sys.executable, __file__, "--peer", name, path]
+
+    compare(
+        "CSV, 500 MB, one file",
+        {
+            "Casebook": [given.reader, "CSV", csv_file],
+            "Polars": python("polars_csv", csv_file),
+            "DuckDB": python("duckdb_csv", csv_file),
+        },
+        given.turns,
+    )
+    compare(
+        "Delta, 500 MB, 8 files",
+        {
+            "Casebook": [given.reader, "DELTA", delta],
+            "deltalake (Python)": python("deltalake_delta", delta),
+            "Polars": python("polars_delta", delta),
+        },
+        given.turns,
+    )
+
+
+main()

@@ -1,0 +1,56 @@
+//! `casebook check`: does a connection work, step by step, and if not, which step fails.
+
+use std::collections::HashMap;
+
+use futures::future::BoxFuture;
+
+use crate::error::Result;
+
+/// What is checked.
+#[derive(Debug, Clone)]
+pub struct CheckRequest {
+    /// As in `LOCATION`.
+    pub location: String,
+    /// As in `OPTIONS`.
+    pub options: HashMap<String, String>,
+    /// Also write into a scratch name, which is removed again.
+    pub write: bool,
+}
+
+/// One step: what was tried, and what came of it. A step after a failed one is not tried.
+#[derive(Debug)]
+pub struct CheckStep {
+    /// `options`, `driver`, `reach`, `sign in`, `system`, `list`, `read` or `write`.
+    pub name: &'static str,
+    /// What was found, or why it failed and what to do.
+    pub result: Result<String>,
+}
+
+/// Checks one table of a connector.
+pub type Check = fn(CheckRequest) -> BoxFuture<'static, Vec<CheckStep>>;
+
+/// Steps that end with the first failure.
+#[derive(Debug, Default)]
+pub(crate) struct Steps(Vec<CheckStep>);
+
+impl Steps {
+    /// Notes what came of `name`; the value if it went well.
+    pub(crate) fn note<T>(
+        &mut self,
+        name: &'static str,
+        result: Result<T>,
+        found: impl FnOnce(&T) -> String,
+    ) -> Option<T> {
+        let (result, value) = match result {
+            Ok(value) => (Ok(found(&value)), Some(value)),
+            Err(error) => (Err(error), None),
+        };
+        self.0.push(CheckStep { name, result });
+        value
+    }
+
+    /// The steps so far.
+    pub(crate) fn done(self) -> Vec<CheckStep> {
+        self.0
+    }
+}

@@ -1,0 +1,236 @@
+//! `casebook check` for tables of files: the options, the store, a listing, a read, a scratch file.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use datafusion::datasource::listing::ListingTableUrl;
+use datafusion::error::DataFusionError;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use futures::StreamExt;
+use object_store::path::Path as StorePath;
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use url::Url;
+
+use crate::check::{CheckRequest, CheckStep, Steps};
+use crate::connector::CONNECTORS;
+use crate::error::{Error, ErrorKind, Result};
+use crate::files::split_glob;
+use crate::options::TableOptions;
+use crate::stores;
+
+/// Content of the scratch file.
+const SCRATCH: &[u8] = b"casebook check";
+/// Bytes that are read of the first file.
+const START_BYTES: u64 = 1024;
+
+/// Checks a location of the connector `name`.
+pub(crate) async fn check(name: &'static str, request: CheckRequest) -> Vec<CheckStep> {
+    let mut steps = Steps::default();
+    run(name, &request, &mut steps).await;
+    steps.done()
+}
+
+/// None as soon as a step failed.
+async fn run(name: &'static str, request: &CheckRequest, steps: &mut Steps) -> Option<()> {
+    let options = steps.note("options", parse(name, request), |_| "valid".into())?;
+    let opened = open(&request.location, &options);
+    let (store, place) = match opened {
+        Ok(opened) => opened,
+        Err(error) => return steps.note("reach", Err(error), |()| String::new()),
+    };
+    // The first answer of a store tells whether it is there and whether it knows us.
+    let found = first_object(&store, &place).await;
+    let denied = matches!(&found, Err(e) if e.kind() == ErrorKind::Denied);
+    let (reach, sign_in) = match found {
+        Err(error) if denied => (Ok(()), Err(error)),
+        Err(error) => (Err(error), Ok(None)),
+        Ok(object) => (Ok(()), Ok(object)),
+    };
+    steps.note("reach", reach, |()| {
+        stores::shown(&request.location).to_owned()
+    })?;
+    let object = match stores::is_local(&request.location) && !denied {
+        true => sign_in.ok()?,
+        false => steps.note("sign in", sign_in, |_| "allowed to list".into())?,
+    };
+    let listed = Ok::<_, Error>(&object);
+    steps.note("list", listed, |object| match object {
+        Some((path, bytes)) => format!("found {path}, {bytes} bytes"),
+        None => "nothing is there yet".into(),
+    })?;
+    if let Some((object, bytes)) = object {
+        let read = read_start(name, &store, &object, bytes).await;
+        steps.note("read", read, |n| format!("{n} bytes of {object}"))?;
+    }
+    if request.write {
+        let written = write_scratch(&store, &place).await;
+        steps.note("write", written, |name| format!("{name}, removed again"))?;
+    }
+    Some(())
+}
+
+fn parse(name: &'static str, request: &CheckRequest) -> Result<TableOptions> {
+    let connector = CONNECTORS
+        .iter()
+        .find(|c| c.name == name)
+        .ok_or_else(|| Error::new(ErrorKind::Internal, format!("no connector {name}")))?;
+    TableOptions::parse(connector, &request.location, &request.options)
+}
+
+fn open(location: &str, options: &TableOptions) -> Result<(Arc<dyn ObjectStore>, ListingTableUrl)> {
+    let runtime = RuntimeEnv::default();
+    let (base, glob) = split_glob(location);
+    let location = stores::shown(location);
+    let url = match stores::is_local(location) {
+        false => {
+            let own = stores::prepare(&runtime, base, options)?;
+            Url::parse(&own).map_err(|e| Error::invalid(format!("{location}: {e}")))?
+        }
+        true => {
+            let path = base.strip_prefix("file://").unwrap_or(base);
+            let path = std::path::absolute(Path::new(if path.is_empty() { "." } else { path }))
+                .map_err(|e| Error::while_doing(format!("finding {path}"), e))?;
+            match path.is_dir() {
+                true => Url::from_directory_path(&path),
+                false => Url::from_file_path(&path),
+            }
+            .map_err(|()| Error::invalid(format!("'{location}' is not a path")))?
+        }
+    };
+    let doing = || format!("reaching {location}");
+    let store = ObjectStoreUrl::parse(&url[..url::Position::BeforePath])
+        .and_then(|base| runtime.object_store(base))
+        .map_err(|e| Error::while_doing(doing(), e))?;
+    let invalid = |e: DataFusionError| Error::invalid(format!("'{location}' is not a path: {e}"));
+    let place = ListingTableUrl::try_new(url, None).map_err(invalid)?;
+    match glob {
+        Some(glob) => Ok((store, place.with_glob(glob).map_err(invalid)?)),
+        None => Ok((store, place)),
+    }
+}
+
+/// The location itself if it is a file, else the first file below it.
+async fn first_object(
+    store: &Arc<dyn ObjectStore>,
+    place: &ListingTableUrl,
+) -> Result<Option<(StorePath, u64)>> {
+    let failed =
+        |e: object_store::Error| Error::while_doing(format!("listing {}", place.prefix()), e);
+    if !place.is_collection() {
+        match store.head(place.prefix()).await {
+            Ok(meta) => return Ok(Some((meta.location, meta.size))),
+            Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    let mut files = store.list(Some(place.prefix()));
+    loop {
+        match files.next().await {
+            None => return Ok(None),
+            // What Casebook and others keep beside the data.
+            Some(Ok(meta)) if meta.location.as_ref().contains("/_") => {}
+            Some(Ok(meta)) if !place.contains(&meta.location, false) => {}
+            Some(Ok(meta)) => return Ok(Some((meta.location, meta.size))),
+            Some(Err(error)) => return Err(failed(error)),
+        }
+    }
+}
+
+async fn read_start(
+    name: &str,
+    store: &Arc<dyn ObjectStore>,
+    path: &StorePath,
+    bytes: u64,
+) -> Result<usize> {
+    if bytes == 0 {
+        return Ok(0);
+    }
+    let read = store.get_range(path, 0..bytes.min(START_BYTES)).await;
+    let read = read.map_err(|e| Error::while_doing(format!("reading {path}"), e))?;
+    let is_parquet = read.starts_with(b"PAR1");
+    let holds = match name {
+        "PARQUET" | "DELTA" => !path.as_ref().ends_with(".parquet") || is_parquet,
+        _ => !is_parquet,
+    };
+    match holds {
+        true => Ok(read.len()),
+        false => Err(Error::invalid(format!(
+            "{path} is {}; say STORED AS what it is",
+            if is_parquet {
+                "a Parquet file"
+            } else {
+                "no Parquet file"
+            }
+        ))),
+    }
+}
+
+/// Writes a file beside or below the place and removes it again. No table shows its name.
+async fn write_scratch(store: &Arc<dyn ObjectStore>, place: &ListingTableUrl) -> Result<String> {
+    let border = if place.is_collection() { "/" } else { "" };
+    let name = format!(
+        "{}{border}.casebook-check-{}.tmp",
+        place.prefix(),
+        std::process::id()
+    );
+    let scratch = StorePath::parse(&name)
+        .map_err(|e| Error::invalid(format!("'{name}' is not a path: {e}")))?;
+    let doing = |what: &str| format!("{what} {scratch}");
+    store
+        .put(&scratch, PutPayload::from_static(SCRATCH))
+        .await
+        .map_err(|e| Error::while_doing(doing("writing"), e))?;
+    store
+        .delete(&scratch)
+        .await
+        .map_err(|e| Error::while_doing(doing("removing"), e))?;
+    Ok(scratch.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn checked(location: &str) -> Vec<(&'static str, std::result::Result<String, String>)> {
+        let request = CheckRequest {
+            location: location.into(),
+            options: Default::default(),
+            write: true,
+        };
+        let steps = check("CSV", request).await;
+        let shown = steps.into_iter();
+        shown
+            .map(|s| (s.name, s.result.map_err(|e| e.to_string())))
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn a_directory_is_listed_read_and_written() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a.csv"), "id,text\n1,x\n").unwrap();
+        let steps = checked(&dir.path().display().to_string()).await;
+        let names: Vec<_> = steps.iter().map(|s| s.0).collect();
+        assert_eq!(names, ["options", "reach", "list", "read", "write"]);
+        assert!(steps.iter().all(|s| s.1.is_ok()), "{steps:?}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn the_failing_step_is_the_last() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a.csv"), "id\n").unwrap();
+        let below = dir.path().join("a.csv/x.csv").display().to_string();
+        let steps = checked(&below).await;
+        let last = steps.last().unwrap();
+        assert!(last.0 == "reach" && last.1.is_err(), "{steps:?}");
+        std::fs::write(dir.path().join("b.csv"), "PAR1").unwrap();
+        let steps = checked(&format!("{}/b*.csv", dir.path().display())).await;
+        let last = steps.last().unwrap();
+        let error = steps.last().unwrap().1.as_ref().unwrap_err();
+        assert!(
+            last.0 == "read" && error.contains("a Parquet file"),
+            "{steps:?}"
+        );
+    }
+}

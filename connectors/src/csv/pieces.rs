@@ -1,0 +1,375 @@
+//! One file read by several partitions: a byte range is widened or narrowed to whole records.
+//!
+//! Whether a byte lies inside quotes depends on all bytes before it. So a file is read once, from
+//! front to back, by whichever partition needs the next piece: the decoder runs over it without
+//! keeping any text, which is several times faster than decoding, and cuts a piece off where the
+//! first record at or after the next range begins. The pieces are decoded in parallel.
+//!
+//! What is in a piece depends on the file and the ranges alone, not on who asks and in which order:
+//! a piece that was cut off for a partition that does not come for it is dropped once too many
+//! wait, and read again by its byte range. A scan that nobody reads further is not read ahead.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::FileScanConfig;
+use datafusion::error::{DataFusionError, Result};
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore};
+
+use super::blocks::{Blocks, Place};
+use super::decoder::{CellSink, Decoder, Position};
+use super::header::check_is_text;
+use super::source::CsvLayout;
+use crate::error::{Error, ErrorKind};
+
+/// Bytes of pieces that may wait for their partition; beyond it they are read again. Few in tests,
+/// so that this happens there.
+const WAITING_BYTES: usize = if cfg!(test) { 40 } else { 64 << 20 };
+
+/// The files of one scan that are read in pieces. It lives as long as a partition is read.
+#[derive(Debug)]
+pub(super) struct Pieces {
+    files: HashMap<Path, FileRanges>,
+}
+
+#[derive(Debug)]
+struct FileRanges {
+    meta: ObjectMeta,
+    /// Where the ranges begin, in order; the first is 0.
+    starts: Vec<u64>,
+    scan: Arc<Mutex<FileScan>>,
+}
+
+/// The [`Pieces`] of a scan, shared by its partitions and not kept beyond them.
+pub(super) type SharedPieces = Arc<Mutex<Weak<Pieces>>>;
+
+impl Pieces {
+    /// Those that the other partitions of this scan use.
+    pub(super) fn shared(
+        shared: &SharedPieces,
+        config: &FileScanConfig,
+        layout: &CsvLayout,
+        store: &Arc<dyn ObjectStore>,
+    ) -> Arc<Self> {
+        let starts = range_starts(config);
+        let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pieces) = shared.upgrade()
+            && pieces.are_of(&starts)
+        {
+            return pieces;
+        }
+        let files = starts.into_iter().map(|(location, (meta, starts))| {
+            let place = Place {
+                store: Arc::clone(store),
+                location: location.clone(),
+                size: meta.size,
+            };
+            let scan = FileScan::new(place, layout, starts.clone());
+            let scan = Arc::new(Mutex::new(scan));
+            (location, FileRanges { meta, starts, scan })
+        });
+        let pieces = Arc::new(Self {
+            files: files.collect(),
+        });
+        *shared = Arc::downgrade(&pieces);
+        pieces
+    }
+
+    fn are_of(&self, ranges: &HashMap<Path, (ObjectMeta, Vec<u64>)>) -> bool {
+        self.files.len() == ranges.len()
+            && self.files.iter().all(|(location, file)| {
+                ranges
+                    .get(location)
+                    .is_some_and(|(meta, starts)| *meta == file.meta && *starts == file.starts)
+            })
+    }
+
+    /// The piece that holds the records which begin in the range of `file`.
+    pub(super) fn find(&self, file: &PartitionedFile) -> Result<PieceRef> {
+        let located = file.range.as_ref().and_then(|range| {
+            let found = self.files.get(&file.object_meta.location)?;
+            let index = found.starts.binary_search(&(range.start as u64)).ok()?;
+            let end = found.starts.get(index + 1).copied();
+            let complete = range.end as u64 == end.unwrap_or(found.meta.size);
+            complete.then(|| PieceRef {
+                scan: Arc::clone(&found.scan),
+                index,
+            })
+        });
+        located.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Internal,
+                format!(
+                    "a byte range of {} is not one of its scan",
+                    file.object_meta.location
+                ),
+            )
+            .into()
+        })
+    }
+}
+
+fn range_starts(config: &FileScanConfig) -> HashMap<Path, (ObjectMeta, Vec<u64>)> {
+    let mut found: HashMap<Path, (ObjectMeta, Vec<u64>)> = HashMap::new();
+    for file in config.file_groups.iter().flat_map(|g| g.iter()) {
+        if let Some(range) = &file.range {
+            let location = file.object_meta.location.clone();
+            let entry = found
+                .entry(location)
+                .or_insert_with(|| (file.object_meta.clone(), vec![]));
+            entry.1.push(range.start as u64);
+        }
+    }
+    for (_, starts) in found.values_mut() {
+        starts.sort_unstable();
+        starts.dedup();
+    }
+    found
+}
+
+/// A piece still to be read.
+pub(super) struct PieceRef {
+    scan: Arc<Mutex<FileScan>>,
+    index: usize,
+}
+
+/// Whole records of a file.
+pub(super) struct Piece {
+    /// Where its first record is.
+    pub(super) start: Position,
+    pub(super) bytes: PieceBytes,
+}
+
+pub(super) enum PieceBytes {
+    /// Cut off just now.
+    Held(Vec<u8>),
+    /// To be read again.
+    Again(Blocks),
+}
+
+impl PieceRef {
+    /// Reads on until the piece is complete; none if nobody wants it any more. Blocks.
+    pub(super) fn take(&self, closed: &impl Fn() -> bool) -> Result<Option<Piece>> {
+        let (start, end, place, version) = {
+            let mut scan = self.scan.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut held = scan.waiting.remove(&self.index);
+            while held.is_none() && scan.cut <= self.index {
+                if closed() {
+                    return Ok(None);
+                }
+                held = scan.advance(self.index)?;
+            }
+            let start = scan.borders.found[self.index];
+            let end = scan.borders.found.get(self.index + 1).map(|p| p.byte);
+            let end = end.unwrap_or(scan.read_to);
+            if start.byte == end {
+                held = Some(vec![]);
+            }
+            if let Some(bytes) = held {
+                return Ok(Some(Piece {
+                    start,
+                    bytes: PieceBytes::Held(bytes),
+                }));
+            }
+            (start, end, scan.place.clone(), scan.version.clone())
+        };
+        let runtime = tokio::runtime::Handle::current();
+        let blocks = Blocks::open_range(&place, start.byte..end, &version);
+        Ok(Some(Piece {
+            start,
+            bytes: PieceBytes::Again(runtime.block_on(blocks)?),
+        }))
+    }
+}
+
+/// A file being cut into pieces.
+struct FileScan {
+    place: Place,
+    /// None before the first block.
+    blocks: Option<Blocks>,
+    /// The version of the file that is read.
+    version: Option<String>,
+    decoder: Decoder,
+    borders: Borders,
+    /// True if pieces are kept as they are cut off. A local file is read again instead: it is in
+    /// the system's cache by then, and large buffers cost more than small ones filled twice.
+    holds: bool,
+    /// Read, but not cut off yet: begins where piece `cut` does.
+    buffer: Vec<u8>,
+    /// Bytes of the file read so far.
+    read_to: u64,
+    /// Number of pieces that are complete.
+    cut: usize,
+    /// Complete pieces nobody came for yet.
+    waiting: Waiting,
+    /// Why the rest cannot be read.
+    failed: Option<(ErrorKind, String)>,
+}
+
+impl std::fmt::Debug for FileScan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FileScan")
+            .field("location", &self.place.location)
+            .field("cut", &self.cut)
+            .finish_non_exhaustive()
+    }
+}
+
+impl FileScan {
+    fn new(place: Place, layout: &CsvLayout, starts: Vec<u64>) -> Self {
+        Self {
+            decoder: Decoder::new(layout.dialect, layout.limits.clone()),
+            borders: Borders::new(starts),
+            place,
+            blocks: None,
+            version: None,
+            holds: true,
+            buffer: vec![],
+            read_to: 0,
+            cut: 0,
+            waiting: Waiting::default(),
+            failed: None,
+        }
+    }
+
+    /// Reads one block; piece `wanted` if that completed it. The other pieces wait.
+    fn advance(&mut self, wanted: usize) -> Result<Option<Vec<u8>>> {
+        if let Some((kind, message)) = &self.failed {
+            return Err(Error::new(*kind, message.clone()).into());
+        }
+        let read = self.read_block();
+        if let Err(error) = &read {
+            // What the decoder was in the middle of is lost: the others get the same error.
+            let own = match error {
+                DataFusionError::External(inner) => inner.downcast_ref::<Error>(),
+                _ => None,
+            };
+            let own = own.map(|e| (e.kind(), e.to_string()));
+            self.failed = Some(own.unwrap_or((ErrorKind::Unavailable, error.to_string())));
+        }
+        let at_end = !read?;
+        let mut taken = None;
+        while self.cut + 1 < self.borders.found.len() {
+            let length = self.borders.found[self.cut + 1].byte - self.borders.found[self.cut].byte;
+            let piece = self.holds.then(|| {
+                let mut rest = self.buffer.split_off(length as usize);
+                rest.reserve(length as usize);
+                std::mem::replace(&mut self.buffer, rest)
+            });
+            self.set_aside(piece, wanted, &mut taken);
+        }
+        if at_end && self.cut < self.borders.found.len() {
+            let piece = self.holds.then(|| std::mem::take(&mut self.buffer));
+            self.set_aside(piece, wanted, &mut taken);
+        }
+        Ok(taken)
+    }
+
+    /// The next piece is complete.
+    fn set_aside(&mut self, piece: Option<Vec<u8>>, wanted: usize, taken: &mut Option<Vec<u8>>) {
+        match piece {
+            Some(piece) if self.cut == wanted => *taken = Some(piece),
+            Some(piece) => self.waiting.keep(self.cut, piece),
+            None => {}
+        }
+        self.cut += 1;
+    }
+
+    /// False at the end of the file.
+    fn read_block(&mut self) -> Result<bool> {
+        let runtime = tokio::runtime::Handle::current();
+        let blocks = match &mut self.blocks {
+            Some(blocks) => blocks,
+            None => {
+                let (blocks, version) = runtime.block_on(Blocks::open_ahead(&self.place))?;
+                self.version = version;
+                self.holds = matches!(blocks, Blocks::Remote(..));
+                self.blocks.insert(blocks)
+            }
+        };
+        let before = self.buffer.len();
+        if !blocks.append(&mut self.buffer)? {
+            self.decoder.finish(&mut self.borders)?;
+            self.borders.end(self.read_to);
+            self.blocks = None;
+            return Ok(false);
+        }
+        let block = &self.buffer[before..];
+        if self.read_to == 0 {
+            check_is_text(block)?;
+        }
+        self.decoder.feed(block, &mut self.borders)?;
+        self.read_to += block.len() as u64;
+        if !self.holds {
+            self.buffer.clear();
+        }
+        Ok(true)
+    }
+}
+
+/// Pieces by number, up to [`WAITING_BYTES`].
+#[derive(Default)]
+struct Waiting {
+    pieces: BTreeMap<usize, Vec<u8>>,
+    bytes: usize,
+}
+
+impl Waiting {
+    /// Drops the oldest where there is no room.
+    fn keep(&mut self, index: usize, piece: Vec<u8>) {
+        self.bytes += piece.len();
+        self.pieces.insert(index, piece);
+        while self.bytes > WAITING_BYTES
+            && let Some((_, dropped)) = self.pieces.pop_first()
+        {
+            self.bytes -= dropped.len();
+        }
+    }
+
+    fn remove(&mut self, index: &usize) -> Option<Vec<u8>> {
+        let piece = self.pieces.remove(index)?;
+        self.bytes -= piece.len();
+        Some(piece)
+    }
+}
+
+/// Notes the first record at or after each range's start, and keeps no text.
+struct Borders {
+    starts: Vec<u64>,
+    found: Vec<Position>,
+}
+
+impl Borders {
+    fn new(starts: Vec<u64>) -> Self {
+        let found = vec![Position { record: 1, byte: 0 }];
+        Self { starts, found }
+    }
+
+    /// No record begins any more: the remaining pieces are empty.
+    fn end(&mut self, bytes: u64) {
+        let last = Position {
+            record: 0,
+            byte: bytes,
+        };
+        self.found.resize(self.starts.len(), last);
+    }
+}
+
+impl CellSink for Borders {
+    fn wants(&self, _: usize) -> bool {
+        false
+    }
+
+    fn cell(&mut self, _: usize, _: Option<&str>) -> crate::error::Result<()> {
+        Ok(())
+    }
+
+    fn record(&mut self, _: usize, at: Position) -> crate::error::Result<bool> {
+        while self.found.len() < self.starts.len() && self.starts[self.found.len()] <= at.byte {
+            self.found.push(at);
+        }
+        Ok(true)
+    }
+}

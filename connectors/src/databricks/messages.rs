@@ -1,0 +1,87 @@
+//! Answers of the SQL Statement Execution API 2.0, as far as they are used. What is not documented
+//! as required may be absent.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::catalog::ColumnInfo;
+use crate::secret::Secret;
+
+/// What a statement that succeeded has to show.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Manifest {
+    pub(super) schema: Option<ManifestSchema>,
+    pub(super) chunks: Option<Vec<ChunkInfo>>,
+    pub(super) total_chunk_count: Option<u32>,
+    pub(super) total_row_count: Option<u64>,
+    #[serde(default)]
+    pub(super) truncated: bool,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ManifestSchema {
+    pub(super) columns: Option<Vec<ColumnInfo>>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(super) struct ChunkInfo {
+    pub(super) chunk_index: u32,
+    pub(super) row_count: Option<u64>,
+    pub(super) byte_count: Option<u64>,
+}
+
+/// Rows, or where they are.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct ResultData {
+    pub(super) external_links: Option<Vec<Link>>,
+    pub(super) data_array: Option<Vec<Vec<Value>>>,
+}
+
+/// A signed link to a chunk; whoever has it can read the rows.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Link {
+    pub(super) chunk_index: u32,
+    pub(super) external_link: Secret,
+    #[serde(default)]
+    pub(super) http_headers: Option<HashMap<String, Secret>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Answer {
+    pub(super) statement_id: String,
+    pub(super) status: Status,
+    pub(super) manifest: Option<Manifest>,
+    pub(super) result: Option<ResultData>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Status {
+    pub(super) state: String,
+    pub(super) error: Option<ServiceError>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct ServiceError {
+    #[serde(default)]
+    pub(super) error_code: String,
+    #[serde(default)]
+    pub(super) message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn links_are_secrets() {
+        let link: Link = serde_json::from_value(json!({"chunk_index": 0,
+            "external_link": "https://s/?sig=hidden", "http_headers": {"x-key": "hidden"},
+            "expiration": "2026-01-01T00:00:00Z"}))
+        .unwrap();
+        assert!(!format!("{link:?}").contains("hidden"));
+    }
+}

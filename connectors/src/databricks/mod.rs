@@ -1,0 +1,106 @@
+//! STORED AS DATABRICKS: tables of Unity Catalog.
+//!
+//! ```sql
+//! CREATE EXTERNAL TABLE cases STORED AS DATABRICKS LOCATION 'main.legal.cases'
+//!   OPTIONS ('databricks.host' '...', 'databricks.token' '...', 'databricks.warehouse_id' '...')
+//! ```
+//!
+//! Where it can, a table is read and written as the Delta files it consists of, with temporary
+//! credentials that the catalog lends ([`vended`], [`files`]). Where something stands in the way
+//! ([`features`]), the SQL Statement Execution API of a warehouse takes over ([`statement`],
+//! [`chunks`], [`sink`]).
+
+mod catalog;
+mod check;
+mod chunks;
+mod client;
+mod expiring;
+mod features;
+mod files;
+mod listing;
+mod messages;
+mod name;
+mod open;
+mod options;
+mod rows;
+mod scan;
+mod settings;
+mod sink;
+mod statement;
+mod storage;
+mod table;
+mod types;
+mod vended;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
+use datafusion::logical_expr::CreateExternalTable;
+
+use crate::connector::{Connector, ConnectorOptions};
+use crate::declared;
+use crate::delta::DeltaFactory;
+use crate::error::{Error, Result};
+
+use name::TableName;
+use open::Workspace;
+use settings::Settings;
+use table::DatabricksTable;
+
+pub(crate) use check::check;
+pub(crate) use options::OPTIONS;
+
+/// Opens or creates the table that a statement names.
+#[derive(Debug)]
+pub(crate) struct DatabricksFactory {
+    table_schemas: Vec<(&'static str, SchemaRef)>,
+    delta: DeltaFactory,
+}
+
+impl DatabricksFactory {
+    pub(crate) fn new(connector: &Connector, options: &ConnectorOptions) -> Self {
+        Self {
+            table_schemas: options.table_schemas.clone(),
+            delta: DeltaFactory::new(connector, options),
+        }
+    }
+
+    async fn provider(
+        &self,
+        state: &dyn Session,
+        cmd: &CreateExternalTable,
+    ) -> Result<DatabricksTable> {
+        let settings = Settings::parse(&cmd.name.to_string(), &cmd.options)?;
+        let [location] = &cmd.locations[..] else {
+            return Err(Error::invalid(format!(
+                "DATABRICKS table {} needs exactly one LOCATION",
+                cmd.name
+            )));
+        };
+        let name = TableName::parse(location)?;
+        let declared = match &settings.create {
+            Some(contract) => {
+                let more = cmd.schema.inner();
+                Some(declared::declared(&self.table_schemas, contract, more)?)
+            }
+            None => None,
+        };
+        let workspace = Workspace::new(settings)?;
+        workspace
+            .open(state, cmd, &self.delta, name, declared)
+            .await
+    }
+}
+
+#[async_trait]
+impl TableProviderFactory for DatabricksFactory {
+    async fn create(
+        &self,
+        state: &dyn Session,
+        cmd: &CreateExternalTable,
+    ) -> datafusion::error::Result<Arc<dyn TableProvider>> {
+        Ok(Arc::new(self.provider(state, cmd).await?))
+    }
+}

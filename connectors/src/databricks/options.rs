@@ -1,0 +1,93 @@
+//! The keys of OPTIONS that STORED AS DATABRICKS knows.
+
+use crate::connector::OptionSpec;
+use crate::rejects;
+
+/// Options beside those of the object stores.
+pub(crate) const OPTIONS: &[OptionSpec] = &[
+    option(
+        "databricks.host",
+        "required",
+        "workspace: its host name or https:// URL",
+    ),
+    secret("databricks.token", "OAuth is used", "personal access token"),
+    option(
+        "databricks.client_id",
+        "databricks.token is used",
+        "application id of a service principal (OAuth machine-to-machine)",
+    ),
+    secret(
+        "databricks.client_secret",
+        "databricks.token is used",
+        "OAuth secret of the service principal",
+    ),
+    option(
+        "databricks.warehouse_id",
+        "only tables that can be reached as files",
+        "SQL warehouse for tables that cannot be read or written from outside",
+    ),
+    option(
+        "databricks.read",
+        "auto",
+        "auto: as files where that is possible, else through the warehouse; files; warehouse",
+    ),
+    option(
+        "databricks.allow_http",
+        "false, but for this machine",
+        "true: the token may travel over http://",
+    ),
+    option(
+        "databricks.connect_timeout_secs",
+        "10",
+        "longest wait for a connection",
+    ),
+    option(
+        "databricks.read_timeout_secs",
+        "60",
+        "longest silence of the server in an answer",
+    ),
+    option(
+        "databricks.query_timeout_secs",
+        "no limit",
+        "longest run of one statement on the warehouse; it is cancelled then",
+    ),
+    option(
+        "table.create",
+        "the table must exist",
+        "name of the declared schema with which a missing table is created (qa_pairs)",
+    ),
+    option(
+        "write.key",
+        "INSERT appends",
+        "column that identifies a row: INSERT adds only rows whose key is not there yet",
+    ),
+    rejects::OPTION,
+    option(
+        "delta.version",
+        "the latest, per statement",
+        "version to read",
+    ),
+    option(
+        "delta.timestamp",
+        "the latest, per statement",
+        "RFC 3339 time whose version to read",
+    ),
+];
+
+const fn option(key: &'static str, default: &'static str, doc: &'static str) -> OptionSpec {
+    OptionSpec {
+        key,
+        secret: false,
+        default,
+        doc,
+    }
+}
+
+const fn secret(key: &'static str, default: &'static str, doc: &'static str) -> OptionSpec {
+    OptionSpec {
+        key,
+        secret: true,
+        default,
+        doc,
+    }
+}

@@ -1,0 +1,170 @@
+//! Schemas of tables against declared ones. Types are compared by class: systems widen.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::TimeUnit::Nanosecond;
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::physical_expr::expressions::{CastExpr, Column};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::projection::ProjectionExec;
+
+use crate::error::{Error, Result};
+
+/// The schema called `contract` among `known`, followed by the columns of `more` that it does not
+/// have.
+pub(crate) fn declared(
+    known: &[(&'static str, SchemaRef)],
+    contract: &str,
+    more: &Schema,
+) -> Result<SchemaRef> {
+    let Some((_, schema)) = known.iter().find(|(name, _)| *name == contract) else {
+        let valid: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+        return Err(Error::unknown("value of table.create", contract, &valid));
+    };
+    Ok(with_columns(schema, more))
+}
+
+/// `base` followed by the columns of `more` that it does not have.
+fn with_columns(base: &SchemaRef, more: &Schema) -> SchemaRef {
+    let mut fields: Vec<Arc<Field>> = base.fields().iter().cloned().collect();
+    for field in more.fields() {
+        if base.column_with_name(field.name()).is_none() {
+            fields.push(Arc::clone(field));
+        }
+    }
+    Arc::new(Schema::new(fields))
+}
+
+/// An error that lists how the table at `location` differs from what was declared.
+pub(crate) fn check_same(declared: &Schema, found: &Schema, location: &str) -> Result<()> {
+    let mut differences = vec![];
+    for (i, field) in declared.fields().iter().enumerate() {
+        match found.column_with_name(field.name()) {
+            None => differences.push(format!("{} is missing", field.name())),
+            Some((at, _)) if at != i => {
+                differences.push(format!(
+                    "{} is column {}, not {}",
+                    field.name(),
+                    at + 1,
+                    i + 1
+                ));
+            }
+            Some((_, other)) if class(field.data_type()) != class(other.data_type()) => {
+                differences.push(format!(
+                    "{} has type {}, not {}",
+                    field.name(),
+                    other.data_type(),
+                    field.data_type()
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    for field in found.fields() {
+        if declared.column_with_name(field.name()).is_none() {
+            differences.push(format!("{} is not declared", field.name()));
+        }
+    }
+    match differences.is_empty() {
+        true => Ok(()),
+        false => Err(Error::invalid(format!(
+            "the table at '{location}' has other columns than declared: {}; choose another \
+             location or declare the columns that it has",
+            differences.join("; ")
+        ))),
+    }
+}
+
+/// INSERT goes by position. A column of the query that has the name of another column of the
+/// table than the one it would land in is almost certainly a mistake.
+pub(crate) fn check_column_order(input: &Arc<dyn ExecutionPlan>, schema: &SchemaRef) -> Result<()> {
+    let Some(projection) = input.downcast_ref::<ProjectionExec>() else {
+        return Ok(());
+    };
+    let mut swapped = vec![];
+    for (i, projected) in projection.expr().iter().enumerate() {
+        let mut expr = &projected.expr;
+        while let Some(cast) = expr.downcast_ref::<CastExpr>() {
+            expr = cast.expr();
+        }
+        let Some(column) = expr.downcast_ref::<Column>() else {
+            continue;
+        };
+        let target = schema.field(i).name();
+        if column.name() != target && schema.column_with_name(column.name()).is_some() {
+            swapped.push(format!("{} would go into {target}", column.name()));
+        }
+    }
+    match swapped.is_empty() {
+        true => Ok(()),
+        false => {
+            let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+            Err(Error::invalid(format!(
+                "INSERT goes by position, and {}; select the columns in the table's order: {}",
+                swapped.join(", "),
+                names.join(", ")
+            )))
+        }
+    }
+}
+
+/// The type without its layout.
+pub(crate) fn plain_type(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
+        DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
+        DataType::Dictionary(_, value) => plain_type(value),
+        other => other.clone(),
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Class {
+    Text,
+    Integer,
+    Float,
+    Other(DataType),
+}
+
+/// True if the two types hold the same kind of value.
+#[cfg(feature = "snowflake")]
+pub(crate) fn same_class(a: &DataType, b: &DataType) -> bool {
+    class(a) == class(b)
+}
+
+fn class(data_type: &DataType) -> Class {
+    match plain_type(data_type) {
+        DataType::Utf8 => Class::Text,
+        other if other.is_integer() => Class::Integer,
+        DataType::Decimal128(_, 0) => Class::Integer, // NUMBER(38, 0) is what some make of INTEGER
+        other if other.is_floating() => Class::Float,
+        DataType::Timestamp(_, zone) => Class::Other(DataType::Timestamp(Nanosecond, zone)),
+        other => Class::Other(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_are_listed() {
+        let a = Schema::new(vec![
+            Field::new("x", DataType::Utf8View, true),
+            Field::new("y", DataType::Int32, true),
+        ]);
+        let same = Schema::new(vec![
+            Field::new("x", DataType::Utf8, true),
+            Field::new("y", DataType::Int64, true),
+        ]);
+        assert!(check_same(&a, &same, "t").is_ok());
+        let other = Schema::new(vec![
+            Field::new("y", DataType::Utf8, true),
+            Field::new("z", DataType::Utf8, true),
+        ]);
+        let text = check_same(&a, &other, "t").unwrap_err().to_string();
+        for part in ["x is missing", "y is column 1, not 2", "z is not declared"] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Rows into Parquet files that no commit names yet.
+//!
+//! At most [`FILE_BYTES`] of rows are under way; row groups are bounded in bytes, because rows
+//! hold long texts. Files are removed again, also when the statement is cancelled, unless
+//! [`Files::keep`] says that a commit names them.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::parquet::basic::Compression;
+use datafusion::parquet::file::properties::WriterProperties;
+use deltalake::DeltaTable;
+use deltalake::datafile::writer::{DeltaWriter, WriterConfig};
+use deltalake::kernel::Add;
+use deltalake::operations::write::WriterStatsConfig;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+
+use super::checks::Checks;
+use super::layout::{Layout, bytes, pieces};
+use crate::error::{Error, Result};
+
+/// Bytes of rows, not yet encoded, after which the open files are finished and the next begun.
+const FILE_BYTES: usize = 128 << 20;
+/// Encoded bytes of a row group: what is held in memory per open file, and what a reader of one
+/// text column holds at least.
+const ROW_GROUP_BYTES: usize = 16 << 20;
+/// Characters of the random directory under which a table with column mapping keeps a file, as
+/// Spark writes it.
+const PREFIX_LENGTH: usize = 2;
+
+/// The files of one INSERT into one table.
+pub(super) struct Files {
+    location: String,
+    store: Arc<dyn ObjectStore>,
+    checks: Checks,
+    config: WriterConfig,
+    /// Columns as they are in the files, with partition columns.
+    physical: SchemaRef,
+    writer: Option<DeltaWriter>,
+    open_bytes: usize,
+    rows: u64,
+    adds: Vec<Add>,
+    /// A commit under way may name the files.
+    offered: bool,
+}
+
+impl Files {
+    /// For rows with `columns` into the version of `table` that was opened.
+    pub(super) fn new(table: &DeltaTable, columns: SchemaRef, location: &str) -> Result<Self> {
+        let doing = || format!("preparing files for the Delta table at '{location}'");
+        let state = table
+            .snapshot()
+            .map_err(|e| Error::while_doing(doing(), e))?;
+        let Layout {
+            columns: physical,
+            partition_columns,
+            mapped,
+        } = Layout::new(state, location)?;
+        let statistics = WriterStatsConfig::from_config(state.snapshot().table_configuration());
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::SNAPPY)
+            .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
+            .build();
+        let config = WriterConfig::new(
+            Arc::clone(&physical),
+            partition_columns,
+            Some(properties),
+            None,
+            None,
+            statistics.num_indexed_cols,
+            statistics.stats_columns,
+        )
+        .with_random_prefix_length(mapped.then_some(PREFIX_LENGTH));
+        Ok(Self {
+            location: location.to_owned(),
+            store: table.object_store(),
+            checks: Checks::new(state, &columns, location)?,
+            config,
+            physical,
+            writer: None,
+            open_bytes: 0,
+            rows: 0,
+            adds: vec![],
+            offered: false,
+        })
+    }
+
+    /// Checks the rows of `batch` and encodes them.
+    pub(super) async fn write(&mut self, batch: RecordBatch) -> Result<()> {
+        self.checks.check(&batch)?;
+        for piece in pieces(batch) {
+            self.rows += piece.num_rows() as u64;
+            self.open_bytes += bytes(&piece);
+            let columns = self
+                .physical
+                .fields()
+                .iter()
+                .zip(piece.columns())
+                .map(|(field, column)| cast(column, field.data_type()))
+                .collect::<Result<Vec<_>, _>>();
+            let piece = columns
+                .and_then(|columns| RecordBatch::try_new(Arc::clone(&self.physical), columns))
+                .map_err(|e| self.failed("converting rows", e))?;
+            let (store, config) = (&self.store, &self.config);
+            let writer = self
+                .writer
+                .get_or_insert_with(|| DeltaWriter::new(Arc::clone(store), config.clone()));
+            let written = writer.write(&piece).await;
+            written.map_err(|e| self.failed("writing rows", e))?;
+            if self.open_bytes >= FILE_BYTES {
+                self.finish().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finishes the files that are open.
+    pub(super) async fn finish(&mut self) -> Result<()> {
+        self.open_bytes = 0;
+        if let Some(writer) = self.writer.take() {
+            let adds = writer.close().await;
+            self.adds
+                .extend(adds.map_err(|e| self.failed("writing a file", e))?);
+        }
+        Ok(())
+    }
+
+    /// The finished files, as a commit names them.
+    pub(super) fn adds(&self) -> &[Add] {
+        &self.adds
+    }
+
+    /// Rows written so far.
+    pub(super) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// A commit that names the files is about to be tried: should the statement be cancelled, no
+    /// one knows whether it stands, and the files stay.
+    pub(super) fn offer(&mut self) {
+        self.offered = true;
+    }
+
+    /// That commit does not stand.
+    pub(super) fn withdraw(&mut self) {
+        self.offered = false;
+    }
+
+    /// Leaves the files be: a commit names them, or may.
+    pub(super) fn keep(&mut self) {
+        self.adds.clear();
+    }
+
+    /// Removes the files.
+    pub(super) async fn discard(&mut self) {
+        remove(
+            Arc::clone(&self.store),
+            self.writer.take(),
+            std::mem::take(&mut self.adds),
+        )
+        .await;
+        self.rows = 0;
+    }
+
+    fn failed(
+        &self,
+        doing: &str,
+        error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Error {
+        Error::while_doing(
+            format!("{doing} for the Delta table at '{}'", self.location),
+            error,
+        )
+    }
+}
+
+impl Drop for Files {
+    /// A cancelled statement leaves nothing behind, as far as the runtime still lives.
+    fn drop(&mut self) {
+        let (writer, adds) = (self.writer.take(), std::mem::take(&mut self.adds));
+        if self.offered || (writer.is_none() && adds.is_empty()) {
+            return;
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(remove(Arc::clone(&self.store), writer, adds));
+        }
+    }
+}
+
+/// Removes files that no commit will name. They would only take space, so errors are left be.
+async fn remove(store: Arc<dyn ObjectStore>, writer: Option<DeltaWriter>, adds: Vec<Add>) {
+    if let Some(writer) = writer {
+        writer.abort().await.ok();
+    }
+    for path in adds.iter().flat_map(|add| Path::parse(&add.path)) {
+        store.delete(&path).await.ok();
+    }
+}

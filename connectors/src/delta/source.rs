@@ -1,0 +1,295 @@
+//! Where a Delta table is and which version of it is meant; opening and creating it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use datafusion::arrow::compute::kernels::cast_utils::string_to_timestamp_nanos;
+use datafusion::arrow::datatypes::SchemaRef;
+use deltalake::logstore::commit_uri_from_version;
+use deltalake::operations::create::CreateBuilder;
+use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError, ensure_table_uri};
+use object_store::{ObjectStore, ObjectStoreExt};
+use url::Url;
+
+use super::{features, schema};
+use crate::declared;
+use crate::error::{Error, ErrorKind, Result};
+use crate::options::{TableOptions, parse_value};
+use crate::stores;
+
+/// A table by location, and the version meant.
+#[derive(Clone)]
+pub(crate) struct DeltaSource {
+    location: String,
+    url: Url,
+    storage: HashMap<String, String>,
+    store: Option<Arc<dyn ObjectStore>>,
+    version: Option<u64>,
+    timestamp: Option<String>,
+}
+
+impl fmt::Debug for DeltaSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Storage options hold credentials.
+        f.debug_struct("DeltaSource")
+            .field("location", &self.location)
+            .field("version", &self.version)
+            .field("timestamp", &self.timestamp)
+            .finish_non_exhaustive()
+    }
+}
+
+impl DeltaSource {
+    /// The table at `location` with the credentials and the version of `options`.
+    pub(super) fn new(location: &str, options: &TableOptions, must_exist: bool) -> Result<Self> {
+        let path = location.strip_prefix("file://").unwrap_or(location);
+        if must_exist && stores::is_local(location) && !Path::new(path).exists() {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!(
+                    "there is no directory '{path}'; to create a Delta table there, say OPTIONS \
+                     ('table.create' 'qa_pairs')"
+                ),
+            ));
+        }
+        if stores::is_local(location) {
+            make_directory(Path::new(path))?;
+        }
+        let url = ensure_table_uri(location).map_err(|e| {
+            Error::invalid(format!("location '{location}' of a Delta table: {e}")).with_source(e)
+        })?;
+        let source = Self {
+            location: location.to_owned(),
+            url,
+            storage: stores::plain_options(options),
+            store: None,
+            version: None,
+            timestamp: None,
+        };
+        source.at(options)
+    }
+
+    /// The table called `name` at `url`, whose bucket is `root`: for catalogs that lend
+    /// credentials.
+    #[cfg_attr(not(test), allow(dead_code))] // for catalogs only
+    pub(crate) fn with_store(name: &str, url: Url, root: Arc<dyn ObjectStore>) -> Self {
+        Self {
+            location: name.to_owned(),
+            url,
+            storage: HashMap::new(),
+            store: Some(root),
+            version: None,
+            timestamp: None,
+        }
+    }
+
+    /// At the `delta.version` or `delta.timestamp` of `options`, if they name one.
+    pub(crate) fn at(mut self, options: &TableOptions) -> Result<Self> {
+        self.version = options
+            .get("delta.version")
+            .map(|v| parse_value("delta.version", v, "a version number"))
+            .transpose()?;
+        self.timestamp = options.get("delta.timestamp").map(str::to_owned);
+        if self.version.is_some() && self.timestamp.is_some() {
+            return Err(Error::invalid(
+                "options delta.version and delta.timestamp are both given; keep one",
+            ));
+        }
+        Ok(self)
+    }
+
+    /// How the user named it.
+    pub(crate) fn location(&self) -> &str {
+        &self.location
+    }
+
+    /// True if an old version is meant, which cannot be written to.
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.version.is_some() || self.timestamp.is_some()
+    }
+
+    /// The version meant, or the latest. A table that cannot be read is an error that names the
+    /// feature in the way.
+    pub(crate) async fn open(&self) -> Result<DeltaTable> {
+        if self.local_path().is_some_and(|path| !path.exists()) {
+            return Err(self.not_there());
+        }
+        let mut table = self
+            .builder()?
+            .build()
+            .map_err(|e| Error::while_doing(self.opening(), e))?;
+        let loaded = match (self.version, &self.timestamp) {
+            (Some(version), _) => table.load_version(version).await,
+            (None, Some(timestamp)) => {
+                let builder = self.builder()?.with_datestring(timestamp);
+                let builder = builder.map_err(|e| self.bad_timestamp(timestamp, e))?;
+                match builder.load().await {
+                    Ok(found) => {
+                        table = found;
+                        Ok(())
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+            (None, None) => table.load().await,
+        };
+        if let Err(error) = loaded {
+            return Err(self.not_opened(&table, error).await);
+        }
+        let state = table
+            .snapshot()
+            .map_err(|e| Error::while_doing(self.opening(), e))?;
+        features::check_read(state, &self.location)?;
+        if let Some(timestamp) = &self.timestamp {
+            self.check_time(&table, timestamp).await?;
+        }
+        Ok(table)
+    }
+
+    /// Creates the table; if another writer was faster, opens that one.
+    pub(super) async fn create(&self, schema: &SchemaRef) -> Result<DeltaTable> {
+        if let Some(path) = self.local_path() {
+            make_directory(path)?;
+        }
+        let doing = || format!("creating a Delta table at '{}'", self.location);
+        let log_store = self
+            .builder()?
+            .build_storage()
+            .map_err(|e| Error::while_doing(doing(), e))?;
+        let created = CreateBuilder::new()
+            .with_log_store(log_store)
+            .with_columns(schema::delta_fields(schema)?)
+            .await;
+        match created {
+            Ok(table) => Ok(table),
+            Err(error) => match self.open().await {
+                Ok(table) => {
+                    let found = super::scan::provider(&table, &self.location)?;
+                    let found = datafusion::catalog::TableProvider::schema(&found);
+                    declared::check_same(schema, &found, &self.location)?;
+                    Ok(table)
+                }
+                Err(_) => Err(Error::while_doing(doing(), error)),
+            },
+        }
+    }
+
+    fn builder(&self) -> Result<DeltaTableBuilder> {
+        let builder = DeltaTableBuilder::from_url(self.url.clone())
+            .map_err(|e| Error::while_doing(self.opening(), e))?
+            .with_storage_options(self.storage.clone())
+            .with_allow_http(true);
+        Ok(match &self.store {
+            Some(root) => builder.with_storage_backend(Arc::clone(root), self.url.clone()),
+            None => builder,
+        })
+    }
+
+    /// Where it is, if that is on the local disk.
+    fn local_path(&self) -> Option<&Path> {
+        let path = self.location.strip_prefix("file://");
+        let local = stores::is_local(&self.location) && self.store.is_none();
+        local.then(|| Path::new(path.unwrap_or(&self.location)))
+    }
+
+    fn not_there(&self) -> Error {
+        Error::new(
+            ErrorKind::NotFound,
+            format!("there is no Delta table at '{}'", self.location),
+        )
+    }
+
+    fn opening(&self) -> String {
+        format!("opening the Delta table at '{}'", self.location)
+    }
+
+    fn bad_timestamp(&self, timestamp: &str, error: DeltaTableError) -> Error {
+        Error::invalid(format!(
+            "option delta.timestamp is '{timestamp}': {error}; expected an RFC 3339 time such as \
+             2026-01-31T00:00:00Z"
+        ))
+        .with_source(error)
+    }
+
+    /// Why opening failed with `error`, as far as the log tells.
+    async fn not_opened(&self, table: &DeltaTable, error: DeltaTableError) -> Error {
+        if let Ok(latest) = table.get_latest_version().await {
+            if let Some(error) = features::in_the_way(table, &self.location).await {
+                return error;
+            }
+            let missing = match (self.version, &self.timestamp) {
+                (Some(version), _) if version > latest => {
+                    Some(format!("no version {version}; the latest is {latest}"))
+                }
+                (_, Some(timestamp)) if matches!(error, DeltaTableError::NotATable(_)) => {
+                    Some(format!("no version as old as {timestamp}"))
+                }
+                _ => None,
+            };
+            if let Some(missing) = missing {
+                return Error::new(
+                    ErrorKind::NotFound,
+                    format!("the Delta table at '{}' has {missing}", self.location),
+                )
+                .with_source(error);
+            }
+        }
+        if let DeltaTableError::NotATable(_) = error {
+            return self.not_there().with_source(error);
+        }
+        Error::while_doing(self.opening(), error)
+    }
+
+    /// The library answers a time before the first version with that version, and takes the
+    /// time of a version from its file.
+    async fn check_time(&self, table: &DeltaTable, timestamp: &str) -> Result<()> {
+        let asked = string_to_timestamp_nanos(timestamp)
+            .map_err(|e| Error::invalid(format!("option delta.timestamp is '{timestamp}': {e}")))?;
+        let state = table
+            .snapshot()
+            .map_err(|e| Error::while_doing(self.opening(), e))?;
+        let in_commit = "delta.enableInCommitTimestamps";
+        if state
+            .metadata()
+            .configuration()
+            .get(in_commit)
+            .map(String::as_str)
+            == Some("true")
+        {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "the Delta table at '{}' keeps its times in its commits \
+                     (inCommitTimestamp), where delta.timestamp does not look: use delta.version",
+                    self.location
+                ),
+            ));
+        }
+        let version = state.version();
+        let commit = commit_uri_from_version(Some(version));
+        let Ok(commit) = table.object_store().head(&commit).await else {
+            return Ok(()); // The log before a checkpoint may be gone.
+        };
+        if commit.last_modified.timestamp_millis() > asked / 1_000_000 {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!(
+                    "the Delta table at '{}' has no version as old as {timestamp}; the oldest \
+                     kept is {version}, of {}",
+                    self.location,
+                    commit.last_modified.to_rfc3339()
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn make_directory(path: &Path) -> Result<()> {
+    std::fs::create_dir_all(path).map_err(|e| {
+        let path = path.display();
+        Error::while_doing(format!("making the directory '{path}' of a Delta table"), e)
+    })
+}

@@ -1,0 +1,281 @@
+//! How a written file becomes part of a table: whole or not at all, and once.
+//!
+//! A write goes into a file below the hidden folder, which no listing shows. When it is complete,
+//! it is given its final name unless that name is taken: a hard link on disk, a conditional copy on
+//! object stores. The name decides what "once" means:
+//!
+//! - (application, version): the name is made of them, so the same write has the same name. A
+//!   record is left beside the files, for the time when someone rewrites them under other names.
+//! - key: the name is the next number. Of two writers that compared their keys with the same files
+//!   one finds the name taken, and has written nothing.
+//! - otherwise a name of its own.
+//!
+//! A writer that is killed leaves a file in the hidden folder at most; later writers remove it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::datasource::listing::ListingTableUrl;
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::{Path, PathPart};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+
+use super::locate::HIDDEN;
+use super::options::{Recorded, WriteOptions};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Age of a file in the hidden folder after which its writer is taken for dead: longer than any
+/// pause between two blocks of a live one.
+const LEFTOVER_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// What the name of a file with keys begins with.
+const KEYED: &str = "keyed-";
+
+/// A directory that files are added to.
+#[derive(Clone)]
+pub(super) struct Target {
+    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) directory: ListingTableUrl,
+    /// As the statement names it.
+    pub(super) shown: String,
+    /// Ending of the files.
+    pub(super) extension: String,
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A store may show its credentials.
+        f.debug_tuple("Target").field(&self.shown).finish()
+    }
+}
+
+/// A write under way.
+#[derive(Debug)]
+pub(super) struct Commit {
+    target: Target,
+    hidden: Path,
+    visible: Path,
+    recorded: Option<Recorded>,
+    keyed: bool,
+}
+
+/// What came of making a file visible.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Published {
+    /// Its rows are in the table now.
+    Added,
+    /// The same write was there already.
+    AlreadyThere,
+}
+
+impl Target {
+    /// A new file in the hidden folder.
+    pub(super) fn hidden_file(&self) -> ListingTableUrl {
+        let name = format!("{HIDDEN}/tmp/{}.tmp", uuid::Uuid::new_v4().simple());
+        let mut url = self.directory.get_url().clone();
+        url.set_path(&format!("{}{name}", url.path()));
+        // The path of a URL with a plain name appended is one.
+        ListingTableUrl::try_new(url, None).unwrap_or_else(|_| self.directory.clone())
+    }
+
+    fn path(&self, name: &str) -> Path {
+        let parts = self.directory.prefix().parts();
+        Path::from_iter(parts.chain(name.split('/').map(PathPart::from)))
+    }
+
+    /// Starts a write into `hidden`; none if it was done before.
+    pub(super) async fn begin(&self, hidden: Path, write: &WriteOptions) -> Result<Option<Commit>> {
+        self.remove_leftovers().await;
+        if let Some(recorded) = &write.recorded
+            && self.is_there(&self.path(&recorded.record_name())).await?
+        {
+            return Ok(None);
+        }
+        let name = match (&write.key, &write.recorded) {
+            (Some(_), _) => format!("{KEYED}{:08}", self.next_number().await?),
+            (None, Some(recorded)) => recorded.name(),
+            (None, None) => format!("part-{}", uuid::Uuid::new_v4().simple()),
+        };
+        let commit = Commit {
+            target: self.clone(),
+            hidden,
+            visible: self.path(&format!("{name}{}", self.extension)),
+            recorded: write.recorded.clone(),
+            keyed: write.key.is_some(),
+        };
+        if write.key.is_none() && write.recorded.is_some() && self.is_there(&commit.visible).await?
+        {
+            // Killed between the file and its record.
+            commit.record().await?;
+            return Ok(None);
+        }
+        Ok(Some(commit))
+    }
+
+    async fn is_there(&self, path: &Path) -> Result<bool> {
+        match self.store.head(path).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(e) => Err(self.failed("looking for an earlier write", e)),
+        }
+    }
+
+    /// The number after the last one of a file with keys.
+    async fn next_number(&self) -> Result<u64> {
+        let mut next = 1;
+        let mut files = self.store.list(Some(self.directory.prefix()));
+        while let Some(file) = files.next().await {
+            let file = match file {
+                Ok(file) => file,
+                Err(object_store::Error::NotFound { .. }) => break,
+                Err(e) => return Err(self.failed("listing the files", e)),
+            };
+            let name = file.location.filename().unwrap_or_default();
+            let number = name.strip_prefix(KEYED).and_then(|n| n.get(..8));
+            if let Some(number) = number.and_then(|n| n.parse::<u64>().ok()) {
+                next = next.max(number + 1);
+            }
+        }
+        Ok(next)
+    }
+
+    /// Removes what dead writers left. It would only take space, so errors are left be.
+    async fn remove_leftovers(&self) {
+        let folder = self.path(&format!("{HIDDEN}/tmp"));
+        if self.directory.scheme() == "file" {
+            // The library does not list the unfinished files of its own.
+            let local = self.directory.get_url().to_file_path();
+            let local = local.map(|path| path.join(HIDDEN).join("tmp"));
+            let remove = move || local.map(|path| remove_old(&path));
+            tokio::task::spawn_blocking(remove).await.ok();
+            return;
+        }
+        let old: Vec<_> = self
+            .store
+            .list(Some(&folder))
+            .try_filter(|file| {
+                let age = std::time::SystemTime::from(file.last_modified).elapsed();
+                futures::future::ready(age.is_ok_and(|age| age > LEFTOVER_AGE))
+            })
+            .try_collect()
+            .await
+            .unwrap_or_default();
+        for file in old {
+            self.store.delete(&file.location).await.ok();
+        }
+    }
+
+    fn failed(
+        &self,
+        doing: &str,
+        error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Error {
+        Error::while_doing(format!("{doing} of the table at '{}'", self.shown), error)
+    }
+}
+
+fn remove_old(folder: &std::path::Path) {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    for entry in entries {
+        let changed = entry.metadata().and_then(|m| m.modified());
+        let age = changed.ok().and_then(|changed| changed.elapsed().ok());
+        if age.is_some_and(|age| age > LEFTOVER_AGE) {
+            std::fs::remove_file(entry.path()).ok();
+        }
+    }
+}
+
+impl Recorded {
+    /// The same for the same write. An application's name may hold anything.
+    fn name(&self) -> String {
+        let hash = blake3::hash(self.app_id.as_bytes()).to_hex();
+        format!("write-{}-{:012}", &hash[..16], self.version)
+    }
+
+    fn record_name(&self) -> String {
+        format!("{HIDDEN}/writes/{}.commit", self.name())
+    }
+}
+
+impl Commit {
+    /// Makes the complete file visible.
+    pub(super) async fn publish(self, rows: u64) -> Result<Published> {
+        let store = &self.target.store;
+        let published = store
+            .rename_if_not_exists(&self.hidden, &self.visible)
+            .await;
+        match published {
+            Ok(()) => {
+                self.record().await?;
+                Ok(Published::Added)
+            }
+            Err(object_store::Error::AlreadyExists { source, .. }) => {
+                self.abandon().await;
+                match self.keyed {
+                    false => Ok(Published::AlreadyThere),
+                    true => Err(Error::new(
+                        ErrorKind::Unavailable,
+                        format!(
+                            "another writer added rows to the table at '{}' meanwhile; nothing \
+                             was written: run the INSERT again",
+                            self.target.shown
+                        ),
+                    )
+                    .with_source(source)),
+                }
+            }
+            Err(e) => {
+                self.abandon().await;
+                let unsupported = matches!(
+                    e,
+                    object_store::Error::NotSupported { .. }
+                        | object_store::Error::NotImplemented { .. }
+                );
+                if unsupported {
+                    let message = format!(
+                        "the store of '{}' cannot add a file unless it exists: {e}; on an \
+                         S3-compatible store set aws.copy_if_not_exists as its documentation says",
+                        self.target.shown
+                    );
+                    return Err(Error::new(ErrorKind::Unsupported, message).with_source(e));
+                }
+                let doing = format!("making {rows} written rows visible");
+                Err(self.target.failed(&doing, e))
+            }
+        }
+    }
+
+    /// Notes that the write had no rows to add.
+    pub(super) async fn publish_nothing(self) -> Result<()> {
+        self.abandon().await;
+        self.record().await
+    }
+
+    /// Removes the hidden file. It would only take space, so errors are left be.
+    pub(super) async fn abandon(&self) {
+        self.target.store.delete(&self.hidden).await.ok();
+    }
+
+    /// Leaves the record of an (application, version).
+    async fn record(&self) -> Result<()> {
+        let Some(recorded) = &self.recorded else {
+            return Ok(());
+        };
+        let path = self.target.path(&recorded.record_name());
+        let content = serde_json::json!({
+            "app_id": recorded.app_id,
+            "version": recorded.version,
+            "file": self.visible.filename(),
+        });
+        let payload = PutPayload::from(content.to_string());
+        let put = self
+            .target
+            .store
+            .put_opts(&path, payload, PutMode::Create.into())
+            .await;
+        match put {
+            Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => Ok(()),
+            Err(e) => Err(self.target.failed("recording a write", e)),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! CSV, PARQUET and JSON: DataFusion's listing tables, reached through our options and stores.
+//!
+//! Reading, pruning and encoding stay the library's. Ours are which files a LOCATION means
+//! ([`locate`]), the declared schemas, and how an INSERT becomes visible ([`sink`], [`commit`]):
+//! whole, and once.
+
+mod commit;
+mod keys;
+mod locate;
+mod options;
+mod schema;
+mod sink;
+mod table;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
+use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig};
+use datafusion::error::DataFusionError;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::CreateExternalTable;
+
+use crate::connector::{CONNECTORS, Connector, ConnectorOptions};
+use crate::declared;
+use crate::error::{Error, ErrorKind, Result};
+use crate::options::TableOptions;
+
+use locate::Located;
+pub(crate) use locate::split_glob;
+pub(crate) use options::{CSV_OPTIONS, OPTIONS};
+use options::{WRITE_KEYS, WriteOptions};
+use table::FilesTable;
+
+/// Encoded bytes of a Parquet row group: what a writer, and later a reader, has in memory.
+const ROW_GROUP_BYTES: &str = "67108864";
+
+/// Opens the files that a statement names.
+#[derive(Debug)]
+pub(crate) struct FilesFactory {
+    name: &'static str,
+    table_schemas: Vec<(&'static str, SchemaRef)>,
+}
+
+impl FilesFactory {
+    pub(crate) fn new(connector: &Connector, options: &ConnectorOptions) -> Self {
+        Self {
+            name: connector.name,
+            table_schemas: options.table_schemas.clone(),
+        }
+    }
+
+    async fn table(&self, state: &dyn Session, cmd: &CreateExternalTable) -> Result<FilesTable> {
+        let connector = CONNECTORS
+            .iter()
+            .find(|c| c.name == self.name)
+            .ok_or_else(|| {
+                Error::new(ErrorKind::Internal, format!("no connector {}", self.name))
+            })?;
+        let name = cmd.name.to_string();
+        let options = TableOptions::parse(connector, &name, &cmd.options)?;
+        let write = WriteOptions::new(&options)?;
+        let declared = match options.get("table.create") {
+            Some(contract) => {
+                let more = cmd.schema.inner();
+                Some(declared::declared(&self.table_schemas, contract, more)?)
+            }
+            None => None,
+        };
+        let mut located = vec![];
+        for location in &cmd.locations {
+            let is_new = declared.is_some();
+            let found = Located::find(state, location, &options, self.name, is_new).await?;
+            located.push(found.with_table(&cmd.name));
+        }
+        let doing = || format!("opening {} table {name}", self.name);
+        let failed = |e: DataFusionError| Error::while_doing(doing(), e);
+        let listing = self.listing(state, cmd, &options, &located);
+        let listing = listing.map_err(failed)?;
+        let listing = match declared.is_none() && cmd.schema.fields().is_empty() {
+            true => schema::with_found_partitions(state, listing, &located).await,
+            false => Ok(listing),
+        };
+        let listing = listing.map_err(failed)?;
+        for place in &located {
+            let checked = listing.validate_partitions(state, &place.url).await;
+            checked.map_err(failed)?;
+        }
+        let partitions = listing.table_partition_cols.iter().map(|(name, _)| name);
+        let partitions: Vec<&String> = partitions.collect();
+        let schema = match (declared, cmd.schema.fields().is_empty()) {
+            (Some(declared), _) => {
+                schema::check_declared(self.name, state, &listing, &located, &declared).await?;
+                declared
+            }
+            (None, true) => {
+                // The library checks that all files agree.
+                let mut inferred = None;
+                for place in &located {
+                    let found = listing.infer_schema(state, &place.url).await;
+                    let found = found.map_err(|e| place.nothing_found(e))?;
+                    schema::agree(&mut inferred, found, &place.shown)?;
+                }
+                inferred.ok_or_else(|| Error::invalid(format!("table {name} has no LOCATION")))?
+            }
+            (None, false) => {
+                let fields = cmd.schema.fields().iter();
+                let own = fields.filter(|f| !partitions.contains(&f.name()));
+                Arc::new(Schema::new(own.cloned().collect::<Vec<_>>()))
+            }
+        };
+        let urls = located.iter().map(|l| l.url.clone()).collect();
+        let config = ListingTableConfig::new_with_multi_paths(urls)
+            .with_listing_options(listing)
+            .with_schema(schema::with_views(&schema));
+        // The statement holds credentials where options name them.
+        let shown = options.store.is_empty().then(|| cmd.definition.clone());
+        let inner = ListingTable::try_new(config)
+            .map_err(failed)?
+            .with_cache(state.runtime_env().cache_manager.get_file_statistic_cache())
+            .with_definition(shown.flatten())
+            .with_constraints(cmd.constraints.clone())
+            .with_column_defaults(cmd.column_defaults.clone());
+        FilesTable::try_new(inner, located, write)
+    }
+
+    fn listing(
+        &self,
+        state: &dyn Session,
+        cmd: &CreateExternalTable,
+        options: &TableOptions,
+        located: &[Located],
+    ) -> datafusion::error::Result<ListingOptions> {
+        let session = state.as_any().downcast_ref::<SessionState>();
+        let factory = session.and_then(|s| s.get_file_format_factory(self.name));
+        let (Some(session), Some(factory)) = (session, factory) else {
+            let message = format!("the session has no file format {}", self.name);
+            return Err(Error::new(ErrorKind::Unsupported, message).into());
+        };
+        let mut passed: HashMap<String, String> = options.format.clone();
+        for (key, value) in &options.own {
+            if !WRITE_KEYS.contains(key) {
+                passed.insert((*key).to_owned(), value.clone());
+            }
+        }
+        let mut default = |key: &str, value: &str| {
+            passed.entry(key.into()).or_insert_with(|| value.to_owned());
+        };
+        match self.name {
+            "PARQUET" => {
+                // The library's parallel writer bounds rows only, and a row can be megabytes.
+                default("format.max_row_group_bytes", ROW_GROUP_BYTES);
+                default("format.allow_single_file_parallelism", "false");
+            }
+            _ => {
+                let compression = located.first().and_then(|l| l.compression);
+                if let Some(compression) = compression {
+                    default("format.compression", compression);
+                }
+            }
+        }
+        let format = factory.create(session, &passed)?;
+        // Places that are files or globs name their files themselves.
+        let extension = match located {
+            [one] => one.extension.clone(),
+            _ => String::new(),
+        };
+        let columns = cmd.table_partition_cols.iter().map(|name| {
+            let declared = cmd.schema.inner().field_with_name(name);
+            let kind = declared.map(|f| f.data_type().clone());
+            (
+                name.clone(),
+                kind.unwrap_or_else(|_| schema::partition_type()),
+            )
+        });
+        Ok(ListingOptions::new(format)
+            .with_file_extension(extension)
+            .with_file_sort_order(cmd.order_exprs.clone())
+            .with_table_partition_cols(columns.collect()))
+    }
+}
+
+#[async_trait]
+impl TableProviderFactory for FilesFactory {
+    async fn create(
+        &self,
+        state: &dyn Session,
+        cmd: &CreateExternalTable,
+    ) -> datafusion::error::Result<Arc<dyn TableProvider>> {
+        Ok(Arc::new(self.table(state, cmd).await?))
+    }
+}

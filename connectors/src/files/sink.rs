@@ -1,0 +1,112 @@
+//! INSERT INTO a table of files: one new file, encoded by the library, made visible at the end.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::datasource::listing::ListingTable;
+use datafusion::datasource::sink::{DataSink, DataSinkExec};
+use datafusion::error::Result;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType};
+use datafusion::prelude::SessionContext;
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+
+use super::commit::{Published, Target};
+use super::keys;
+use super::options::WriteOptions;
+use super::table::forget_listing;
+use crate::error::Error;
+use crate::keys::Keys;
+
+/// The target of one INSERT statement.
+#[derive(Debug)]
+pub(super) struct FilesSink {
+    pub(super) table: ListingTable,
+    pub(super) schema: SchemaRef,
+    pub(super) target: Target,
+    pub(super) write: WriteOptions,
+    /// The library's writer of one file.
+    pub(super) writer: Arc<DataSinkExec>,
+    /// The file it writes.
+    pub(super) hidden: Path,
+}
+
+impl FilesSink {
+    /// Returns the number of rows added. The rows are not asked for if they were written before.
+    async fn write(&self, rows: SendableRecordBatchStream, ctx: &Arc<TaskContext>) -> Result<u64> {
+        let begun = self.target.begin(self.hidden.clone(), &self.write).await?;
+        let Some(commit) = begun else {
+            return Ok(0);
+        };
+        let rows = match &self.write.key {
+            Some(key) => {
+                forget_listing(&self.table, &ctx.runtime_env());
+                let config = ctx.session_config().clone();
+                let session = SessionContext::new_with_config_rt(config, ctx.runtime_env());
+                let keys = keys::read(&session, Arc::new(self.table.clone()), key).await?;
+                only_new(rows, keys)
+            }
+            None => rows,
+        };
+        let written = self.writer.sink().write_all(rows, ctx).await;
+        let added = match written {
+            Ok(0) => commit.publish_nothing().await.map(|()| 0)?,
+            Ok(count) => match commit.publish(count).await? {
+                Published::Added => count,
+                Published::AlreadyThere => 0,
+            },
+            Err(error) => {
+                commit.abandon().await;
+                let doing = format!("writing rows for the table at '{}'", self.target.shown);
+                return Err(Error::while_doing(doing, error).into());
+            }
+        };
+        forget_listing(&self.table, &ctx.runtime_env());
+        Ok(added)
+    }
+}
+
+/// The rows whose key is new.
+fn only_new(rows: SendableRecordBatchStream, mut keys: Keys) -> SendableRecordBatchStream {
+    let schema = rows.schema();
+    let new = rows.map(move |batch| -> Result<RecordBatch> { Ok(keys.keep_new(&batch?)?) });
+    let new = new.try_filter(|batch| futures::future::ready(batch.num_rows() > 0));
+    Box::pin(RecordBatchStreamAdapter::new(schema, new))
+}
+
+impl DisplayAs for FilesSink {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FilesSink: location={}", self.target.shown)?;
+        if let Some(key) = &self.write.key {
+            write!(f, ", write.key={key}")?;
+        }
+        match &self.write.recorded {
+            Some(r) => write!(
+                f,
+                ", write.app_id={}, write.version={}",
+                r.app_id, r.version
+            ),
+            None => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl DataSink for FilesSink {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    async fn write_all(
+        &self,
+        data: SendableRecordBatchStream,
+        ctx: &Arc<TaskContext>,
+    ) -> Result<u64> {
+        self.write(data, ctx).await
+    }
+}

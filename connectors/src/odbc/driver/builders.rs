@@ -1,0 +1,317 @@
+//! Values of a driver to Arrow columns of the declared types. A value that a column cannot hold is
+//! an error, never another value.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    ArrayRef, BinaryViewBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder,
+    Float64Builder, Int64Builder, RecordBatch, RecordBatchOptions, StringViewBuilder,
+};
+use datafusion::arrow::compute::{CastOptions, cast_with_options};
+use datafusion::arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use odbc_api::Bit;
+use odbc_api::sys::{Date, Timestamp};
+
+use super::calendar;
+use super::columns::Fetch;
+use crate::error::{Error, Result};
+
+/// One batch in the making.
+pub(super) struct BatchBuilder {
+    pub(super) columns: Vec<ColumnBuilder>,
+    schema: SchemaRef,
+    rows: usize,
+}
+
+impl BatchBuilder {
+    /// For the columns of `schema`, fetched as `fetch` says.
+    pub(super) fn new(schema: SchemaRef, fetch: &[Fetch]) -> Self {
+        let fields = schema.fields().iter().zip(fetch);
+        Self {
+            columns: fields
+                .map(|(field, fetch)| ColumnBuilder::new(field, *fetch))
+                .collect(),
+            schema,
+            rows: 0,
+        }
+    }
+
+    /// Counts `rows` that every column has got.
+    pub(super) fn add_rows(&mut self, rows: usize) {
+        self.rows += rows;
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Bytes of texts and bytes so far.
+    pub(super) fn bytes(&self) -> usize {
+        self.columns.iter().map(|c| c.bytes).sum()
+    }
+
+    /// The batch; the builder begins the next one.
+    pub(super) fn finish(&mut self) -> Result<RecordBatch> {
+        let arrays = self.columns.iter_mut().map(ColumnBuilder::finish);
+        let arrays = arrays.collect::<Result<Vec<_>>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
+        self.rows = 0;
+        RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)
+            .map_err(|e| Error::while_doing("building a batch of ODBC rows", e))
+    }
+}
+
+/// One column in the making.
+pub(super) struct ColumnBuilder {
+    field: FieldRef,
+    values: Values,
+    bytes: usize,
+}
+
+enum Values {
+    Integer(Int64Builder),
+    Float32(Float32Builder),
+    Float64(Float64Builder),
+    Boolean(BooleanBuilder),
+    Date(Date32Builder),
+    Timestamp(Int64Builder, i64),
+    Text(StringViewBuilder),
+    Decimal(Decimal128Builder, i8),
+    Bytes(BinaryViewBuilder),
+}
+
+impl ColumnBuilder {
+    fn new(field: &FieldRef, fetch: Fetch) -> Self {
+        let values = match (fetch, field.data_type()) {
+            (Fetch::Integer, _) => Values::Integer(Int64Builder::new()),
+            (Fetch::Float32, _) => Values::Float32(Float32Builder::new()),
+            (Fetch::Float64, _) => Values::Float64(Float64Builder::new()),
+            (Fetch::Boolean, _) => Values::Boolean(BooleanBuilder::new()),
+            (Fetch::Date, _) => Values::Date(Date32Builder::new()),
+            (Fetch::Timestamp(per_second), _) => Values::Timestamp(Int64Builder::new(), per_second),
+            (Fetch::Text(_), DataType::Decimal128(_, scale)) => {
+                let builder = Decimal128Builder::new().with_data_type(field.data_type().clone());
+                Values::Decimal(builder, *scale)
+            }
+            (Fetch::Text(_), _) => Values::Text(StringViewBuilder::new()),
+            (Fetch::Bytes, _) => Values::Bytes(BinaryViewBuilder::new()),
+        };
+        Self {
+            field: Arc::clone(field),
+            values,
+            bytes: 0,
+        }
+    }
+
+    pub(super) fn integer(&mut self, value: Option<i64>) {
+        if let Values::Integer(builder) = &mut self.values {
+            builder.append_option(value);
+        }
+    }
+
+    pub(super) fn float32(&mut self, value: Option<f32>) {
+        if let Values::Float32(builder) = &mut self.values {
+            builder.append_option(value);
+        }
+    }
+
+    pub(super) fn float64(&mut self, value: Option<f64>) {
+        if let Values::Float64(builder) = &mut self.values {
+            builder.append_option(value);
+        }
+    }
+
+    pub(super) fn boolean(&mut self, value: Option<Bit>) {
+        if let Values::Boolean(builder) = &mut self.values {
+            builder.append_option(value.map(|bit| bit.0 != 0));
+        }
+    }
+
+    pub(super) fn date(&mut self, value: Option<Date>) -> Result<()> {
+        let days = value.map(|d| calendar::days(&d).ok_or_else(|| self.bad(&format!("{d:?}"))));
+        let days = days.transpose()?;
+        if let Values::Date(builder) = &mut self.values {
+            builder.append_option(days);
+        }
+        Ok(())
+    }
+
+    pub(super) fn timestamp(&mut self, value: Option<Timestamp>) -> Result<()> {
+        let Values::Timestamp(builder, per_second) = &mut self.values else {
+            return Ok(());
+        };
+        let ticks = value.map(|t| calendar::ticks(&t, *per_second).ok_or(t));
+        match ticks.transpose() {
+            Ok(ticks) => builder.append_option(ticks),
+            Err(time) => return Err(self.bad(&format!("{time:?}"))),
+        }
+        Ok(())
+    }
+
+    pub(super) fn text(&mut self, value: Option<&[u8]>) -> Result<()> {
+        let text = match value.map(std::str::from_utf8).transpose() {
+            Ok(text) => text,
+            Err(error) => {
+                return Err(Error::invalid(format!(
+                    "column {} has a text that is not UTF-8; have the driver send UTF-8, or \
+                     correct the text",
+                    self.field.name()
+                ))
+                .with_source(error));
+            }
+        };
+        self.str(text)
+    }
+
+    pub(super) fn wide_text(&mut self, value: Option<&[u16]>) -> Result<()> {
+        let text = value.map(String::from_utf16).transpose().map_err(|error| {
+            let name = self.field.name();
+            Error::invalid(format!("column {name} has a text that is not UTF-16"))
+                .with_source(error)
+        })?;
+        self.str(text.as_deref())
+    }
+
+    fn str(&mut self, value: Option<&str>) -> Result<()> {
+        self.bytes += value.map_or(0, str::len);
+        match &mut self.values {
+            Values::Text(builder) => builder.append_option(value),
+            Values::Decimal(builder, scale) => match value.map(|v| (decimal(v, *scale), v)) {
+                None => builder.append_null(),
+                Some((Some(number), _)) => builder.append_value(number),
+                Some((None, text)) => return Err(self.bad(text)),
+            },
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn binary(&mut self, value: Option<&[u8]>) {
+        self.bytes += value.map_or(0, <[u8]>::len);
+        if let Values::Bytes(builder) = &mut self.values {
+            builder.append_option(value);
+        }
+    }
+
+    fn bad(&self, value: &str) -> Error {
+        Error::invalid(format!(
+            "column {} has the value {value}, which its type {} cannot hold; read it through a \
+             view that casts it",
+            self.field.name(),
+            self.field.data_type()
+        ))
+    }
+
+    fn finish(&mut self) -> Result<ArrayRef> {
+        self.bytes = 0;
+        let array: ArrayRef = match &mut self.values {
+            Values::Integer(builder) | Values::Timestamp(builder, _) => Arc::new(builder.finish()),
+            Values::Float32(builder) => Arc::new(builder.finish()),
+            Values::Float64(builder) => Arc::new(builder.finish()),
+            Values::Boolean(builder) => Arc::new(builder.finish()),
+            Values::Date(builder) => Arc::new(builder.finish()),
+            Values::Text(builder) => Arc::new(builder.finish()),
+            Values::Decimal(builder, _) => {
+                let checked = builder.finish();
+                let DataType::Decimal128(precision, _) = self.field.data_type() else {
+                    return Ok(Arc::new(checked));
+                };
+                let valid = checked.validate_decimal_precision(*precision);
+                valid
+                    .map_err(|e| Error::while_doing(format!("column {}", self.field.name()), e))?;
+                Arc::new(checked)
+            }
+            Values::Bytes(builder) => Arc::new(builder.finish()),
+        };
+        if array.data_type() == self.field.data_type() {
+            return Ok(array);
+        }
+        let strict = CastOptions {
+            safe: false,
+            ..Default::default()
+        };
+        cast_with_options(&array, self.field.data_type(), &strict).map_err(|e| {
+            let name = self.field.name();
+            Error::invalid(format!(
+                "column {name} has a value that its type {} cannot hold: {e}; read it through a \
+                 view that casts it",
+                self.field.data_type()
+            ))
+            .with_source(e)
+        })
+    }
+}
+
+/// A decimal number as its digits; none if it has more fractional digits than `scale`.
+fn decimal(text: &str, scale: i8) -> Option<i128> {
+    let text = text.trim();
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let scale = usize::try_from(scale).ok()?;
+    let fraction = fraction.trim_end_matches('0');
+    if whole.is_empty() && fraction.is_empty() && !digits.contains('0') || fraction.len() > scale {
+        return None;
+    }
+    let zeroes = std::iter::repeat_n(b'0', scale - fraction.len());
+    let mut number: i128 = 0;
+    for digit in whole.bytes().chain(fraction.bytes()).chain(zeroes) {
+        if !digit.is_ascii_digit() {
+            return None;
+        }
+        number = number
+            .checked_mul(10)?
+            .checked_add(i128::from(digit - b'0'))?;
+    }
+    Some(if negative { -number } else { number })
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::datatypes::Field;
+
+    use super::*;
+
+    #[test]
+    fn decimals_are_exact_or_errors() {
+        let cases = [
+            ("-12.5", 2, Some(-1250)),
+            (".5", 1, Some(5)),
+            ("7", 0, Some(7)),
+            ("1.250", 2, Some(125)),
+            ("1.255", 2, None),
+            ("0", 0, Some(0)),
+            (".0", 1, Some(0)),
+            ("", 1, None),
+            ("NaN", 1, None),
+            ("1e3", 1, None),
+        ];
+        for (text, scale, expected) in cases {
+            assert_eq!(decimal(text, scale), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_is_an_error() {
+        let check = |data_type: DataType, text: &str| {
+            let field = Arc::new(Field::new("c", data_type, true));
+            let mut column = ColumnBuilder::new(&field, Fetch::Text(None));
+            let done = column
+                .text(Some(text.as_bytes()))
+                .and_then(|()| column.finish());
+            done.map(|array| array.len()).map_err(|e| e.to_string())
+        };
+        assert_eq!(check(DataType::Int64, "9000000000000000000"), Ok(1));
+        for (data_type, text) in [
+            (DataType::Int64, "abc"),
+            (DataType::Int64, "1.5"),
+            (DataType::Date32, "2026-02-30"),
+            (DataType::Decimal128(3, 1), "1234.5"),
+        ] {
+            let error = check(data_type, text).unwrap_err();
+            assert!(error.contains("column c"), "{error}");
+        }
+    }
+}

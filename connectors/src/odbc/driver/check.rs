@@ -1,0 +1,113 @@
+//! `casebook check` for ODBC: the options, the driver, the host, the login, the table, a scratch
+//! table.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+
+use super::factory::{Request, off_thread, options, settings, table_name};
+use super::session::Session;
+use super::settings::Settings;
+use crate::check::{CheckRequest, CheckStep, Steps};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sql::ddl::create_table;
+use crate::sql::dialect::SqlDialect;
+
+/// Checks one table.
+pub(crate) async fn check(request: CheckRequest) -> Vec<CheckStep> {
+    let mut steps = Steps::default();
+    let prepared = prepare(&request).await;
+    let Some((settings, name)) = steps.note("options", prepared, |_| "valid".into()) else {
+        return steps.done();
+    };
+    let blocking = off_thread(move || {
+        run(&settings, name, request.write, &mut steps);
+        Ok(steps)
+    });
+    match blocking.await {
+        Ok(steps) => steps.done(),
+        Err(error) => vec![CheckStep {
+            name: "driver",
+            result: Err(error),
+        }],
+    }
+}
+
+async fn prepare(request: &CheckRequest) -> Result<(Settings, Vec<String>)> {
+    let options = options(&request.location, &request.options)?;
+    let name = table_name(&request.location)?;
+    Ok((settings(options).await?, name))
+}
+
+/// None as soon as a step failed.
+fn run(settings: &Settings, name: Vec<String>, write: bool, steps: &mut Steps) -> Option<()> {
+    let session = connect(settings, steps)?;
+    let system = session.dialect();
+    let dialect = steps.note("system", system, |d| format!("speaks {}", d.name))?;
+    let request = Request {
+        settings: settings.clone(),
+        name: name.clone(),
+        declared: None,
+        key: None,
+    };
+    let table = steps.note("read", request.open_in(&session), |table| {
+        let columns = table.columns.schema.fields().len();
+        format!("{} has {columns} columns", table.quoted())
+    });
+    table?;
+    if write {
+        let written = write_scratch(&session, dialect, name);
+        steps.note("write", written, |name| format!("{name}, removed again"))?;
+    }
+    Some(())
+}
+
+/// Connecting is one call, which says by its error how far it came.
+fn connect<'s>(settings: &'s Settings, steps: &mut Steps) -> Option<Session<'s>> {
+    let found = |_: &()| String::from("found");
+    let reached = |_: &()| String::from("reached");
+    match Session::open(settings) {
+        Ok(session) => {
+            steps.note("driver", Ok(()), found)?;
+            steps.note("reach", Ok(()), reached)?;
+            steps.note("sign in", Ok(session), |_| "accepted".into())
+        }
+        Err(error) => {
+            let missing = error.to_string().contains("installed: ");
+            if missing {
+                return steps.note("driver", Err(error), |_: &Session<'_>| String::new());
+            }
+            steps.note("driver", Ok(()), found)?;
+            if error.kind() != ErrorKind::Denied {
+                return steps.note("reach", Err(error), |_: &Session<'_>| String::new());
+            }
+            steps.note("reach", Ok(()), reached)?;
+            steps.note("sign in", Err(error), |_: &Session<'_>| String::new())
+        }
+    }
+}
+
+/// Makes a table beside the one that is checked, writes a row, removes it again.
+fn write_scratch(
+    session: &Session<'_>,
+    dialect: &'static SqlDialect,
+    mut name: Vec<String>,
+) -> Result<String> {
+    let last = name
+        .last_mut()
+        .ok_or_else(|| Error::new(ErrorKind::Internal, "a table without a name"))?;
+    *last = format!("casebook_check_{}", std::process::id());
+    let table = dialect.table(&name);
+    let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int32, true)]));
+    let doing = format!("writing to the scratch table {table}");
+    session.run(&doing, &create_table(dialect, &table, &schema, None)?)?;
+    let column = dialect.quoted("n");
+    let written = session.run(
+        &doing,
+        &format!("INSERT INTO {table} ({column}) VALUES (1)"),
+    );
+    let removed = session.run(&format!("removing {table}"), &format!("DROP TABLE {table}"));
+    written?;
+    removed?;
+    Ok(table)
+}

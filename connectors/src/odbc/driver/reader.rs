@@ -1,0 +1,252 @@
+//! The rows of a query as batches, on a thread of their own that ends when nobody wants them.
+//!
+//! Where every column is narrow the driver fills whole arrays of rows; where a column may hold any
+//! length, rows come one by one and their values in the order of the columns, which every driver
+//! can do. A batch is passed on at [`BATCH_BYTES`] or the session's number of rows. A result that
+//! breaks off is an error: the end of the rows is a message of its own.
+
+use datafusion::arrow::array::RecordBatch;
+use odbc_api::buffers::{BufferDesc, ColumnarDynBuffer};
+use odbc_api::handles::StatementImpl;
+use odbc_api::{Cursor, CursorImpl, CursorRow, Nullable};
+use tokio::sync::mpsc;
+
+use super::arrays::{append, layout};
+use super::builders::{BatchBuilder, ColumnBuilder};
+use super::columns::{Columns, Fetch};
+use super::long_values::{Bytes, LongValue, Utf8, Utf16};
+use super::session::Session;
+use super::settings::Settings;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Bytes of texts after which a batch is passed on, whatever its number of rows.
+const BATCH_BYTES: usize = 16 << 20;
+/// Batches that may wait, beside the one being built.
+const BATCHES_AHEAD: usize = 1;
+/// Bytes of one array of rows.
+const ARRAY_BYTES: usize = 4 << 20;
+
+/// One query and how its rows are read.
+#[derive(Debug, Clone)]
+pub(super) struct Query {
+    pub(super) settings: Settings,
+    /// As errors name it.
+    pub(super) table: String,
+    pub(super) sql: String,
+    /// The columns of the query; none: rows are only counted.
+    pub(super) columns: Columns,
+    /// Texts come as UTF-8, else as UTF-16.
+    pub(super) utf8: bool,
+    pub(super) batch_rows: usize,
+    /// Rows after which reading ends.
+    pub(super) limit: Option<usize>,
+}
+
+/// A batch, or none after the last one.
+type Message = Result<Option<RecordBatch>>;
+
+/// Starts reading. The receiver gets batches, then an error or the end; dropped, it ends the
+/// thread at the next batch.
+pub(super) fn start(query: Query) -> Result<mpsc::Receiver<Message>> {
+    let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
+    let read = move || {
+        let last = Reader::new(&query, &sender).read();
+        sender.blocking_send(last.map(|()| None)).ok();
+    };
+    let thread = std::thread::Builder::new().name("casebook-odbc-reader".into());
+    thread
+        .spawn(read)
+        .map_err(|e| Error::while_doing("starting an ODBC reader", e))?;
+    Ok(receiver)
+}
+
+/// What the receiver of [`start`] gets if the thread ends without a word.
+pub(super) fn broken_off(table: &str) -> Error {
+    Error::new(
+        ErrorKind::Internal,
+        format!("reading {table}: the ODBC driver failed in the middle of the rows"),
+    )
+}
+
+struct Reader<'q> {
+    query: &'q Query,
+    sender: &'q mpsc::Sender<Message>,
+    batch: BatchBuilder,
+    read: usize,
+}
+
+/// Whether the receiver is still there and the limit not reached.
+#[derive(PartialEq)]
+enum Wanted {
+    More,
+    Nothing,
+}
+
+impl<'q> Reader<'q> {
+    fn new(query: &'q Query, sender: &'q mpsc::Sender<Message>) -> Self {
+        let schema = query.columns.schema.clone();
+        Self {
+            query,
+            sender,
+            batch: BatchBuilder::new(schema, &query.columns.fetch),
+            read: 0,
+        }
+    }
+
+    fn read(&mut self) -> Result<()> {
+        let session = Session::open(&self.query.settings)?;
+        let doing = format!("reading {}", self.query.table);
+        let cursor = session.query(&doing, &self.query.sql)?;
+        match self.array_layout() {
+            Some(descriptions) => self.arrays(&session, &doing, cursor, descriptions),
+            None => self.rows(&session, &doing, cursor),
+        }
+    }
+
+    /// How arrays of rows are laid out; none if a column may be wide.
+    fn array_layout(&self) -> Option<Vec<BufferDesc>> {
+        let fetch = &self.query.columns.fetch;
+        match self.query.settings.row_by_row || fetch.is_empty() {
+            true => None,
+            false => layout(fetch, self.query.utf8),
+        }
+    }
+
+    fn arrays(
+        &mut self,
+        session: &Session<'_>,
+        doing: &str,
+        cursor: CursorImpl<StatementImpl<'_>>,
+        descriptions: Vec<BufferDesc>,
+    ) -> Result<()> {
+        let row_bytes: usize = descriptions.iter().map(BufferDesc::bytes_per_row).sum();
+        let rows = (ARRAY_BYTES / row_bytes).clamp(1, self.query.batch_rows.max(1));
+        let failed = |e| session.failed(doing, e);
+        let buffer = ColumnarDynBuffer::try_from_descs(rows, descriptions).map_err(failed)?;
+        let mut cursor = cursor.bind_buffer(buffer).map_err(failed)?;
+        while let Some(array) = cursor.fetch_with_truncation_check(true).map_err(failed)? {
+            let left = self
+                .query
+                .limit
+                .map_or(usize::MAX, |limit| limit - self.read);
+            let rows = array.num_rows().min(left);
+            let columns = self.batch.columns.iter_mut().zip(&self.query.columns.fetch);
+            for (i, (column, fetch)) in columns.enumerate() {
+                append(column, *fetch, array.column(i), rows)?;
+            }
+            if self.add(rows)? == Wanted::Nothing {
+                return Ok(());
+            }
+        }
+        self.flush().map(drop)
+    }
+
+    fn rows(
+        &mut self,
+        session: &Session<'_>,
+        doing: &str,
+        mut cursor: CursorImpl<StatementImpl<'_>>,
+    ) -> Result<()> {
+        let mut buffers = LongValues::default();
+        while let Some(mut row) = cursor.next_row().map_err(|e| session.failed(doing, e))? {
+            let columns = self.batch.columns.iter_mut().zip(&self.query.columns.fetch);
+            for (number, (column, fetch)) in (1..).zip(columns) {
+                let utf8 = self.query.utf8;
+                buffers
+                    .append(column, *fetch, utf8, &mut row, number)
+                    .map_err(|e| match e {
+                        Failure::Driver(e) => session.failed(doing, e),
+                        Failure::Value(e) => e,
+                    })?;
+            }
+            if self.add(1)? == Wanted::Nothing {
+                return Ok(());
+            }
+        }
+        self.flush().map(drop)
+    }
+
+    /// Counts rows; passes the batch on if it is full or the last.
+    fn add(&mut self, rows: usize) -> Result<Wanted> {
+        self.batch.add_rows(rows);
+        self.read += rows;
+        let last = self.query.limit.is_some_and(|limit| self.read >= limit);
+        let full = self.batch.rows() >= self.query.batch_rows || self.batch.bytes() >= BATCH_BYTES;
+        match (full || last, last) {
+            (false, _) => Ok(Wanted::More),
+            (true, false) => self.flush(),
+            (true, true) => self.flush().map(|_| Wanted::Nothing),
+        }
+    }
+
+    fn flush(&mut self) -> Result<Wanted> {
+        if self.batch.rows() == 0 {
+            return Ok(Wanted::More);
+        }
+        let batch = self.batch.finish()?;
+        Ok(match self.sender.blocking_send(Ok(Some(batch))) {
+            Ok(()) => Wanted::More,
+            Err(_) => Wanted::Nothing,
+        })
+    }
+}
+
+/// What went wrong with one value.
+enum Failure {
+    Driver(odbc_api::Error),
+    Value(Error),
+}
+
+impl From<odbc_api::Error> for Failure {
+    fn from(error: odbc_api::Error) -> Self {
+        Self::Driver(error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Value(error)
+    }
+}
+
+/// Buffers for values of any length, used column after column.
+#[derive(Default)]
+struct LongValues {
+    utf8: LongValue<Utf8>,
+    utf16: LongValue<Utf16>,
+    bytes: LongValue<Bytes>,
+}
+
+impl LongValues {
+    fn append(
+        &mut self,
+        column: &mut ColumnBuilder,
+        fetch: Fetch,
+        utf8: bool,
+        row: &mut CursorRow<'_>,
+        number: u16,
+    ) -> std::result::Result<(), Failure> {
+        match fetch {
+            Fetch::Integer => column.integer(fixed(row, number)?),
+            Fetch::Float32 => column.float32(fixed(row, number)?),
+            Fetch::Float64 => column.float64(fixed(row, number)?),
+            Fetch::Boolean => column.boolean(fixed(row, number)?),
+            Fetch::Date => column.date(fixed(row, number)?)?,
+            Fetch::Timestamp(_) => column.timestamp(fixed(row, number)?)?,
+            Fetch::Text(_) if utf8 => column.text(self.utf8.get(row, number)?)?,
+            Fetch::Text(_) => column.wide_text(self.utf16.get(row, number)?)?,
+            Fetch::Bytes => column.binary(self.bytes.get(row, number)?),
+        }
+        Ok(())
+    }
+}
+
+fn fixed<T>(row: &mut CursorRow<'_>, number: u16) -> std::result::Result<Option<T>, odbc_api::Error>
+where
+    T: odbc_api::Pod,
+    Nullable<T>: odbc_api::parameter::CElement + odbc_api::handles::CDataMut,
+{
+    let mut value = Nullable::<T>::null();
+    row.get_data(number, &mut value)?;
+    Ok(value.into_opt())
+}

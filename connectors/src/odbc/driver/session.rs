@@ -1,0 +1,112 @@
+//! One connection to an ODBC source: opened, and asked which system it is.
+//!
+//! Everything here blocks; callers run it on a thread of its own.
+
+use odbc_api::handles::StatementImpl;
+use odbc_api::{
+    Connection, ConnectionOptions, Cursor, CursorImpl, Preallocated, ResultSetMetadata, environment,
+};
+
+use super::diagnostics::failed;
+use super::long_values::{LongValue, Utf8};
+use super::settings::{Settings, dialect_of};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sql::dialect::SqlDialect;
+
+/// A connection and what is known about its system.
+pub(super) struct Session<'s> {
+    pub(super) settings: &'s Settings,
+    pub(super) connection: Connection<'static>,
+}
+
+impl<'s> Session<'s> {
+    /// Connects.
+    pub(super) fn open(settings: &'s Settings) -> Result<Self> {
+        let doing = "connecting over ODBC";
+        let environment = environment().map_err(|e| failed(settings, doing, e))?;
+        let options = ConnectionOptions {
+            login_timeout_sec: Some(settings.login_timeout_secs),
+            packet_size: None,
+        };
+        let connection = environment
+            .connect_with_connection_string(settings.connection().expose(), options)
+            .map_err(|e| failed(settings, doing, e))?;
+        Ok(Self {
+            settings,
+            connection,
+        })
+    }
+
+    /// The dialect that the user named, else that of the system.
+    pub(super) fn dialect(&self) -> Result<&'static SqlDialect> {
+        if let Some(dialect) = self.settings.dialect {
+            return Ok(dialect);
+        }
+        let name = self
+            .connection
+            .database_management_system_name()
+            .map_err(|e| self.failed("asking for the name of the ODBC system", e))?;
+        Ok(dialect_of(&name))
+    }
+
+    /// Runs a query.
+    pub(super) fn query(&self, doing: &str, sql: &str) -> Result<CursorImpl<StatementImpl<'_>>> {
+        let timeout = self.settings.query_timeout_secs;
+        let cursor = self.connection.execute(sql, (), timeout);
+        let cursor = cursor.map_err(|e| self.failed(doing, e))?;
+        cursor.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Internal,
+                format!("{doing}: the driver returned no rows at all"),
+            )
+        })
+    }
+
+    /// Runs a statement that returns no rows; how many rows it touched, if the driver knows.
+    pub(super) fn run(&self, doing: &str, sql: &str) -> Result<Option<u64>> {
+        let mut statement = self.statement(doing)?;
+        statement
+            .execute(sql, ())
+            .map(drop)
+            .map_err(|e| self.failed(doing, e))?;
+        let rows = statement.row_count().map_err(|e| self.failed(doing, e))?;
+        Ok(rows.map(|n| n as u64))
+    }
+
+    fn statement(&self, doing: &str) -> Result<Preallocated<StatementImpl<'_>>> {
+        let mut statement = self
+            .connection
+            .preallocate()
+            .map_err(|e| self.failed(doing, e))?;
+        if let Some(seconds) = self.settings.query_timeout_secs {
+            let set = statement.set_query_timeout_sec(seconds);
+            set.map_err(|e| self.failed(doing, e))?;
+        }
+        Ok(statement)
+    }
+
+    /// The rows of a short answer, as text.
+    pub(super) fn texts(&self, doing: &str, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
+        let mut cursor = self.query(doing, sql)?;
+        let columns = cursor
+            .num_result_cols()
+            .map_err(|e| self.failed(doing, e))? as u16;
+        let mut value = LongValue::<Utf8>::default();
+        let mut out = vec![];
+        while let Some(mut row) = cursor.next_row().map_err(|e| self.failed(doing, e))? {
+            let mut texts = vec![];
+            for column in 1..=columns {
+                let text = value
+                    .get(&mut row, column)
+                    .map_err(|e| self.failed(doing, e))?;
+                texts.push(text.map(|t| String::from_utf8_lossy(t).into_owned()));
+            }
+            out.push(texts);
+        }
+        Ok(out)
+    }
+
+    pub(super) fn failed(&self, doing: impl std::fmt::Display, error: odbc_api::Error) -> Error {
+        failed(self.settings, doing, error)
+    }
+}

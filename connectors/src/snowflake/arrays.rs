@@ -1,0 +1,232 @@
+//! Arrays as Snowflake sends them, to the one type that the schema declares.
+//!
+//! From batch to batch the same column may come as int8 or int64, or as a decimal; with its scale
+//! only in the metadata; a timestamp as one number or as a struct of seconds and nanoseconds. A
+//! value that the declared type cannot hold is an error, never null.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, Decimal128Array, Int64Array, MutableArrayData, make_array,
+};
+use datafusion::arrow::compute::{CastOptions, cast_with_options};
+use datafusion::arrow::datatypes::{DataType, Field, Int64Type};
+use datafusion::arrow::error::ArrowError;
+
+use super::messages::RowType;
+use super::moments;
+use crate::error::{Error, ErrorKind, Result};
+
+/// `array`, sent as `field` for the column `row`, as `target`; it shares no memory with `array`,
+/// so that a batch keeps only its own rows alive.
+pub(super) fn convert(
+    array: &ArrayRef,
+    field: &Field,
+    row: &RowType,
+    target: &DataType,
+) -> Result<ArrayRef> {
+    let scale = scale_of(field, row)?;
+    let converted = match row.kind.to_lowercase().as_str() {
+        "fixed" if array.data_type().is_integer() && scale > 0 => {
+            plain(&decimals(array, scale, row)?, target, row)?
+        }
+        "timestamp_ntz" | "timestamp_ltz" | "timestamp_tz" | "time" => {
+            moments::convert(array, scale, row, target)?
+        }
+        _ => plain(array, target, row)?,
+    };
+    owned(&converted).map_err(|e| broken(row, &e.to_string()))
+}
+
+/// The scale in the metadata of the batch, else that of the result.
+fn scale_of(field: &Field, row: &RowType) -> Result<u32> {
+    let said = field.metadata().get("scale").map(|s| s.parse::<u32>());
+    match said {
+        Some(Ok(scale)) if scale <= 38 => Ok(scale),
+        Some(_) => Err(broken(
+            row,
+            "the scale in its metadata is not a number up to 38",
+        )),
+        None => Ok(row.scale.unwrap_or(0).clamp(0, 38) as u32),
+    }
+}
+
+/// Arrow's own conversion.
+pub(super) fn plain(array: &ArrayRef, target: &DataType, row: &RowType) -> Result<ArrayRef> {
+    let strict = CastOptions {
+        safe: false,
+        ..CastOptions::default()
+    };
+    cast_with_options(array, target, &strict).map_err(|e| {
+        Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "reading column {} ({}) as {target}: {e}; leave it out of the query, read it \
+                 through a view that casts it, or declare another type in CREATE EXTERNAL TABLE",
+                row.name, row.kind
+            ),
+        )
+        .with_source(e)
+    })
+}
+
+/// Whole numbers of any width.
+pub(super) fn integers(array: &ArrayRef, row: &RowType) -> Result<Int64Array> {
+    Ok(plain(array, &DataType::Int64, row)?
+        .as_primitive::<Int64Type>()
+        .clone())
+}
+
+/// Integers that stand for hundredths (or so).
+fn decimals(array: &ArrayRef, scale: u32, row: &RowType) -> Result<ArrayRef> {
+    let integers = integers(array, row)?;
+    let decimals: Decimal128Array = integers.unary(i128::from);
+    decimals
+        .with_precision_and_scale(38, scale as i8)
+        .map(|d| Arc::new(d) as ArrayRef)
+        .map_err(|e| broken(row, &e.to_string()))
+}
+
+/// A copy that holds these rows only.
+fn owned(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    if let Some(texts) = array.as_string_view_opt() {
+        return Ok(Arc::new(texts.gc()));
+    }
+    let data = array.to_data();
+    let mut copy = MutableArrayData::new(vec![&data], false, data.len());
+    copy.try_extend(0, 0, data.len())?;
+    Ok(make_array(copy.freeze()))
+}
+
+/// A column whose arrays make no sense.
+pub(super) fn broken(row: &RowType, what: &str) -> Error {
+    Error::new(
+        ErrorKind::Corrupt,
+        format!("reading column {} ({}): {what}", row.name, row.kind),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use datafusion::arrow::array::{Int8Array, Int32Array, StringArray, StructArray};
+    use datafusion::arrow::util::display::array_value_to_string;
+
+    use super::*;
+    use crate::snowflake::types::arrow_type;
+
+    fn row(kind: &str, precision: i64, scale: i64) -> RowType {
+        RowType {
+            name: "C".into(),
+            kind: kind.into(),
+            precision: Some(precision),
+            scale: Some(scale),
+            ..RowType::default()
+        }
+    }
+
+    fn shown(array: ArrayRef, scale: Option<&str>, row: &RowType) -> Result<Vec<String>> {
+        let mut metadata = HashMap::new();
+        metadata.extend(scale.map(|s| ("scale".to_owned(), s.to_owned())));
+        let field = Field::new("C", array.data_type().clone(), true).with_metadata(metadata);
+        let out = convert(&array, &field, row, &arrow_type(row))?;
+        assert_eq!(out.data_type(), &arrow_type(row));
+        Ok((0..out.len())
+            .map(|i| array_value_to_string(&out, i).unwrap())
+            .collect())
+    }
+
+    fn moment(parts: &[(&str, ArrayRef)]) -> ArrayRef {
+        let fields: Vec<_> = parts
+            .iter()
+            .map(|(n, a)| Arc::new(Field::new(*n, a.data_type().clone(), true)))
+            .collect();
+        let arrays = parts.iter().map(|(_, a)| Arc::clone(a)).collect();
+        Arc::new(StructArray::new(fields.into(), arrays, None))
+    }
+
+    #[test]
+    fn numbers_of_any_width_become_one_type() {
+        let narrow: ArrayRef = Arc::new(Int8Array::from(vec![Some(7), None]));
+        let wide: ArrayRef = Arc::new(Int64Array::from(vec![1 << 40]));
+        let big: ArrayRef = Arc::new(
+            Decimal128Array::from(vec![10i128.pow(30)])
+                .with_precision_and_scale(38, 0)
+                .unwrap(),
+        );
+        let id = row("fixed", 38, 0);
+        assert_eq!(
+            shown(Arc::clone(&narrow), Some("0"), &id).unwrap(),
+            ["7", ""]
+        );
+        assert_eq!(shown(wide, None, &id).unwrap(), ["1099511627776"]);
+        assert_eq!(
+            shown(Arc::clone(&big), None, &id).unwrap(),
+            [format!("1{}", "0".repeat(30))]
+        );
+        let money = row("fixed", 10, 2);
+        assert_eq!(
+            shown(Arc::clone(&narrow), None, &money).unwrap(),
+            ["0.07", ""]
+        );
+        assert!(shown(big, None, &row("fixed", 9, 0)).is_err());
+    }
+
+    #[test]
+    fn timestamps_of_any_form_become_one_type() {
+        let ntz = row("timestamp_ntz", 0, 9);
+        let check = |array: ArrayRef, scale: Option<&str>, row: &RowType, expected: &str| {
+            assert_eq!(shown(array, scale, row).unwrap(), [expected]);
+        };
+        let ints = |v: i64| Arc::new(Int64Array::from(vec![v])) as ArrayRef;
+        let small = |v: i32| Arc::new(Int32Array::from(vec![v])) as ArrayRef;
+        let expected = "2023-11-14T22:13:20.500";
+        check(ints(1_700_000_000_500), Some("3"), &ntz, expected);
+        let parts = moment(&[
+            ("epoch", ints(1_700_000_000)),
+            ("fraction", small(500_000_000)),
+        ]);
+        check(parts, Some("9"), &ntz, expected);
+        check(ints(-1_500), Some("3"), &ntz, "1969-12-31T23:59:58.500");
+        let tz = row("timestamp_tz", 0, 3);
+        let utc = "2023-11-14T22:13:20.500Z";
+        // Five hours west of Greenwich: the instant is the same.
+        let two = moment(&[
+            ("epoch", ints(1_700_000_000_500)),
+            ("timezone", small(1140)),
+        ]);
+        check(two, Some("3"), &tz, utc);
+        let three = moment(&[
+            ("epoch", ints(1_700_000_000)),
+            ("fraction", small(500_000_000)),
+            ("timezone", small(1140)),
+        ]);
+        check(three, Some("3"), &tz, utc);
+        check(ints(3_661), Some("0"), &row("time", 0, 0), "01:01:01");
+    }
+
+    #[test]
+    fn a_time_that_does_not_fit_is_an_error() {
+        let far: ArrayRef = Arc::new(Int64Array::from(vec![253_402_214_400i64]));
+        let ntz = row("timestamp_ntz", 0, 9);
+        let error = shown(Arc::clone(&far), Some("0"), &ntz)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("TIMESTAMP(6)"), "{error}");
+        assert_eq!(
+            shown(far, Some("0"), &row("timestamp_ntz", 0, 0)).unwrap(),
+            ["9999-12-31T00:00:00"]
+        );
+    }
+
+    #[test]
+    fn texts_are_copied_out_of_their_chunk() {
+        let long = "x".repeat(1 << 20);
+        let whole: ArrayRef = Arc::new(StringArray::from(vec!["a short text of this row", &long]));
+        let one = whole.slice(0, 1);
+        let field = Field::new("C", DataType::Utf8, true);
+        let out = convert(&one, &field, &row("text", 0, 0), &DataType::Utf8View).unwrap();
+        assert!(out.get_array_memory_size() < 1 << 10);
+    }
+}

@@ -1,0 +1,114 @@
+//! The list of options of `STORED AS SNOWFLAKE`.
+
+use crate::connector::OptionSpec;
+use crate::rejects;
+
+const fn plain(key: &'static str, default: &'static str, doc: &'static str) -> OptionSpec {
+    OptionSpec {
+        key,
+        secret: false,
+        default,
+        doc,
+    }
+}
+
+const fn secret(key: &'static str, doc: &'static str) -> OptionSpec {
+    OptionSpec {
+        key,
+        secret: true,
+        default: "not used",
+        doc,
+    }
+}
+
+/// Options of `STORED AS SNOWFLAKE`.
+pub(crate) const OPTIONS: &[OptionSpec] = &[
+    plain(
+        "snowflake.account",
+        "must be given",
+        "account identifier: ORGANISATION-ACCOUNT or a locator with its region",
+    ),
+    plain(
+        "snowflake.host",
+        "ACCOUNT.snowflakecomputing.com",
+        "another host (PrivateLink, China), or a URL with scheme and port",
+    ),
+    plain(
+        "snowflake.user",
+        "none",
+        "login name; needed unless oauth_token is given",
+    ),
+    secret("snowflake.password", "password"),
+    secret(
+        "snowflake.private_key",
+        "PKCS#8 private key in PEM form, its text",
+    ),
+    plain(
+        "snowflake.private_key_path",
+        "not used",
+        "file that holds the private key",
+    ),
+    secret(
+        "snowflake.private_key_passphrase",
+        "passphrase of an encrypted private key",
+    ),
+    secret("snowflake.oauth_token", "OAuth access token"),
+    secret("snowflake.access_token", "programmatic access token"),
+    plain(
+        "snowflake.warehouse",
+        "the user's",
+        "virtual warehouse that runs the statements",
+    ),
+    plain("snowflake.role", "the user's", "role"),
+    plain(
+        "snowflake.database",
+        "none",
+        "database of a LOCATION that names none",
+    ),
+    plain(
+        "snowflake.schema",
+        "PUBLIC",
+        "schema of a LOCATION that names none",
+    ),
+    plain(
+        "snowflake.query_tag",
+        "casebook",
+        "tag of the statements in QUERY_HISTORY",
+    ),
+    plain(
+        "snowflake.statement_timeout_secs",
+        "the account's",
+        "seconds after which Snowflake stops a statement",
+    ),
+    plain(
+        "snowflake.connect_timeout_secs",
+        "30",
+        "seconds for a connection",
+    ),
+    plain(
+        "snowflake.read_timeout_secs",
+        "120",
+        "seconds between two parts of an answer",
+    ),
+    plain(
+        "snowflake.prefetch_bytes",
+        "67108864",
+        "bytes of result chunks that are downloaded ahead",
+    ),
+    plain(
+        "snowflake.fold_names",
+        "true",
+        "show column names that are all upper case in lower case, as other tools do",
+    ),
+    plain(
+        "table.create",
+        "the table must exist",
+        "name of the declared schema with which a missing table is created (qa_pairs)",
+    ),
+    plain(
+        "write.key",
+        "INSERT appends",
+        "column that identifies a row: INSERT adds only rows whose key is not there yet",
+    ),
+    rejects::OPTION,
+];

@@ -1,0 +1,181 @@
+//! INSERT through a warehouse.
+
+use super::*;
+
+const CREATE: [(&str, &str); 2] = [("table.create", "qa_pairs"), ("write.key", "qa_id")];
+
+/// A query that yields `rows` pairs with questions of `length` characters.
+fn pairs(rows: usize, length: usize) -> String {
+    format!(
+        "SELECT 'id-' || value AS qa_id, repeat('q', {length}) || value || '''\\' AS question, \
+         CAST(value AS INT) AS chunk_no, CAST(value AS FLOAT) / 7 AS grounding FROM \
+         generate_series(1, {rows})"
+    )
+}
+
+async fn counted(fake: &Fake) -> String {
+    let sql = "SELECT count(*), count(DISTINCT qa_id), sum(chunk_no), sum(length(question)) FROM \
+               main.legal.qa";
+    pretty_format_batches(&fake.rows(sql).await)
+        .unwrap()
+        .to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_is_created_and_filled_once() {
+    let fake = Fake::start().await;
+    let ctx = session();
+    create(&ctx, &fake, "qa", &CREATE).await.unwrap();
+    let made = fake.get(|i| i.statements[0].clone());
+    assert_eq!(
+        made,
+        "CREATE TABLE IF NOT EXISTS `main`.`legal`.`qa` (`qa_id` STRING NOT NULL, `question` \
+         STRING, `chunk_no` INTEGER, `grounding` FLOAT)"
+    );
+    let inserted = shown(&ctx, &format!("INSERT INTO qa {}", pairs(10, 5))).await;
+    assert_has(&inserted, &["| 10"]);
+    // Few rows need one statement and no staging table.
+    assert_eq!(fake.get(|i| i.statements.len()), 2);
+    let again = shown(&ctx, &format!("INSERT INTO qa {}", pairs(12, 5))).await;
+    assert_has(&again, &["| 2 "]);
+    let all = "SELECT * FROM qa ORDER BY chunk_no";
+    let local = session();
+    local
+        .sql(&format!("CREATE TABLE qa AS {}", pairs(12, 5)))
+        .await
+        .unwrap();
+    assert_eq!(shown(&ctx, all).await, shown(&local, all).await);
+    // The same key twice in one INSERT: the first row.
+    query(
+        &ctx,
+        "INSERT INTO qa VALUES ('n', 'first', 1, 1.0), ('n', 'second', 2, 1.0)",
+    )
+    .await
+    .unwrap();
+    let found = shown(&ctx, "SELECT question FROM qa WHERE qa_id = 'n'").await;
+    assert_has(&found, &["first"]);
+    assert!(!found.contains("second"), "{found}");
+    let error = query(&ctx, "INSERT INTO qa VALUES (NULL, 'q', 1, 1.0)")
+        .await
+        .unwrap_err();
+    assert_has(&message(&error), &["no qa_id"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_existing_table_with_other_columns_is_an_error() {
+    let fake = Fake::start().await;
+    fake.add_rows("qa", cases(1));
+    let error = create(&session(), &fake, "qa", &CREATE).await.unwrap_err();
+    assert_has(
+        &message(&error),
+        &["main.legal.qa", "qa_id is missing", "text is not declared"],
+    );
+    let error = create(
+        &session(),
+        &fake,
+        "new",
+        &[
+            ("table.create", "qa_pairs"),
+            ("databricks.warehouse_id", ""),
+        ],
+    )
+    .await
+    .unwrap_err();
+    assert_has(
+        &message(&error),
+        &["no table main.legal.new", "databricks.warehouse_id"],
+    );
+    let error = create(&session(), &fake, "qa", &[("write.key", "idd")])
+        .await
+        .unwrap_err();
+    assert_has(&message(&error), &["idd", "Did you mean 'id'?"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_that_dies_anywhere_can_run_again() {
+    // 40 rows of 300 kB: some three statements' worth.
+    let insert = format!("INSERT INTO qa {}", pairs(40, 300_000));
+    let whole = {
+        let (fake, ctx) = (Fake::start().await, session());
+        create(&ctx, &fake, "qa", &CREATE).await.unwrap();
+        query(&ctx, &insert).await.unwrap();
+        (counted(&fake).await, fake.get(|i| i.statements.clone()))
+    };
+    let (whole, statements) = whole;
+    assert_has(&whole, &["| 40 "]);
+    assert!(statements.len() >= 6, "{statements:?}");
+    assert_has(
+        &statements[1],
+        &["CREATE TABLE IF NOT EXISTS `main`.`legal`.`casebook_staging_"],
+    );
+    assert_has(statements.last().unwrap(), &["DROP TABLE IF EXISTS"]);
+    for dies_at in 1..statements.len() {
+        let (fake, ctx) = (Fake::start().await, session());
+        create(&ctx, &fake, "qa", &CREATE).await.unwrap();
+        fake.set(|inner| inner.dies_at = Some(dies_at));
+        // The writer is gone, as after SIGKILL, once the server has stopped answering it.
+        tokio::select! {
+            done = query(&ctx, &insert) => {
+                // Removing the staging table is no longer part of the INSERT.
+                assert!(done.is_err() || dies_at + 1 == statements.len(), "{dies_at}");
+            }
+            () = fake.until(|i| i.statements.len() > dies_at) => {}
+        }
+        fake.set(|inner| inner.dies_at = None);
+        let ctx = session();
+        create(&ctx, &fake, "qa", &CREATE).await.unwrap();
+        query(&ctx, &insert).await.unwrap();
+        assert_eq!(counted(&fake).await, whole, "died at {dies_at}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_insert_leaves_nothing_behind() {
+    let (fake, ctx) = (Fake::start().await, session());
+    create(&ctx, &fake, "qa", &CREATE).await.unwrap();
+    let says = json!({"error_code": "BAD_REQUEST", "message": "[INSUFFICIENT_PERMISSIONS] no"});
+    fake.set(|inner| inner.failing = Some(("MERGE".into(), says)));
+    let insert = format!("INSERT INTO qa {}", pairs(40, 300_000));
+    let error = query(&ctx, &insert).await.unwrap_err();
+    assert_has(
+        &message(&error),
+        &["adding rows to main.legal.qa", "INSUFFICIENT_PERMISSIONS"],
+    );
+    let legal = fake.ctx.catalog("main").unwrap().schema("legal").unwrap();
+    fake.until(|_| legal.table_names() == ["qa"]).await;
+    assert_has(&counted(&fake).await, &["| 0 "]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_key_an_unsure_answer_is_an_error() {
+    use crate::fake::databricks::Fault;
+    let (fake, ctx) = (Fake::start().await, session());
+    create(&ctx, &fake, "qa", &[("table.create", "qa_pairs")])
+        .await
+        .unwrap();
+    query(&ctx, &format!("INSERT INTO qa {}", pairs(3, 5)))
+        .await
+        .unwrap();
+    query(&ctx, &format!("INSERT INTO qa {}", pairs(3, 5)))
+        .await
+        .unwrap();
+    assert_has(&counted(&fake).await, &["| 6 "]);
+    fake.fail("POST /api/2.0/sql/statements", Fault::Status(502, None));
+    let error = query(&ctx, &format!("INSERT INTO qa {}", pairs(3, 5)))
+        .await
+        .unwrap_err();
+    assert_has(&message(&error), &["not sent again", "write.key"]);
+    assert_has(&counted(&fake).await, &["| 6 "]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_in_the_wrong_order_are_noticed() {
+    let (fake, ctx) = (Fake::start().await, session());
+    create(&ctx, &fake, "qa", &CREATE).await.unwrap();
+    let sql = "INSERT INTO qa SELECT question, qa_id, chunk_no, grounding FROM qa";
+    let error = query(&ctx, sql).await.unwrap_err();
+    assert_has(
+        &message(&error),
+        &["INSERT goes by position", "question would go into qa_id"],
+    );
+}

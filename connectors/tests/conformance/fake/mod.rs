@@ -1,0 +1,8 @@
+//! Servers of our own that follow the public protocols, with faults on request.
+
+#[cfg(feature = "databricks")]
+pub mod databricks;
+#[cfg(feature = "databricks")]
+pub mod s3;
+#[cfg(feature = "snowflake")]
+pub mod snowflake;

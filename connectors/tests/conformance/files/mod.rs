@@ -1,0 +1,6 @@
+//! CSV, Parquet and JSON on local disk, S3 (moto) and Azure (Azurite).
+
+pub(crate) mod place;
+mod read;
+mod store;
+mod write;

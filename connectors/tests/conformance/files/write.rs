@@ -1,0 +1,133 @@
+//! What is written: whole files, once.
+
+use super::place::{Place, ask, create, number, session};
+
+const CONTRACT: &str = "'table.create' 'qa_pairs', ";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_write_again_changes_nothing() {
+    for place in Place::all() {
+        for format in ["CSV", "PARQUET", "JSON"] {
+            let ctx = session(2);
+            let at = format!("{}once-{format}", place.base);
+            let options = |version: u32| {
+                format!(
+                    "{}{CONTRACT} 'write.app_id' 'job \"1\"/é', 'write.version' '{version}'",
+                    place.options
+                )
+            };
+            create(&ctx, "v1", format, &at, &options(1)).await.unwrap();
+            create(&ctx, "v2", format, &at, &options(2)).await.unwrap();
+            let insert = "VALUES ('a', 1, 'x'), ('b', 2, NULL)";
+            assert_eq!(number(&ctx, &format!("INSERT INTO v1 {insert}")).await, 2);
+            assert_eq!(number(&ctx, &format!("INSERT INTO v1 {insert}")).await, 0);
+            assert_eq!(number(&ctx, &format!("INSERT INTO v2 {insert}")).await, 2);
+            assert_eq!(number(&ctx, &format!("INSERT INTO v2 {insert}")).await, 0);
+            assert_eq!(
+                number(&ctx, "SELECT count(*) FROM v1").await,
+                4,
+                "{format} {at}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_added_once() {
+    for place in Place::all() {
+        for format in ["CSV", "PARQUET", "JSON"] {
+            let ctx = session(2);
+            let at = format!("{}key-{format}/", place.base);
+            let options = format!("{}{CONTRACT} 'write.key' 'qa_id'", place.options);
+            create(&ctx, "t", format, &at, &options).await.unwrap();
+            let first = "INSERT INTO t VALUES ('a', 1, 'x'), ('b', 2, 'y'), ('a', 3, 'z')";
+            assert_eq!(number(&ctx, first).await, 2);
+            assert_eq!(number(&ctx, first).await, 0);
+            let more = "INSERT INTO t VALUES ('b', 2, 'y'), ('c', 4, 'z')";
+            assert_eq!(number(&ctx, more).await, 1);
+            let shown = ask(&ctx, "SELECT qa_id, question_no FROM t ORDER BY qa_id")
+                .await
+                .unwrap();
+            let keys: Vec<&str> = shown.lines().skip(3).collect();
+            assert_eq!(keys.len(), 4, "{shown}");
+            let error = ask(&ctx, "INSERT INTO t VALUES (NULL, 1, 'x')")
+                .await
+                .unwrap_err();
+            assert!(error.contains("a row has no qa_id"), "{error}");
+            assert_eq!(
+                number(&ctx, "SELECT count(*) FROM t").await,
+                3,
+                "{format} {at}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_writers_with_keys_one_runs_again() {
+    for place in Place::all() {
+        let ctx = session(2);
+        let at = format!("{}race/", place.base);
+        let options = format!("{}{CONTRACT} 'write.key' 'qa_id'", place.options);
+        create(&ctx, "t", "PARQUET", &at, &options).await.unwrap();
+        let insert = |from: u32| {
+            format!(
+                "INSERT INTO t SELECT CAST(value AS VARCHAR) AS text, value, 'x' \
+                 FROM generate_series({from}, {})",
+                from + 2000
+            )
+        };
+        let (one, other) = (insert(1), insert(1000));
+        let (a, b) = tokio::join!(ask(&ctx, &one), ask(&ctx, &other));
+        for (result, sql) in [(a, &one), (b, &other)] {
+            if let Err(error) = result {
+                assert!(error.contains("run the INSERT again"), "{error}");
+                ask(&ctx, sql).await.unwrap();
+            }
+        }
+        let counts = "SELECT count(*) - count(DISTINCT qa_id) FROM t";
+        assert_eq!(number(&ctx, counts).await, 0, "{at}");
+        assert_eq!(number(&ctx, "SELECT count(*) FROM t").await, 3000, "{at}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mistakes_are_errors() {
+    let place = Place::local();
+    let ctx = session(1);
+    create(&ctx, "t", "PARQUET", &format!("{}t", place.base), CONTRACT)
+        .await
+        .unwrap();
+    let swapped = "INSERT INTO t SELECT answer, question_no, qa_id FROM t";
+    let error = ask(&ctx, swapped).await.unwrap_err();
+    assert!(error.contains("answer would go into qa_id"), "{error}");
+    let error = ask(&ctx, "INSERT OVERWRITE t VALUES ('a', 1, 'x')")
+        .await
+        .unwrap_err();
+    assert!(error.contains("cannot be replaced"), "{error}");
+    ask(&ctx, "INSERT INTO t VALUES ('a', 1, 'x')")
+        .await
+        .unwrap();
+    let file = std::fs::read_dir(format!("{}t", place.base)).unwrap();
+    let file = file
+        .map(|e| e.unwrap().path())
+        .find(|p| p.extension().is_some())
+        .unwrap();
+    create(&ctx, "one", "PARQUET", &file.display().to_string(), "")
+        .await
+        .unwrap();
+    let error = ask(&ctx, "INSERT INTO one VALUES ('a', 1, 'x')")
+        .await
+        .unwrap_err();
+    assert!(error.contains("end the location with /"), "{error}");
+    let both = "'write.app_id' 'x'";
+    let error = create(&ctx, "x", "JSON", &format!("{}x", place.base), both)
+        .await
+        .unwrap_err();
+    assert!(error.contains("write.version"), "{error}");
+    std::fs::create_dir(format!("{}other", place.base)).unwrap();
+    std::fs::write(format!("{}other/a.csv", place.base), "qa_id,answer\n1,2\n").unwrap();
+    let error = create(&ctx, "y", "CSV", &format!("{}other", place.base), CONTRACT).await;
+    let error = error.unwrap_err();
+    assert!(error.contains("question_no is missing"), "{error}");
+}

@@ -1,0 +1,119 @@
+//! A result is read as it is wanted: little for a little, nothing after it is dropped, and an
+//! error in the middle is an error.
+
+use futures::StreamExt;
+
+use super::{Source, session, shown};
+
+/// A view of a thousand million rows, which no test would see the end of.
+fn endless(source: &Source) {
+    let table = source.table("small");
+    source.run(&format!("CREATE TABLE {table} (n int, body text)"));
+    source.run(&format!(
+        "INSERT INTO {table} WITH RECURSIVE g(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM g WHERE \
+         n < 1000) SELECT n, 'some text of some length' FROM g"
+    ));
+    source.run(&format!(
+        "CREATE VIEW {} AS SELECT a.n, b.body FROM {table} a, {table} b, {table} c",
+        source.table("endless")
+    ));
+}
+
+#[tokio::test]
+async fn a_little_is_read_for_a_little() {
+    for source in Source::all("lazy") {
+        endless(&source);
+        let ctx = session();
+        source.create(&ctx, "endless").await;
+        // The filter stays here, so the LIMIT does, too.
+        let sql = "SELECT n FROM endless WHERE upper(body) LIKE 'SOME%' LIMIT 1";
+        assert_eq!(shown(&ctx, sql).await.lines().count(), 5);
+        let plan = shown(&ctx, &format!("EXPLAIN {sql}")).await;
+        assert!(
+            !plan.contains("LIMIT 1,") && plan.contains("FilterExec"),
+            "{plan}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_stream_ends_its_connection() {
+    let Some(source) = Source::postgres("dropped") else {
+        return;
+    };
+    endless(&source);
+    source.run("DROP ROLE IF EXISTS dropped_reader");
+    source.run("CREATE ROLE dropped_reader LOGIN PASSWORD 'dropped-password' SUPERUSER");
+    let own = source
+        .connection
+        .replace("Uid=casebook", "Uid=dropped_reader");
+    let (start, rest) = own.split_once("Pwd=").unwrap();
+    let own = format!(
+        "{start}Pwd=dropped-password;{}",
+        rest.split_once(';').unwrap().1
+    );
+    let ctx = session();
+    super::create(&ctx, "endless", "dropped.endless", &own, &[])
+        .await
+        .unwrap();
+    let connections =
+        || source.value("SELECT count(*) FROM pg_stat_activity WHERE usename = 'dropped_reader'");
+    let frame = ctx.sql("SELECT n, body FROM endless").await.unwrap();
+    let mut stream = frame.execute_stream().await.unwrap();
+    assert_eq!(stream.next().await.unwrap().unwrap().num_rows(), 256);
+    assert_eq!(connections(), "1");
+    drop(stream);
+    while connections() != "0" {
+        tokio::task::yield_now().await;
+    }
+    source.run("DROP ROLE dropped_reader");
+}
+
+#[tokio::test]
+async fn an_error_in_the_middle_is_an_error() {
+    let Some(source) = Source::postgres("middle") else {
+        return;
+    };
+    source.run("CREATE TABLE middle.t AS SELECT g AS id FROM generate_series(1, 5000) g");
+    source.run(
+        "CREATE VIEW middle.v AS SELECT id, 1 / (4000 - id) AS x, 'text' || id AS body FROM \
+         middle.t",
+    );
+    let ctx = session();
+    source.create(&ctx, "v").await;
+    for columns in ["id, x", "id, x, body"] {
+        let frame = ctx.sql(&format!("SELECT {columns} FROM v")).await.unwrap();
+        let mut stream = frame.execute_stream().await.unwrap();
+        let mut rows = 0;
+        let error = loop {
+            match stream.next().await.expect("the result ended short") {
+                Ok(batch) => rows += batch.num_rows(),
+                Err(error) => break error,
+            }
+        };
+        assert!(rows > 0 && rows < 4000, "{rows}");
+        assert!(error.to_string().contains("division by zero"), "{error}");
+        assert!(stream.next().await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn order_by_is_kept() {
+    for source in Source::all("ordered") {
+        let table = source.table("t");
+        source.run(&format!("CREATE TABLE {table} (id int, body text)"));
+        source.run(&format!(
+            "INSERT INTO {table} WITH RECURSIVE g(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM g \
+             WHERE n < 2000) SELECT n * 7919 % 2003, 'b' || n FROM g"
+        ));
+        let ctx = session();
+        source.create(&ctx, "t").await;
+        let table = shown(&ctx, "SELECT id FROM t ORDER BY id DESC").await;
+        let ids: Vec<i32> = table
+            .lines()
+            .filter_map(|l| l.trim_matches(['|', ' ']).parse().ok())
+            .collect();
+        assert_eq!(ids.len(), 2000);
+        assert!(ids.is_sorted_by(|a, b| a > b));
+    }
+}

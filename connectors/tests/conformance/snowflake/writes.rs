@@ -1,0 +1,105 @@
+//! Writing to fakesnow: once only, whatever happens.
+
+use datafusion::arrow::array::AsArray;
+use datafusion::arrow::datatypes::{Int32Type, Int64Type, UInt64Type};
+use datafusion::prelude::SessionContext;
+
+use super::{Admin, qa_pairs, run, service, shown, table};
+
+const CREATE_QA: &str = ", 'table.create' 'qa_pairs', 'write.key' 'qa_id'";
+const SOME_QA: &str = "SELECT * FROM (VALUES \
+                       ('a', 1, 10, 'it''s \\ é', CAST(0.1 AS REAL)), \
+                       ('b', 2, NULL, NULL, NULL), \
+                       ('b', 3, 30, 'the same key', CAST(1 AS REAL))) \
+                       AS v(qa_id, chunk_no, chunk_start, answer, grounding)";
+
+#[tokio::test]
+async fn a_table_is_created_and_written_once_only() {
+    let Some(url) = service() else { return };
+    let admin = Admin::new(&url, "QA").await;
+    admin.run("DROP TABLE IF EXISTS QA.PUBLIC.PAIRS").await;
+    let ctx = table(&url, "", "qa.public.pairs", CREATE_QA).await.unwrap();
+    let insert = format!("INSERT INTO t {SOME_QA}");
+    let added = run(&ctx, &insert).await.unwrap();
+    assert_eq!(added[0].column(0).as_primitive::<UInt64Type>().value(0), 2);
+    run(&ctx, &insert).await.unwrap();
+    assert_eq!(count(&ctx).await, 2);
+    let rows = run(&ctx, "SELECT * FROM t ORDER BY qa_id").await.unwrap();
+    assert_eq!(rows[0].schema().fields(), qa_pairs().fields());
+    let numbers = rows[0].column(1).as_primitive::<Int32Type>();
+    assert_eq!(numbers.value(0), 1);
+    assert!(
+        shown(&rows).contains("| a     | 1        | 10          | it's \\ é"),
+        "{}",
+        shown(&rows)
+    );
+    // Opened again, and by a name in upper case.
+    let again = table(&url, "", "QA.PUBLIC.PAIRS", CREATE_QA).await.unwrap();
+    assert_eq!(count(&again).await, 2);
+    run(&again, &format!("INSERT OVERWRITE t {SOME_QA} LIMIT 1"))
+        .await
+        .unwrap();
+    assert_eq!(count(&again).await, 1);
+}
+
+#[tokio::test]
+async fn without_a_key_insert_appends() {
+    let Some(url) = service() else { return };
+    let admin = Admin::new(&url, "APPEND").await;
+    admin.run("CREATE OR REPLACE TABLE APPEND.PUBLIC.A (N NUMBER(9,0), D DATE, B BOOLEAN, TS TIMESTAMP_NTZ)").await;
+    let ctx = table(&url, "", "APPEND.PUBLIC.A", "").await.unwrap();
+    let insert =
+        "INSERT INTO t VALUES (1, DATE '1969-07-20', true, TIMESTAMP '2024-02-29 01:02:03.456789')";
+    run(&ctx, insert).await.unwrap();
+    run(&ctx, insert).await.unwrap();
+    let rows = run(&ctx, "SELECT * FROM t").await.unwrap();
+    let text = shown(&rows);
+    let row = "| 1 | 1969-07-20 | true | 2024-02-29T01:02:03.456789 |";
+    assert_eq!(text.matches(row).count(), 2, "{text}");
+    run(&ctx, "INSERT INTO t SELECT * FROM t WHERE n > 100")
+        .await
+        .unwrap();
+    assert_eq!(count(&ctx).await, 2);
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_is_said() {
+    let Some(url) = service() else { return };
+    let admin = Admin::new(&url, "WRONG").await;
+    admin
+        .run("CREATE OR REPLACE TABLE WRONG.PUBLIC.W (QA_ID VARCHAR, CHUNK_NO VARCHAR)")
+        .await;
+    let check = async |more: &str, sql: Option<&str>, expected: &str| {
+        let made = table(&url, "", "WRONG.PUBLIC.W", more).await;
+        let error = match sql {
+            None => made.err().unwrap(),
+            Some(sql) => run(&made.unwrap(), sql).await.unwrap_err(),
+        };
+        assert!(error.to_string().contains(expected), "{error}");
+    };
+    check(CREATE_QA, None, "chunk_no has type Utf8View, not Int32").await;
+    check(CREATE_QA, None, "chunk_start is missing").await;
+    check(", 'table.create' 'nope'", None, "Valid: qa_pairs").await;
+    check(", 'write.key' 'qa'", None, "Did you mean 'qa_id'?").await;
+    let key = ", 'write.key' 'qa_id'";
+    check(
+        key,
+        Some("INSERT INTO t VALUES (NULL, 'x')"),
+        "a row has no qa_id",
+    )
+    .await;
+    check(
+        "",
+        Some("INSERT INTO t SELECT chunk_no, qa_id FROM t"),
+        "goes by position",
+    )
+    .await;
+    // A failed write leaves nothing behind.
+    let ctx = table(&url, "", "WRONG.PUBLIC.W", key).await.unwrap();
+    assert_eq!(count(&ctx).await, 0);
+}
+
+async fn count(ctx: &SessionContext) -> i64 {
+    let batches = run(ctx, "SELECT count(*) FROM t").await.unwrap();
+    batches[0].column(0).as_primitive::<Int64Type>().value(0)
+}

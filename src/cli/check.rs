@@ -1,0 +1,60 @@
+//! `casebook check`: do the tables of casebook.toml work, step by step?
+
+use casebook::{Error, ErrorKind, Result};
+use clap::Args;
+
+use super::Program;
+
+/// Arguments of `casebook check`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  casebook check                     every table of casebook.toml
+  casebook check cases qa --write    these two, and that they can be written to")]
+pub(super) struct Check {
+    /// Tables of casebook.toml [default: all]
+    tables: Vec<String>,
+    /// Also write under a scratch name, which is removed again
+    #[arg(long)]
+    write: bool,
+}
+
+impl Check {
+    pub(super) async fn run(self, program: &Program) -> Result<()> {
+        let Some(config) = &program.config else {
+            return Err(Error::new(
+                ErrorKind::Configuration,
+                "there is no casebook.toml here; write one with `casebook init`, or name one with \
+                 --config",
+            ));
+        };
+        let tables = match self.tables.is_empty() {
+            true => config.table_names().map(str::to_owned).collect(),
+            false => self.tables,
+        };
+        let mut failed = vec![];
+        for name in &tables {
+            let Some((connector, mut request)) = config.check_request(name)? else {
+                println!("{name}: a training table; nothing to reach");
+                continue;
+            };
+            request.write = self.write;
+            println!("{name}: {} {}", connector.name, request.location);
+            for step in (connector.check)(request).await {
+                match step.result {
+                    Ok(found) => println!("  ok      {:8} {found}", step.name),
+                    Err(error) => {
+                        println!("  FAILED  {:8} {error}", step.name);
+                        failed.push(name.as_str());
+                    }
+                }
+            }
+        }
+        match failed.is_empty() {
+            true => Ok(()),
+            false => Err(Error::new(
+                ErrorKind::Unavailable,
+                format!("the check failed for {}", failed.join(", ")),
+            )),
+        }
+    }
+}
