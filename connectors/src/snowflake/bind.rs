@@ -3,9 +3,11 @@
 //! Every value is sent as a text, which Snowflake converts to the column's type; the formats are
 //! fixed when the session starts.
 
+use std::sync::Arc;
+
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
-use datafusion::arrow::datatypes::{DataType, Schema};
+use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -28,6 +30,11 @@ impl Binding {
             columns: vec![vec![]; columns],
             bytes: 0,
         }
+    }
+
+    /// The number of columns.
+    pub(super) fn columns(&self) -> usize {
+        self.columns.len()
     }
 
     /// The number of rows.
@@ -118,6 +125,20 @@ impl TextBatch {
         self.0.num_rows()
     }
 
+    /// The rows from `from` on under the names of `schema`, by position.
+    pub(super) fn columns(&self, schema: &SchemaRef, from: usize) -> Result<RecordBatch> {
+        let rows = self.0.slice(from, self.0.num_rows() - from);
+        RecordBatch::try_new(Arc::clone(schema), rows.columns().to_vec())
+            .map_err(|e| Error::while_doing("naming the columns of a file", e))
+    }
+
+    /// Bytes of text in the rows from `from` on.
+    pub(super) fn bytes(&self, from: usize) -> usize {
+        (from..self.0.num_rows())
+            .map(|row| self.row_bytes(row))
+            .sum()
+    }
+
     fn row_bytes(&self, row: usize) -> usize {
         let columns = self.0.columns().iter();
         columns
@@ -168,8 +189,6 @@ pub(super) fn check_type(name: &str, data_type: &DataType) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use datafusion::arrow::array::{
         ArrayRef, Date32Array, Float32Array, Float64Array, Int32Array, StringArray,
         TimestampMicrosecondArray,

@@ -89,6 +89,23 @@ pub(super) struct QueryData {
     pub(super) chunk_headers: Option<HashMap<String, Secret>>,
     pub(super) qrmk: Option<Secret>,
     pub(super) total: Option<u64>,
+    /// Answer to PUT.
+    pub(super) stage_info: Option<StageInfo>,
+    /// Answer to PUT, where files must be encrypted before they are sent.
+    pub(super) encryption_material: Option<Value>,
+}
+
+/// The storage behind a stage, and what is lent to write to it.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct StageInfo {
+    pub(super) location_type: String,
+    /// Bucket and prefix.
+    pub(super) location: String,
+    pub(super) region: Option<String>,
+    pub(super) end_point: Option<String>,
+    pub(super) presigned_url: Option<Secret>,
+    pub(super) creds: HashMap<String, Secret>,
 }
 
 /// One column of a result as the server declares it.

@@ -24,9 +24,11 @@ mod scan;
 mod session;
 mod settings;
 mod sink;
+mod stage;
 mod statement;
 mod table;
 mod types;
+mod upload;
 
 use std::sync::Arc;
 

@@ -101,6 +101,12 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
         "show column names that are all upper case in lower case, as other tools do",
     ),
     plain(
+        "snowflake.load",
+        "auto",
+        "how INSERT sends rows: auto (more than one statement's worth as Parquet files in a \
+         temporary stage, where the role may make one in S3 or GCS) or bind (as bound values)",
+    ),
+    plain(
         "table.create",
         "the table must exist",
         "name of the declared schema with which a missing table is created (qa_pairs)",

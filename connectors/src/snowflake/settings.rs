@@ -45,6 +45,8 @@ pub(super) struct Settings {
     pub(super) read_timeout: Duration,
     pub(super) prefetch_bytes: usize,
     pub(super) fold_names: bool,
+    /// Rows may go through a stage.
+    pub(super) may_stage: bool,
 }
 
 impl Settings {
@@ -87,6 +89,14 @@ impl Settings {
             None => true,
             Some(v) => parse_value("snowflake.fold_names", v, "true or false")?,
         };
+        let may_stage = match options.get("snowflake.load") {
+            None | Some("auto") => true,
+            Some("bind") => false,
+            Some(other) => {
+                let what = "value of snowflake.load";
+                return Err(Error::unknown(what, other, &["auto", "bind"]));
+            }
+        };
         Ok(Self {
             // In tokens the account goes without its region and in upper case.
             account: account.split('.').next().unwrap_or_default().to_uppercase(),
@@ -103,6 +113,7 @@ impl Settings {
             read_timeout: timeout("snowflake.read_timeout_secs", READ_TIMEOUT_SECS)?,
             prefetch_bytes,
             fold_names,
+            may_stage,
         })
     }
 }

@@ -27,6 +27,7 @@ use super::name::quoted;
 use super::rows::Rows;
 use super::session::{Session, WhenLost};
 use super::settings::Settings;
+use super::stage::{self, Stage};
 use super::statement::Statement;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::ddl::column_list;
@@ -88,19 +89,19 @@ impl SnowflakeSink {
             }
             staging.add(&batch).await?;
         }
-        staging.flush().await?;
-        if staging.sent == 0 && !self.overwrite {
+        let staged = staging.finish().await?;
+        if staged.rows == 0 && !self.overwrite {
             return Ok(0);
         }
-        staging.check().await?;
-        Ok(self.commit(&session, &staging).await?)
+        staged.check(&session).await?;
+        Ok(self.commit(&session, &staged).await?)
     }
 
     /// Brings the staged rows into the target, all or none.
-    async fn commit(&self, session: &Arc<Session>, staging: &Staging<'_>) -> Result<u64> {
+    async fn commit(&self, session: &Arc<Session>, staged: &Staged) -> Result<u64> {
         let table = quoted(&self.target);
-        let doing = format!("writing {} rows to {table}", staging.sent);
-        let sql = self.commit_sql(&staging.name);
+        let doing = format!("writing {} rows to {table}", staged.rows);
+        let sql = self.commit_sql(&staged.name);
         let statement = Statement::new(&doing, &sql);
         let data = statement.run(session).await.map_err(|e| {
             let advice = match (e.kind(), self.key) {
@@ -113,47 +114,53 @@ impl SnowflakeSink {
             };
             Error::new(e.kind(), format!("{e}; {advice}")).with_source(e)
         })?;
-        Ok(affected(&data).unwrap_or(staging.sent))
+        Ok(affected(&data).unwrap_or(staged.rows))
     }
 
     fn commit_sql(&self, staging: &str) -> String {
         let table = quoted(&self.target);
         let remote = self.columns.remote();
         let names = column_list(&SNOWFLAKE, remote);
+        let staged = stage::columns(remote.fields().len());
         let Some(key) = self.key else {
             let overwrite = if self.overwrite { "OVERWRITE " } else { "" };
             return format!(
-                "INSERT {overwrite}INTO {table} ({names}) SELECT {names} FROM {staging}"
+                "INSERT {overwrite}INTO {table} ({names}) SELECT {staged} FROM {staging}"
             );
         };
-        let key = SNOWFLAKE.quoted(remote.field(key).name());
+        let (key, staged_key) = (
+            SNOWFLAKE.quoted(remote.field(key).name()),
+            stage::column(key),
+        );
         // One row per key, whatever the rows hold and however often a request arrived.
         let once = format!(
-            "SELECT {names} FROM {staging} QUALIFY ROW_NUMBER() OVER (PARTITION BY {key} ORDER BY \
-             {key}) = 1"
+            "SELECT {staged} FROM {staging} QUALIFY ROW_NUMBER() OVER (PARTITION BY {staged_key} \
+             ORDER BY {staged_key}) = 1"
         );
         if self.overwrite {
             return format!("INSERT OVERWRITE INTO {table} ({names}) {once}");
         }
-        let fields = remote.fields().iter();
-        let values: Vec<String> = fields
-            .map(|f| format!("s.{}", SNOWFLAKE.quoted(f.name())))
-            .collect();
+        let columns = 0..remote.fields().len();
+        let values: Vec<String> = columns.map(|i| format!("s.{}", stage::column(i))).collect();
         format!(
-            "MERGE INTO {table} t USING ({once}) s ON t.{key} = s.{key} WHEN NOT MATCHED THEN \
-             INSERT ({names}) VALUES ({})",
+            "MERGE INTO {table} t USING ({once}) s ON t.{key} = s.{staged_key} WHEN NOT MATCHED \
+             THEN INSERT ({names}) VALUES ({})",
             values.join(", ")
         )
     }
 }
 
-/// The temporary table of one write, and the rows on their way into it.
+/// The temporary table of one write, and the rows on their way into it: the first ones as bound
+/// values, the others through a stage if there are more than one statement takes.
 struct Staging<'a> {
     session: &'a Arc<Session>,
     name: String,
     doing: String,
     insert: String,
     binding: Binding,
+    stage: Option<Stage>,
+    /// A stage may still be made.
+    may_stage: bool,
     sent: u64,
 }
 
@@ -162,12 +169,17 @@ impl<'a> Staging<'a> {
         let table = quoted(&sink.target);
         let doing = format!("staging rows for {table}");
         let schema = quoted(&sink.target[..2]);
-        let name = SNOWFLAKE.quoted(&format!("CASEBOOK_STAGING_{}", Uuid::new_v4().simple()));
-        let names = column_list(&SNOWFLAKE, sink.columns.remote());
+        // Needs no quotes.
+        let name = format!("CASEBOOK_STAGING_{:X}", Uuid::new_v4().simple());
+        let fields = sink.columns.remote().fields().iter().enumerate();
+        let named: Vec<String> = fields
+            .map(|(i, f)| format!("{} AS {}", SNOWFLAKE.quoted(f.name()), stage::column(i)))
+            .collect();
+        let named = named.join(", ");
         for sql in [
             format!("USE SCHEMA {schema}"),
             // The target's types, but none of its constraints and defaults.
-            format!("CREATE TEMPORARY TABLE {name} AS SELECT {names} FROM {table} WHERE 1 = 0"),
+            format!("CREATE TEMPORARY TABLE {name} AS SELECT {named} FROM {table} WHERE 1 = 0"),
         ] {
             let made = Statement::new(&doing, &sql).run(session).await;
             made.map_err(|e| {
@@ -177,12 +189,15 @@ impl<'a> Staging<'a> {
         }
         let columns = sink.columns.schema().fields().len();
         let marks = vec!["?"; columns].join(", ");
+        let names = stage::columns(columns);
         Ok(Self {
             session,
             insert: format!("INSERT INTO {name} ({names}) VALUES ({marks})"),
             name,
             doing,
             binding: Binding::new(columns),
+            stage: None,
+            may_stage: sink.settings.may_stage,
             sent: 0,
         })
     }
@@ -190,13 +205,35 @@ impl<'a> Staging<'a> {
     async fn add(&mut self, batch: &TextBatch) -> Result<()> {
         let mut from = 0;
         while from < batch.rows() {
-            let taken = self.binding.fill(batch, from);
-            from += taken;
+            if let Some(stage) = &mut self.stage {
+                stage.add(batch, from).await.map_err(unwritten)?;
+                self.sent += (batch.rows() - from) as u64;
+                return Ok(());
+            }
+            from += self.binding.fill(batch, from);
             if from < batch.rows() {
                 self.flush().await?;
+                if std::mem::take(&mut self.may_stage) {
+                    let name = format!("{}_FILES", self.name);
+                    let columns = self.binding.columns();
+                    self.stage = Stage::create(self.session, &name, columns, &self.doing).await;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Brings the last rows into the temporary table.
+    async fn finish(mut self) -> Result<Staged> {
+        self.flush().await?;
+        if let Some(stage) = self.stage {
+            stage.load(&self.name).await.map_err(unwritten)?;
+        }
+        Ok(Staged {
+            name: self.name,
+            doing: self.doing,
+            rows: self.sent,
+        })
     }
 
     async fn flush(&mut self) -> Result<()> {
@@ -213,26 +250,36 @@ impl<'a> Staging<'a> {
         self.sent += rows;
         Ok(())
     }
+}
 
+/// The temporary table of one write when all rows are in.
+struct Staged {
+    name: String,
+    doing: String,
+    /// How many were sent.
+    rows: u64,
+}
+
+impl Staged {
     /// # Errors
     /// Another number of rows than was sent: a request was lost, or ran twice.
-    async fn check(&self) -> Result<()> {
+    async fn check(&self, session: &Arc<Session>) -> Result<()> {
         let sql = format!("SELECT COUNT(*) AS \"N\" FROM {}", self.name);
-        let counted = Statement::new(&self.doing, &sql).run(self.session).await;
+        let counted = Statement::new(&self.doing, &sql).run(session).await;
         let data = counted.map_err(unwritten)?;
         let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)]));
-        let mut rows = Rows::open(self.session, data, &schema, 1, &self.doing)?;
+        let mut rows = Rows::open(session, data, &schema, 1, &self.doing)?;
         let batch = rows.next().await?;
         let found = batch.and_then(|b| b.column(0).as_primitive::<Int64Type>().iter().next()?);
         match u64::try_from(found.unwrap_or(-1)) {
-            Ok(found) if found == self.sent => Ok(()),
+            Ok(found) if found == self.rows => Ok(()),
             _ => Err(Error::new(
                 ErrorKind::Unavailable,
                 format!(
                     "{}: {} rows were sent and {} arrived; nothing was written: run the INSERT \
                      again",
                     self.doing,
-                    self.sent,
+                    self.rows,
                     found.unwrap_or_default()
                 ),
             )),

@@ -1,6 +1,6 @@
-//! Not a test of its own: the workspace in which tests/python/warehouses.py runs the example. It
-//! has the opinions of examples/cases.csv as an external Delta table on the S3 server, which the
-//! program reads with vended keys; what it writes goes through the SQL warehouse.
+//! Not a test of its own: the workspace in which tests/python/warehouses.py runs the example and
+//! benches/memory.py reads. It has opinions as an external Delta table on the S3 server, which is
+//! read with vended keys; the warehouse has them, too, and takes what is written.
 
 use std::io::Read;
 
@@ -18,7 +18,7 @@ async fn serve() {
     let s3 = std::env::var("CASEBOOK_TEST_S3").expect("tests/services/s3.sh start");
     let fake = Fake::start().await;
     let location = format!("s3://casebook-test/unity-{}/cases", std::process::id());
-    write_cases(&s3, &location).await;
+    write_cases(&s3, &location, &fake).await;
     let url = location.clone();
     fake.add_files("cases", &location, move |_, _| {
         let keys = json!({"access_key_id": "KEY", "secret_access_key": "hidden-key",
@@ -35,7 +35,7 @@ async fn serve() {
     assert!(vended > 0, "the opinions were not read as files");
 }
 
-async fn write_cases(s3: &str, location: &str) {
+async fn write_cases(s3: &str, location: &str, fake: &Fake) {
     let fields = COLUMNS.map(|name| Field::new(name, DataType::Utf8View, true));
     let options = ConnectorOptions {
         table_schemas: vec![("cases", Arc::new(Schema::new(fields.to_vec())))],
@@ -43,7 +43,8 @@ async fn write_cases(s3: &str, location: &str) {
     };
     let ctx = SessionContext::new();
     register(&ctx, &options).unwrap();
-    let csv = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/cases.csv");
+    let bundled = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/cases.csv");
+    let csv = std::env::var_os("CASEBOOK_TEST_SERVE_CASES").map_or(bundled, Into::into);
     for sql in [
         format!(
             "CREATE EXTERNAL TABLE cases STORED AS CSV LOCATION '{}'",
@@ -58,4 +59,8 @@ async fn write_cases(s3: &str, location: &str) {
     ] {
         query(&ctx, &sql).await.unwrap();
     }
+    let provider = ctx.table_provider("unity").await.unwrap();
+    fake.ctx
+        .register_table("main.legal.cases", provider)
+        .unwrap();
 }

@@ -62,6 +62,11 @@ impl S3 {
         self.inner.lock().unwrap().refused.clone()
     }
 
+    /// The object at `key`, which begins with the bucket.
+    pub(crate) fn object(&self, key: &str) -> Option<Bytes> {
+        self.inner.lock().unwrap().objects.get(key).cloned()
+    }
+
     /// Copies a local directory below `prefix`, which begins with the bucket.
     pub(crate) fn load(&self, directory: &Path, prefix: &str) {
         for entry in std::fs::read_dir(directory).unwrap() {

@@ -50,6 +50,8 @@ pub(crate) struct Faults {
     pub(crate) loses_rows: bool,
     /// The session ends with the first INSERT.
     pub(crate) ends_in_write: bool,
+    /// What PUT is answered with, and how many rows COPY finds; without it no stage can be made.
+    pub(crate) stage: Option<(Value, usize)>,
 }
 
 /// A result: the rows of the answer itself, then the chunks.
@@ -202,6 +204,23 @@ impl Shared {
             return None;
         }
         self.note(format!("write {sql}"));
+        let to_stage = ["CREATE TEMPORARY STAGE", "PUT", "COPY INTO"];
+        if let Some(step) = to_stage.iter().find(|s| sql.starts_with(*s)) {
+            let Some((answer, rows)) = &self.faults.stage else {
+                return Some(Json(
+                    json!({"success": false, "code": "003001", "data": null,
+                    "message": "SQL access control error:\nInsufficient privileges"}),
+                ));
+            };
+            return match *step {
+                "PUT" => Some(Json(json!({"success": true, "data": answer}))),
+                "COPY INTO" => {
+                    self.staged.fetch_add(*rows, Ordering::SeqCst);
+                    done(*rows)
+                }
+                _ => done(0),
+            };
+        }
         let rows = body["bindings"]["1"]["value"]
             .as_array()
             .map_or(0, Vec::len);

@@ -295,6 +295,23 @@ async fn one_big_file_is_read_by_all_partitions() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_of_parts_is_read_by_all_partitions() {
+    for place in Place::all() {
+        let ctx = session(4);
+        for part in 0..8 {
+            place.put(&format!("parts/{part}.csv"), big_csv(100)).await;
+        }
+        let location = format!("{}parts/", place.base);
+        create(&ctx, "t", "CSV", &location, &place.options)
+            .await
+            .unwrap();
+        let shown = ask(&ctx, "EXPLAIN SELECT * FROM t").await.unwrap();
+        assert!(shown.contains("file_groups={4 groups"), "{shown}");
+        assert_eq!(number(&ctx, "SELECT count(*) FROM t").await, 800);
+    }
+}
+
 async fn counting(text: String) -> (SessionContext, Arc<CountingStore>) {
     let ctx = session(2);
     let store = Arc::new(CountingStore::default());

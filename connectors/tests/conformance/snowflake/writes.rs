@@ -99,6 +99,47 @@ async fn what_cannot_be_written_is_said() {
     assert_eq!(count(&ctx).await, 0);
 }
 
+/// Rows through a stage mean what bound values mean: nulls, quotes, numbers, long texts.
+#[tokio::test]
+async fn many_rows_go_through_a_stage() {
+    let Some(url) = service() else { return };
+    // A database that has no history yet.
+    let base = format!("STAGED_{}", std::process::id());
+    Admin::new(&url, &base).await;
+    let insert = "INSERT INTO t SELECT 'qa' || value, CASE WHEN value % 3 = 0 THEN NULL ELSE \
+                  CAST(value AS INT) END, value * 10000000000, CASE WHEN value % 4 = 0 THEN NULL \
+                  WHEN value % 4 = 1 THEN '' ELSE 'it''s \\ é \n\"' || repeat('x', 40000) END, \
+                  CAST(value AS REAL) / 7 FROM generate_series(1, 500)";
+    let (mut found, mut history) = (vec![], vec![]);
+    for load in ["auto", "bind"] {
+        let options = format!("{CREATE_QA}, 'snowflake.load' '{load}'");
+        let place = format!("{base}.public.{load}");
+        let ctx = table(&url, "", &place, &options).await.unwrap();
+        run(&ctx, insert).await.unwrap();
+        let rows = run(&ctx, "SELECT * FROM t ORDER BY chunk_start").await;
+        found.push(rows.unwrap());
+        let place = format!("{base}.information_schema.load_history");
+        let ctx = table(&url, "", &place, "").await.unwrap();
+        let loaded = "SELECT CAST(sum(row_count) AS BIGINT) FROM t";
+        let loaded = run(&ctx, loaded).await.unwrap();
+        let loaded = loaded[0].column(0).as_primitive::<Int64Type>().value(0);
+        // The first 8 MiB go as bound values; bind adds nothing to the history.
+        assert!(
+            (1..500).contains(&loaded),
+            "{loaded} rows came through a stage"
+        );
+        history.push(loaded);
+    }
+    assert_eq!(history[0], history[1]);
+    let rows: usize = found[0].iter().map(|b| b.num_rows()).sum();
+    assert_eq!(rows, 500);
+    assert!(found[0] == found[1], "the two ways differ");
+    let wrong = format!("{CREATE_QA}, 'snowflake.load' 'stage'");
+    let refused = table(&url, "", &format!("{base}.public.x"), &wrong).await;
+    let error = refused.err().unwrap().to_string();
+    assert!(error.contains("Valid: auto, bind"), "{error}");
+}
+
 async fn count(ctx: &SessionContext) -> i64 {
     let batches = run(ctx, "SELECT count(*) FROM t").await.unwrap();
     batches[0].column(0).as_primitive::<Int64Type>().value(0)

@@ -1,6 +1,6 @@
 """CSV and Delta to Arrow: Casebook beside Polars, DuckDB and the Python deltalake package.
 
-    python benches/files/bench.py --reader target/release/examples/read
+    python benches/files.py --reader target/release/examples/read
 
 Needs `pip install polars duckdb deltalake pyarrow`. Makes the data under out/bench from
 examples/cases.csv: 500 MB of opinions with quoted line breaks, one CSV file and one Delta table of
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[1]
 DATA = ROOT / "out/bench"
 BYTES = 500_000_000
 FILES = 8
@@ -162,4 +162,5 @@ def main():
     )
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+//! Many rows: Parquet files in a temporary stage, loaded with one COPY.
+//!
+//! A stage with server-side encryption takes files as they are. Where no stage can be made, or its
+//! storage is one that this does not speak to, rows go as bound values instead, which is slower but
+//! asks for nothing.
+//!
+//! Sources: Snowflake's reference of CREATE STAGE, PUT and COPY INTO.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::parquet::arrow::ArrowWriter;
+use datafusion::parquet::basic::Compression;
+use datafusion::parquet::errors::ParquetError;
+use datafusion::parquet::file::properties::WriterProperties;
+
+use super::bind::TextBatch;
+use super::session::Session;
+use super::statement::Statement;
+use super::upload::Place;
+use crate::error::{Error, Result};
+
+/// Bytes of text after which a row group ends; the writer holds one.
+const ROW_GROUP_BYTES: usize = 16 << 20;
+/// Bytes of text after which a file ends; it is held, compressed, until it is sent.
+const FILE_BYTES: usize = 64 << 20;
+
+/// The name of column `i` of a staging table and of its files: no quotes, no case.
+pub(super) fn column(i: usize) -> String {
+    format!("C{}", i + 1)
+}
+
+/// The columns of a staging table, with commas.
+pub(super) fn columns(count: usize) -> String {
+    (0..count).map(column).collect::<Vec<_>>().join(", ")
+}
+
+/// A temporary stage and the file that is being written for it.
+pub(super) struct Stage {
+    session: Arc<Session>,
+    doing: String,
+    name: String,
+    schema: SchemaRef,
+    writer: Option<ArrowWriter<Vec<u8>>>,
+    group_bytes: usize,
+    file_bytes: usize,
+    files: usize,
+}
+
+impl Stage {
+    /// A stage in the session's schema for rows of `columns` texts. None if rows cannot go that
+    /// way.
+    pub(super) async fn create(
+        session: &Arc<Session>,
+        name: &str,
+        columns: usize,
+        doing: &str,
+    ) -> Option<Self> {
+        let sql = format!("CREATE TEMPORARY STAGE {name} ENCRYPTION = (TYPE = 'SNOWFLAKE_SSE')");
+        Statement::new(doing, &sql).run(session).await.ok()?;
+        place(session, name, 0, doing).await.ok()??;
+        let fields = (0..columns).map(|i| Field::new(column(i), DataType::Utf8View, true));
+        Some(Self {
+            session: Arc::clone(session),
+            doing: doing.to_owned(),
+            name: name.to_owned(),
+            schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())),
+            writer: None,
+            group_bytes: 0,
+            file_bytes: 0,
+            files: 0,
+        })
+    }
+
+    /// Takes the rows of `batch` from `from` on.
+    pub(super) async fn add(&mut self, batch: &TextBatch, from: usize) -> Result<()> {
+        let rows = batch.columns(&self.schema, from)?;
+        let bytes = batch.bytes(from);
+        let failed = |e: ParquetError| Error::while_doing("writing rows as Parquet", e);
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            none => none.insert(writer(&self.schema).map_err(failed)?),
+        };
+        writer.write(&rows).map_err(failed)?;
+        self.group_bytes += bytes;
+        self.file_bytes += bytes;
+        if self.group_bytes >= ROW_GROUP_BYTES {
+            writer.flush().map_err(failed)?;
+            self.group_bytes = 0;
+        }
+        match self.file_bytes >= FILE_BYTES {
+            true => self.send().await,
+            false => Ok(()),
+        }
+    }
+
+    /// Loads all files into `table`, whose columns are named as [`column`] says.
+    pub(super) async fn load(mut self, table: &str) -> Result<()> {
+        self.send().await?;
+        let count = self.schema.fields().len();
+        let values: Vec<String> = (0..count)
+            .map(|i| format!("$1:{}::VARCHAR", column(i)))
+            .collect();
+        let sql = format!(
+            "COPY INTO {table} ({}) FROM (SELECT {} FROM @{}) FILE_FORMAT = (TYPE = PARQUET)",
+            columns(count),
+            values.join(", "),
+            self.name
+        );
+        let statement = Statement::new(&self.doing, &sql);
+        statement.run(&self.session).await.map(drop)
+    }
+
+    /// Ends the file and sends it.
+    async fn send(&mut self) -> Result<()> {
+        let Some(writer) = self.writer.take() else {
+            return Ok(());
+        };
+        let bytes = writer
+            .into_inner()
+            .map_err(|e| Error::while_doing("writing rows as Parquet", e))?;
+        (self.group_bytes, self.file_bytes) = (0, 0);
+        // Asked for each file: what is lent expires, and rows may take hours to make.
+        let place = place(&self.session, &self.name, self.files, &self.doing).await?;
+        let place = place.ok_or_else(|| {
+            let doing = &self.doing;
+            Error::invalid(format!("{doing}: the stage changed its storage meanwhile"))
+        })?;
+        let doing = format!("{}: sending file {}", self.doing, self.files + 1);
+        place.put(&self.session, &doing, Bytes::from(bytes)).await?;
+        self.files += 1;
+        Ok(())
+    }
+}
+
+/// Where file number `number` of the stage `name` goes; none if that is no storage we can write to.
+async fn place(
+    session: &Arc<Session>,
+    name: &str,
+    number: usize,
+    doing: &str,
+) -> Result<Option<Place>> {
+    let file = format!("part-{number:05}.parquet");
+    let sql = format!("PUT 'file:///{file}' @{name} AUTO_COMPRESS = FALSE OVERWRITE = TRUE");
+    let data = Statement::new(doing, &sql).run(session).await?;
+    // With such a key, files must be encrypted here.
+    let encrypted = data.encryption_material.is_some_and(|m| !m.is_null());
+    Ok(match data.stage_info {
+        Some(info) if !encrypted => Place::new(info, &file),
+        _ => None,
+    })
+}
+
+fn writer(schema: &SchemaRef) -> Result<ArrowWriter<Vec<u8>>, ParquetError> {
+    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY);
+    ArrowWriter::try_new(vec![], Arc::clone(schema), Some(properties.build()))
+}
