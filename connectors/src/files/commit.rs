@@ -120,6 +120,23 @@ impl Target {
         }
     }
 
+    /// On the local disk: makes the file `name`, or the directory itself if that is empty, survive a
+    /// power cut. Object stores have answered when a file does.
+    async fn sync(&self, name: &str) -> Result<()> {
+        let directory = self.directory.get_url().to_file_path();
+        let here = cfg!(unix) && self.directory.scheme() == "file";
+        let (true, Ok(directory)) = (here, directory) else {
+            return Ok(());
+        };
+        let path = directory.join(name);
+        let sync = move || std::fs::File::open(path)?.sync_all();
+        let synced = tokio::task::spawn_blocking(sync).await;
+        let doing = || format!("writing the table at '{}' to disk", self.shown);
+        synced
+            .map_err(|e| Error::while_doing(doing(), e))?
+            .map_err(|e| Error::while_doing(doing(), e))
+    }
+
     /// The number after the last one of a file with keys.
     async fn next_number(&self) -> Result<u64> {
         let mut next = 1;
@@ -200,12 +217,19 @@ impl Recorded {
 impl Commit {
     /// Makes the complete file visible.
     pub(super) async fn publish(self, rows: u64) -> Result<Published> {
+        let hidden = self.hidden.filename().unwrap_or_default();
+        let synced = self.target.sync(&format!("{HIDDEN}/tmp/{hidden}")).await;
+        if let Err(e) = synced {
+            self.abandon().await;
+            return Err(e);
+        }
         let store = &self.target.store;
         let published = store
             .rename_if_not_exists(&self.hidden, &self.visible)
             .await;
         match published {
             Ok(()) => {
+                self.target.sync("").await?;
                 self.record().await?;
                 Ok(Published::Added)
             }
