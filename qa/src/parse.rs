@@ -136,7 +136,10 @@ fn json_items(output: &str) -> Option<Vec<String>> {
         let texts: Vec<String> = items.iter().filter_map(json_question).collect();
         return (!texts.is_empty()).then_some(texts);
     }
-    let unquote = |text: &str| serde_json::from_str::<String>(text).ok();
+    let unquote = |text: &str| {
+        let text: String = serde_json::from_str(text).ok()?;
+        Some(text.trim().to_owned())
+    };
     let mut items: Vec<String> = JSON_QUESTION
         .captures_iter(text)
         .filter_map(|c| unquote(&c[1]))
@@ -274,6 +277,10 @@ mod tests {
         }
         assert_eq!(
             questions("[\"Who won?\", \"Wh", QuestionMode::List),
+            ["Who won?"]
+        );
+        assert_eq!(
+            questions("[\" Who won? \", \" \", \"Wh", QuestionMode::List),
             ["Who won?"]
         );
         assert_eq!(questions("1. A?\n2. A?", QuestionMode::List), ["A?", "A?"]);
