@@ -3,7 +3,8 @@
 //!
 //! Beside what the user says, psqlODBC is told `UseDeclareFetch=1;Fetch=32;BoolsAsChar=0` and the
 //! SQLite driver `StepAPI=1`: by themselves they hold a whole result, and psqlODBC shows a boolean
-//! as a text. What the user sets stays. A timestamp with a time zone arrives in the zone of the
+//! as a text. What the user sets stays. PostgreSQL is read through a cursor on the server, whose
+//! blocks grow and shrink with the texts. A timestamp with a time zone arrives in the zone of the
 //! database session; times of day, intervals, identifiers and JSON arrive as text, as does a
 //! PostgreSQL `numeric` without a precision, whose digits no other type holds.
 

@@ -15,6 +15,7 @@ mod long_values;
 mod parameters;
 mod reader;
 mod scan;
+mod server_cursor;
 mod session;
 mod settings;
 mod sink;

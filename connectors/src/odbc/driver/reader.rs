@@ -15,6 +15,7 @@ use super::arrays::{append, layout};
 use super::builders::{BatchBuilder, ColumnBuilder};
 use super::columns::{Columns, Fetch};
 use super::long_values::{Bytes, LongValue, Utf8, Utf16};
+use super::server_cursor::ServerCursor;
 use super::session::Session;
 use super::settings::Settings;
 use crate::error::{Error, ErrorKind, Result};
@@ -37,6 +38,8 @@ pub(super) struct Query {
     pub(super) columns: Columns,
     /// Texts come as UTF-8, else as UTF-16.
     pub(super) utf8: bool,
+    /// Rows come through a [`ServerCursor`], not as one result.
+    pub(super) server_cursor: bool,
     pub(super) batch_rows: usize,
     /// Rows after which reading ends.
     pub(super) limit: Option<usize>,
@@ -72,7 +75,16 @@ struct Reader<'q> {
     query: &'q Query,
     sender: &'q mpsc::Sender<Message>,
     batch: BatchBuilder,
+    /// Rows read.
     read: usize,
+    /// Bytes of texts in the batches that were passed on.
+    passed_on: usize,
+}
+
+/// Where the driver puts values.
+enum Buffers {
+    Arrays(ColumnarDynBuffer),
+    Values(LongValues),
 }
 
 /// Whether the receiver is still there and the limit not reached.
@@ -90,41 +102,68 @@ impl<'q> Reader<'q> {
             sender,
             batch: BatchBuilder::new(schema, &query.columns.fetch),
             read: 0,
+            passed_on: 0,
         }
     }
 
     fn read(&mut self) -> Result<()> {
         let session = Session::open(&self.query.settings)?;
         let doing = format!("reading {}", self.query.table);
-        let cursor = session.query(&doing, &self.query.sql)?;
-        match self.array_layout() {
-            Some(descriptions) => self.arrays(&session, &doing, cursor, descriptions),
-            None => self.rows(&session, &doing, cursor),
+        let mut buffers = self.buffers().map_err(|e| session.failed(&doing, e))?;
+        if self.query.server_cursor {
+            let mut cursor = ServerCursor::open(&session, &doing, &self.query.sql)?;
+            while let Some(block) = cursor.next_block(self.read, self.bytes())? {
+                if self.append(&session, &doing, block, &mut buffers)? == Wanted::Nothing {
+                    break;
+                }
+            }
+        } else {
+            let rows = session.query(&doing, &self.query.sql)?;
+            self.append(&session, &doing, rows, &mut buffers)?;
         }
+        self.flush().map(drop)
     }
 
-    /// How arrays of rows are laid out; none if a column may be wide.
-    fn array_layout(&self) -> Option<Vec<BufferDesc>> {
+    /// Arrays where every column is narrow, else buffers for one value at a time.
+    fn buffers(&self) -> std::result::Result<Buffers, odbc_api::Error> {
         let fetch = &self.query.columns.fetch;
-        match self.query.settings.row_by_row || fetch.is_empty() {
+        let layout = match self.query.settings.row_by_row || fetch.is_empty() {
             true => None,
             false => layout(fetch, self.query.utf8),
-        }
+        };
+        let Some(layout) = layout else {
+            return Ok(Buffers::Values(LongValues::default()));
+        };
+        let row_bytes: usize = layout.iter().map(BufferDesc::bytes_per_row).sum();
+        let rows = (ARRAY_BYTES / row_bytes).clamp(1, self.query.batch_rows.max(1));
+        ColumnarDynBuffer::try_from_descs(rows, layout).map(Buffers::Arrays)
+    }
+
+    /// Appends all rows of a result, or as many as are wanted.
+    fn append(
+        &mut self,
+        session: &Session<'_>,
+        doing: &str,
+        rows: CursorImpl<StatementImpl<'_>>,
+        buffers: &mut Buffers,
+    ) -> Result<Wanted> {
+        let appended = match buffers {
+            Buffers::Arrays(buffer) => self.arrays(rows, buffer),
+            Buffers::Values(buffers) => self.rows(rows, buffers),
+        };
+        appended.map_err(|e| match e {
+            Failure::Driver(e) => session.failed(doing, e),
+            Failure::Value(e) => e,
+        })
     }
 
     fn arrays(
         &mut self,
-        session: &Session<'_>,
-        doing: &str,
-        cursor: CursorImpl<StatementImpl<'_>>,
-        descriptions: Vec<BufferDesc>,
-    ) -> Result<()> {
-        let row_bytes: usize = descriptions.iter().map(BufferDesc::bytes_per_row).sum();
-        let rows = (ARRAY_BYTES / row_bytes).clamp(1, self.query.batch_rows.max(1));
-        let failed = |e| session.failed(doing, e);
-        let buffer = ColumnarDynBuffer::try_from_descs(rows, descriptions).map_err(failed)?;
-        let mut cursor = cursor.bind_buffer(buffer).map_err(failed)?;
-        while let Some(array) = cursor.fetch_with_truncation_check(true).map_err(failed)? {
+        rows: CursorImpl<StatementImpl<'_>>,
+        buffer: &mut ColumnarDynBuffer,
+    ) -> std::result::Result<Wanted, Failure> {
+        let mut rows = rows.bind_buffer(buffer)?;
+        while let Some(array) = rows.fetch_with_truncation_check(true)? {
             let left = self
                 .query
                 .limit
@@ -135,35 +174,32 @@ impl<'q> Reader<'q> {
                 append(column, *fetch, array.column(i), rows)?;
             }
             if self.add(rows)? == Wanted::Nothing {
-                return Ok(());
+                return Ok(Wanted::Nothing);
             }
         }
-        self.flush().map(drop)
+        Ok(Wanted::More)
     }
 
     fn rows(
         &mut self,
-        session: &Session<'_>,
-        doing: &str,
-        mut cursor: CursorImpl<StatementImpl<'_>>,
-    ) -> Result<()> {
-        let mut buffers = LongValues::default();
-        while let Some(mut row) = cursor.next_row().map_err(|e| session.failed(doing, e))? {
+        mut rows: CursorImpl<StatementImpl<'_>>,
+        buffers: &mut LongValues,
+    ) -> std::result::Result<Wanted, Failure> {
+        while let Some(mut row) = rows.next_row()? {
             let columns = self.batch.columns.iter_mut().zip(&self.query.columns.fetch);
             for (number, (column, fetch)) in (1..).zip(columns) {
-                let utf8 = self.query.utf8;
-                buffers
-                    .append(column, *fetch, utf8, &mut row, number)
-                    .map_err(|e| match e {
-                        Failure::Driver(e) => session.failed(doing, e),
-                        Failure::Value(e) => e,
-                    })?;
+                buffers.append(column, *fetch, self.query.utf8, &mut row, number)?;
             }
             if self.add(1)? == Wanted::Nothing {
-                return Ok(());
+                return Ok(Wanted::Nothing);
             }
         }
-        self.flush().map(drop)
+        Ok(Wanted::More)
+    }
+
+    /// Bytes of texts read so far.
+    fn bytes(&self) -> usize {
+        self.passed_on + self.batch.bytes()
     }
 
     /// Counts rows; passes the batch on if it is full or the last.
@@ -183,6 +219,7 @@ impl<'q> Reader<'q> {
         if self.batch.rows() == 0 {
             return Ok(Wanted::More);
         }
+        self.passed_on += self.batch.bytes();
         let batch = self.batch.finish()?;
         Ok(match self.sender.blocking_send(Ok(Some(batch))) {
             Ok(()) => Wanted::More,

@@ -68,6 +68,7 @@ impl OdbcTable {
                 fetch: chosen.iter().map(|i| self.columns.fetch[*i]).collect(),
             },
             utf8: self.utf8(),
+            server_cursor: std::ptr::eq(self.dialect, &POSTGRESQL),
             batch_rows: 0,
             // Also where the system's own form of LIMIT is not known.
             limit: select.limit.filter(|_| whole),

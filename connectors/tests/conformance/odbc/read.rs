@@ -269,6 +269,46 @@ async fn arrays_of_rows_and_single_rows_agree() {
 }
 
 #[tokio::test]
+async fn blocks_of_a_server_cursor_join_without_a_gap() {
+    let Some(source) = Source::postgres("blocks") else {
+        return;
+    };
+    // Short texts, long ones without warning, short ones again: blocks grow, shrink and grow.
+    source.run(
+        "CREATE TABLE blocks.t AS SELECT g AS id, repeat('ž', CASE WHEN g BETWEEN 900 AND 920 \
+         THEN 500000 ELSE g % 50 END) || g AS body FROM generate_series(1, 3000) g",
+    );
+    let ctx = session();
+    // Counts around the ends of the first blocks, and of none at all.
+    for rows in [0, 1, 15, 16, 17, 47, 48, 49, 1000, 3000] {
+        let view = format!("first_{rows}");
+        source.run(&format!(
+            "CREATE VIEW blocks.{view} AS SELECT * FROM blocks.t WHERE id <= {rows}"
+        ));
+        source.create(&ctx, &view).await;
+        let sql = format!(
+            "SELECT count(*), count(DISTINCT id), sum(length(body)), sum(CASE WHEN \
+             body LIKE '%ž' || id OR body = id::text THEN 1 END) FROM {view}"
+        );
+        let there = source.value(&format!(
+            "SELECT count(*) || ' ' || coalesce(sum(length(body)), 0) FROM blocks.{view}"
+        ));
+        let here = shown(&ctx, &sql).await;
+        let cells: Vec<&str> = here
+            .lines()
+            .nth(3)
+            .unwrap()
+            .split('|')
+            .map(str::trim)
+            .collect();
+        let length = if rows == 0 { "0" } else { cells[3] };
+        assert_eq!(format!("{} {length}", cells[1]), there, "{here}");
+        assert_eq!(cells[1], cells[2]);
+        assert!(rows == 0 || cells[4] == cells[1], "{here}");
+    }
+}
+
+#[tokio::test]
 async fn an_empty_table_keeps_its_columns() {
     for source in Source::all("empty") {
         source.run(&format!(
