@@ -13,7 +13,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use url::Url;
 
 use crate::check::{CheckRequest, CheckStep, Steps};
-use crate::connector::CONNECTORS;
+use crate::connector;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::split_glob;
 use crate::options::TableOptions;
@@ -71,10 +71,7 @@ async fn run(name: &'static str, request: &CheckRequest, steps: &mut Steps) -> O
 }
 
 fn parse(name: &'static str, request: &CheckRequest) -> Result<TableOptions> {
-    let connector = CONNECTORS
-        .iter()
-        .find(|c| c.name == name)
-        .ok_or_else(|| Error::new(ErrorKind::Internal, format!("no connector {name}")))?;
+    let connector = connector::named(name)?;
     TableOptions::parse(connector, &request.location, &request.options)
 }
 

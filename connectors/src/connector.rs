@@ -12,7 +12,7 @@ use crate::csv::{self, CsvLimits};
 #[cfg(feature = "databricks")]
 use crate::databricks;
 use crate::delta::{self, DeltaFactory};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::files::{self, FilesFactory};
 use crate::left_out::LEFT_OUT;
 use crate::odbc::{self, OdbcFactory};
@@ -193,6 +193,12 @@ pub static CONNECTORS: &[Connector] = &[
         factory: |c, o| Arc::new(snowflake::SnowflakeFactory::new(c, o)),
     },
 ];
+
+/// The connector called `name`.
+pub(crate) fn named(name: &str) -> Result<&'static Connector> {
+    let found = CONNECTORS.iter().find(|c| c.name == name);
+    found.ok_or_else(|| Error::new(ErrorKind::Internal, format!("no connector {name}")))
+}
 
 /// Other names for a connector.
 const ALIASES: &[(&str, &str)] = &[

@@ -10,18 +10,21 @@ use datafusion::physical_plan::projection::ProjectionExec;
 
 use crate::error::{Error, Result};
 
-/// The schema called `contract` among `known`, followed by the columns of `more` that it does not
-/// have.
-pub(crate) fn declared(
+/// The schema called `contract`, which is what `table.create` says, among `known`, followed by the
+/// columns of `more` that it does not have; none if nothing is to be created.
+pub(crate) fn asked_for(
     known: &[(&'static str, SchemaRef)],
-    contract: &str,
+    contract: Option<&str>,
     more: &Schema,
-) -> Result<SchemaRef> {
+) -> Result<Option<SchemaRef>> {
+    let Some(contract) = contract else {
+        return Ok(None);
+    };
     let Some((_, schema)) = known.iter().find(|(name, _)| *name == contract) else {
         let valid: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
         return Err(Error::unknown("value of table.create", contract, &valid));
     };
-    Ok(with_columns(schema, more))
+    Ok(Some(with_columns(schema, more)))
 }
 
 /// `base` followed by the columns of `more` that it does not have.

@@ -10,7 +10,7 @@ use datafusion::datasource::listing_table_factory::ListingTableFactory;
 use datafusion::error::Result;
 use datafusion::logical_expr::CreateExternalTable;
 
-use crate::connector::{CONNECTORS, Connector, ConnectorOptions};
+use crate::connector::{self, Connector, ConnectorOptions};
 use crate::error::Error;
 use crate::options::TableOptions;
 use crate::stores;
@@ -36,10 +36,7 @@ impl TableProviderFactory for ListingFactory {
         state: &dyn Session,
         cmd: &CreateExternalTable,
     ) -> Result<Arc<dyn TableProvider>> {
-        let connector = CONNECTORS
-            .iter()
-            .find(|c| c.name == self.name)
-            .ok_or_else(|| Error::invalid(format!("no connector {}", self.name)))?;
+        let connector = connector::named(self.name)?;
         let table = cmd.name.to_string();
         let options = TableOptions::parse(connector, &table, &cmd.options)?;
         let mut cmd = cmd.clone();

@@ -18,7 +18,7 @@ use super::statement::Statement;
 use super::table::{DatabricksTable, Way};
 use super::vended::VendedStore;
 use crate::check::{CheckRequest, CheckStep, Steps};
-use crate::connector::{CONNECTORS, ConnectorOptions};
+use crate::connector::{self, ConnectorOptions};
 use crate::delta::DeltaFactory;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -68,10 +68,7 @@ async fn run(request: &CheckRequest, steps: &mut Steps) -> Option<()> {
 }
 
 async fn open(workspace: &Workspace, name: &TableName) -> Result<DatabricksTable> {
-    let connector = CONNECTORS
-        .iter()
-        .find(|c| c.name == "DELTA")
-        .ok_or_else(|| Error::new(ErrorKind::Internal, "no connector DELTA"))?;
+    let connector = connector::named("DELTA")?;
     let delta = DeltaFactory::new(connector, &ConnectorOptions::default());
     let ctx = SessionContext::new();
     let cmd = CreateExternalTable::builder(

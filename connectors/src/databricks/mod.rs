@@ -84,13 +84,8 @@ impl DatabricksFactory {
             )));
         };
         let name = TableName::parse(location)?;
-        let declared = match &settings.create {
-            Some(contract) => {
-                let more = cmd.schema.inner();
-                Some(declared::declared(&self.table_schemas, contract, more)?)
-            }
-            None => None,
-        };
+        let (known, more) = (&self.table_schemas, cmd.schema.inner());
+        let declared = declared::asked_for(known, settings.create.as_deref(), more)?;
         let workspace = Workspace::new(settings)?;
         workspace
             .open(state, cmd, &self.delta, name, declared)

@@ -6,8 +6,8 @@ use std::time::Duration;
 use url::Url;
 
 use super::options::OPTIONS;
-use crate::connector::CONNECTORS;
-use crate::error::{Error, ErrorKind, Result};
+use crate::connector;
+use crate::error::{Error, Result};
 use crate::options::{TableOptions, parse_value};
 use crate::secret::Secret;
 
@@ -57,10 +57,7 @@ pub(super) enum Version {
 impl Settings {
     /// The settings in `given`, the OPTIONS of `table`.
     pub(super) fn parse(table: &str, given: &HashMap<String, String>) -> Result<Self> {
-        let connector = CONNECTORS
-            .iter()
-            .find(|c| c.name == "DATABRICKS")
-            .ok_or_else(|| Error::new(ErrorKind::Internal, "no connector DATABRICKS"))?;
+        let connector = connector::named("DATABRICKS")?;
         let options = TableOptions::parse(connector, table, given)?;
         if let Some(key) = options.format.keys().min() {
             let valid: Vec<&str> = OPTIONS.iter().map(|o| o.key).collect();

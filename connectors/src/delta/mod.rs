@@ -33,7 +33,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
 use datafusion::logical_expr::CreateExternalTable;
 
-use crate::connector::{CONNECTORS, Connector, ConnectorOptions};
+use crate::connector::{self, Connector, ConnectorOptions};
 use crate::declared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::TableOptions;
@@ -58,23 +58,15 @@ impl DeltaFactory {
 
     async fn provider(&self, cmd: &CreateExternalTable) -> Result<DeltaProvider> {
         let name = cmd.name.to_string();
-        let connector = CONNECTORS
-            .iter()
-            .find(|c| c.name == "DELTA")
-            .ok_or_else(|| Error::new(ErrorKind::Internal, "no connector DELTA"))?;
+        let connector = connector::named("DELTA")?;
         let options = TableOptions::parse(connector, &name, &cmd.options)?;
         let [location] = &cmd.locations[..] else {
             return Err(Error::invalid(format!(
                 "Delta table {name} needs exactly one LOCATION"
             )));
         };
-        let declared = match options.get("table.create") {
-            Some(contract) => {
-                let more = cmd.schema.inner();
-                Some(declared::declared(&self.table_schemas, contract, more)?)
-            }
-            None => None,
-        };
+        let (known, more) = (&self.table_schemas, cmd.schema.inner());
+        let declared = declared::asked_for(known, options.get("table.create"), more)?;
         let source = DeltaSource::new(location, &options, declared.is_none())?;
         let table = match source.open().await {
             Ok(table) => table,
@@ -94,11 +86,11 @@ impl DeltaFactory {
                 }
             },
         };
+        let found = scan::provider(&table, location)?.schema();
         if let Some(declared) = &declared {
-            let found = scan::provider(&table, location)?.schema();
             declared::check_same(declared, &found, location)?;
         }
-        DeltaProvider::try_new(source, &table, WriteOptions::parse(&options)?)
+        DeltaProvider::try_new(source, found, WriteOptions::parse(&options)?)
     }
 }
 

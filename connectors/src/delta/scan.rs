@@ -160,8 +160,9 @@ mod tests {
         for (name, id) in [("one", 1), ("two", 2)] {
             let url = Url::parse("memory:///same").unwrap();
             let source = DeltaSource::with_store(name, url, Arc::new(InMemory::new()));
-            let table = source.create(&columns).await.unwrap();
-            let provider = DeltaProvider::try_new(source, &table, WriteOptions::default());
+            source.create(&columns).await.unwrap();
+            let schema = Arc::clone(&columns);
+            let provider = DeltaProvider::try_new(source, schema, WriteOptions::default());
             ctx.register_table(name, Arc::new(provider.unwrap()))
                 .unwrap();
             let insert = format!("INSERT INTO {name} VALUES ({id})");

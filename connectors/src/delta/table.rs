@@ -10,7 +10,6 @@ use datafusion::error::Result;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
-use deltalake::DeltaTable;
 
 use super::options::WriteOptions;
 use super::sink::DeltaSink;
@@ -28,13 +27,12 @@ pub(crate) struct DeltaProvider {
 }
 
 impl DeltaProvider {
-    /// The table behind `source`, of which `table` was just opened.
+    /// The table behind `source`, whose columns are `schema`.
     pub(crate) fn try_new(
         source: DeltaSource,
-        table: &DeltaTable,
+        schema: SchemaRef,
         options: WriteOptions,
     ) -> Result<Self, Error> {
-        let schema = scan::provider(table, source.location())?.schema();
         let fields = schema.fields().iter();
         let names: Vec<&str> = fields.map(|f| f.name().as_str()).collect();
         if let Some(key) = &options.key

@@ -23,7 +23,7 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::CreateExternalTable;
 
-use crate::connector::{CONNECTORS, Connector, ConnectorOptions};
+use crate::connector::{self, Connector, ConnectorOptions};
 use crate::declared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::TableOptions;
@@ -53,22 +53,12 @@ impl FilesFactory {
     }
 
     async fn table(&self, state: &dyn Session, cmd: &CreateExternalTable) -> Result<FilesTable> {
-        let connector = CONNECTORS
-            .iter()
-            .find(|c| c.name == self.name)
-            .ok_or_else(|| {
-                Error::new(ErrorKind::Internal, format!("no connector {}", self.name))
-            })?;
+        let connector = connector::named(self.name)?;
         let name = cmd.name.to_string();
         let options = TableOptions::parse(connector, &name, &cmd.options)?;
         let write = WriteOptions::new(&options)?;
-        let declared = match options.get("table.create") {
-            Some(contract) => {
-                let more = cmd.schema.inner();
-                Some(declared::declared(&self.table_schemas, contract, more)?)
-            }
-            None => None,
-        };
+        let (known, more) = (&self.table_schemas, cmd.schema.inner());
+        let declared = declared::asked_for(known, options.get("table.create"), more)?;
         let mut located = vec![];
         for location in &cmd.locations {
             let is_new = declared.is_some();

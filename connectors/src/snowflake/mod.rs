@@ -37,7 +37,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session as PlanSession, TableProvider, TableProviderFactory};
 use datafusion::logical_expr::CreateExternalTable;
 
-use crate::connector::{CONNECTORS, Connector, ConnectorOptions};
+use crate::connector::{self, Connector, ConnectorOptions};
 use crate::declared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::TableOptions;
@@ -78,11 +78,8 @@ impl SnowflakeFactory {
         };
         let name = TableName::parse(location, &settings)?;
         let key = options.get("write.key");
-        let listed = cmd.schema.inner();
-        let contract = match options.get("table.create") {
-            Some(contract) => Some(declared::declared(&self.table_schemas, contract, listed)?),
-            None => None,
-        };
+        let (known, listed) = (&self.table_schemas, cmd.schema.inner());
+        let contract = declared::asked_for(known, options.get("table.create"), listed)?;
         let session = Session::new(settings, WhenLost::SignInAgain)?;
         let (parts, found) = match (find(&session, &name).await?, &contract) {
             (Some(found), _) => found,
@@ -114,10 +111,7 @@ impl TableProviderFactory for SnowflakeFactory {
 }
 
 fn parse(table: &str, given: &std::collections::HashMap<String, String>) -> Result<TableOptions> {
-    let connector = CONNECTORS
-        .iter()
-        .find(|c| c.name == "SNOWFLAKE")
-        .ok_or_else(|| Error::new(ErrorKind::Internal, "no connector SNOWFLAKE"))?;
+    let connector = connector::named("SNOWFLAKE")?;
     TableOptions::parse(connector, table, given)
 }
 

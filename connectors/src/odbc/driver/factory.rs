@@ -13,7 +13,7 @@ use super::columns::Columns;
 use super::session::Session;
 use super::settings::Settings;
 use super::table::OdbcTable;
-use crate::connector::{CONNECTORS, Connector, ConnectorOptions};
+use crate::connector::{self, Connector, ConnectorOptions};
 use crate::declared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::TableOptions;
@@ -40,15 +40,10 @@ impl OdbcFactory {
                 "ODBC table {name} needs exactly one LOCATION"
             )));
         };
+        let (known, more) = (&self.table_schemas, cmd.schema.inner());
         let request = Request {
             name: table_name(location)?,
-            declared: match options.get("table.create") {
-                None => None,
-                Some(contract) => {
-                    let more = cmd.schema.inner();
-                    Some(declared::declared(&self.table_schemas, contract, more)?)
-                }
-            },
+            declared: declared::asked_for(known, options.get("table.create"), more)?,
             key: options.get("write.key").map(str::to_owned),
             settings: settings(options).await?,
         };
@@ -80,10 +75,7 @@ pub(super) fn options(
     table: &str,
     given: &std::collections::HashMap<String, String>,
 ) -> Result<TableOptions> {
-    let connector = CONNECTORS
-        .iter()
-        .find(|c| c.name == "ODBC")
-        .ok_or_else(|| Error::new(ErrorKind::Internal, "no connector ODBC"))?;
+    let connector = connector::named("ODBC")?;
     let options = TableOptions::parse(connector, table, given)?;
     // Nothing here is stored as files.
     let other = options.store.keys().chain(options.format.keys()).min();
