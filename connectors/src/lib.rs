@@ -16,6 +16,8 @@ mod connector;
 mod declared;
 mod error;
 mod files;
+#[cfg(feature = "gcs")]
+mod gcs;
 #[cfg(any(feature = "snowflake", feature = "databricks"))]
 mod http;
 mod keys;

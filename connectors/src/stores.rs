@@ -130,7 +130,7 @@ fn build(url: &Url, options: &TableOptions) -> Result<Arc<dyn ObjectStore>> {
             for (key, value) in keys(options, "gcp.") {
                 builder = builder.with_config(parse_key(key)?, value);
             }
-            finish(url, builder.build())
+            finish(url, crate::gcs::Bucket::open(url, builder))
         }
         "http" | "https" => {
             let mut base = url.clone();

@@ -7,6 +7,24 @@ port=${CASEBOOK_S3_PORT:-21210}
 state=${CASEBOOK_SERVICES:-$HOME/.cache/casebook-services}/s3
 moto_version=5.2.5
 
+# moto looks whether an object is there and writes it in two steps, between which another thread may
+# write it. S3 does not; so one request is answered at a time.
+server='
+import sys, threading
+from moto import server as moto
+from werkzeug.serving import run_simple
+
+backend = moto.DomainDispatcherApplication(moto.create_backend_app)
+turn = threading.Lock()
+
+def application(environ, start_response):
+    with turn:
+        return backend(environ, start_response)
+
+handler = moto.MotoRequestHandler
+run_simple("127.0.0.1", int(sys.argv[1]), application, threaded=True, request_handler=handler)
+'
+
 answers() {
     # Any HTTP answer will do.
     python3 - "$port" <<'PYTHON' 2>/dev/null
@@ -38,7 +56,7 @@ start() {
     mkdir -p "$state"
     install_missing
     if ! running; then
-        nohup "$state/venv/bin/moto_server" -H 127.0.0.1 -p "$port" >"$state/log" 2>&1 &
+        nohup "$state/venv/bin/python" -c "$server" "$port" >"$state/log" 2>&1 &
         echo $! >"$state/pid"
     fi
     for _ in $(seq 150); do
@@ -46,7 +64,7 @@ start() {
         if ! running; then break; fi
         sleep 0.2
     done
-    echo "moto_server does not answer on port $port:" >&2
+    echo "moto does not answer on port $port:" >&2
     tail -n 20 "$state/log" >&2
     exit 1
 }

@@ -215,6 +215,11 @@ async fn delta_in_s3() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn delta_in_gcs() {
+    crash_files("Delta in GCS, key", Some(Place::gcs()), "DELTA", KEY).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn parquet_by_version() {
     crash_files(
         "Parquet, version",

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use futures::StreamExt;
 
 use super::*;
+use crate::fake::gcs::Gcs;
 use crate::fake::s3::{Key, S3};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,6 +157,36 @@ async fn keys_to_write_are_asked_for_when_something_is_written() {
     }
     assert_eq!(operations(), ["READ", "READ_WRITE"]);
     assert_eq!(s3.refused(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_in_google_storage_is_read_and_written_with_its_token() {
+    let (fake, gcs) = (Fake::start().await, Gcs::shared());
+    let dir = tempfile::tempdir().unwrap();
+    delta_cases(dir.path(), 200, 100).await;
+    gcs.load(dir.path(), "lake/cases");
+    fake.add_files("cases", "gs://lake/cases", |count, _| {
+        let token = format!("hidden-token-{count}");
+        gcs.allow(&token);
+        let answer = json!({"url": "gs://lake/cases", "gcp_oauth_token": {"oauth_token": token}});
+        (StatusCode::OK, answer)
+    });
+    let ctx = session();
+    let options = [
+        ("databricks.warehouse_id", ""),
+        ("gcp.base_url", &gcs.endpoint),
+        ("gcp.allow_http", "true"),
+        ("write.key", "id"),
+    ];
+    create(&ctx, &fake, "cases", &options).await.unwrap();
+    let insert = "INSERT INTO cases SELECT column1, column2 FROM (VALUES (199, 'a'), (200, 'b'))";
+    for _ in 0..2 {
+        query(&ctx, insert).await.unwrap();
+        let found = shown(&ctx, "SELECT count(*), sum(id) FROM cases").await;
+        assert_has(&found, &["201", "20100"]);
+    }
+    assert_eq!(gcs.refused("lake/"), 0);
+    assert_no_secret(&shown(&ctx, "EXPLAIN VERBOSE SELECT * FROM cases").await);
 }
 
 /// A table whose log says what `protocol` says.

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "databricks")]
 pub mod databricks;
+pub mod gcs;
+pub mod objects;
 #[cfg(feature = "databricks")]
 pub mod s3;
 #[cfg(feature = "snowflake")]

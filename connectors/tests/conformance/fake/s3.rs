@@ -1,7 +1,7 @@
 //! An S3 server in memory that takes its keys seriously: each is good for one prefix, to read or
 //! to write too, until it expires. (moto accepts any key.) Signatures are not checked.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,8 @@ use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use url::form_urlencoded;
+
+use super::objects::{Objects, address};
 
 /// What a key may do.
 #[derive(Debug, Clone)]
@@ -25,7 +26,7 @@ pub(crate) struct Key {
 
 #[derive(Debug, Default)]
 struct Inner {
-    objects: BTreeMap<String, Bytes>,
+    objects: Objects,
     keys: HashMap<String, Key>,
     refused: Vec<String>,
 }
@@ -64,23 +65,12 @@ impl S3 {
 
     /// The object at `key`, which begins with the bucket.
     pub(crate) fn object(&self, key: &str) -> Option<Bytes> {
-        self.inner.lock().unwrap().objects.get(key).cloned()
+        self.inner.lock().unwrap().objects.object(key)
     }
 
     /// Copies a local directory below `prefix`, which begins with the bucket.
     pub(crate) fn load(&self, directory: &Path, prefix: &str) {
-        for entry in std::fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.file_name().unwrap().to_str().unwrap();
-            let key = format!("{prefix}/{name}");
-            match path.is_dir() {
-                true => self.load(&path, &key),
-                false => {
-                    let bytes = std::fs::read(&path).unwrap().into();
-                    self.inner.lock().unwrap().objects.insert(key, bytes);
-                }
-            }
-        }
+        self.inner.lock().unwrap().objects.load(directory, prefix);
     }
 }
 
@@ -121,15 +111,7 @@ async fn answer(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let query: HashMap<String, String> =
-        form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
-            .into_owned()
-            .collect();
-    let path = form_urlencoded::parse(format!("p={}", uri.path().trim_matches('/')).as_bytes())
-        .next()
-        .unwrap()
-        .1
-        .into_owned();
+    let (path, query) = address(&uri);
     let mut inner = s3.inner.lock().unwrap();
     let listing = query.contains_key("list-type");
     let wanted = match query.get("prefix") {
@@ -155,14 +137,11 @@ async fn answer(
         return (StatusCode::FORBIDDEN, error).into_response();
     }
     match method {
-        Method::GET if listing => list(&inner, &path, &query),
-        Method::GET | Method::HEAD => get(&inner, &path, &headers, method == Method::HEAD),
+        Method::GET if listing => inner.objects.list(&path, &query),
+        Method::GET | Method::HEAD => inner.objects.get(&path, &headers),
         Method::PUT => {
-            if headers.contains_key("if-none-match") && inner.objects.contains_key(&path) {
-                return StatusCode::PRECONDITION_FAILED.into_response();
-            }
-            inner.objects.insert(path, body);
-            ([("etag", "\"1\"")], "").into_response()
+            let new_only = headers.contains_key("if-none-match");
+            inner.objects.put(path, body, new_only)
         }
         Method::DELETE => {
             inner.objects.remove(&path);
@@ -180,68 +159,4 @@ async fn answer(
         }
         _ => StatusCode::NOT_IMPLEMENTED.into_response(),
     }
-}
-
-fn get(inner: &Inner, path: &str, headers: &HeaderMap, head: bool) -> Response {
-    let Some(bytes) = inner.objects.get(path) else {
-        return (
-            StatusCode::NOT_FOUND,
-            "<Error><Code>NoSuchKey</Code></Error>",
-        )
-            .into_response();
-    };
-    let size = bytes.len();
-    let range = headers.get("range").and_then(|v| v.to_str().ok());
-    let common = [
-        ("etag", "\"1\"".to_owned()),
-        ("last-modified", "Wed, 25 Nov 2026 12:00:00 GMT".to_owned()),
-    ];
-    if head {
-        let length = [("content-length", size.to_string())];
-        return (common, length, "").into_response();
-    }
-    let Some(range) = range else {
-        return (common, bytes.clone()).into_response();
-    };
-    let (from, to) = range
-        .strip_prefix("bytes=")
-        .unwrap()
-        .split_once('-')
-        .unwrap();
-    let (from, to) = match (from, to) {
-        ("", last) => (size.saturating_sub(last.parse().unwrap()), size - 1),
-        (from, "") => (from.parse().unwrap(), size - 1),
-        (from, to) => (
-            from.parse().unwrap(),
-            to.parse::<usize>().unwrap().min(size - 1),
-        ),
-    };
-    let content_range = [("content-range", format!("bytes {from}-{to}/{size}"))];
-    let part = bytes.slice(from..=to);
-    (StatusCode::PARTIAL_CONTENT, common, content_range, part).into_response()
-}
-
-fn list(inner: &Inner, bucket: &str, query: &HashMap<String, String>) -> Response {
-    let prefix = query.get("prefix").map(String::as_str).unwrap_or_default();
-    let after = query
-        .get("start-after")
-        .map(String::as_str)
-        .unwrap_or_default();
-    let mut out = String::new();
-    for (key, bytes) in &inner.objects {
-        let Some(key) = key.strip_prefix(&format!("{bucket}/")) else {
-            continue;
-        };
-        if key.starts_with(prefix) && key > after {
-            write!(
-                out,
-                "<Contents><Key>{key}</Key><LastModified>2026-11-25T12:00:00.000Z</LastModified>\
-                 <ETag>\"1\"</ETag><Size>{}</Size></Contents>",
-                bytes.len()
-            )
-            .unwrap();
-        }
-    }
-    format!("<ListBucketResult><IsTruncated>false</IsTruncated>{out}</ListBucketResult>")
-        .into_response()
 }

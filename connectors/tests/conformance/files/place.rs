@@ -10,11 +10,14 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use object_store::aws::AmazonS3Builder;
-use object_store::azure::MicrosoftAzureBuilder;
+use object_store::azure::{MicrosoftAzure, MicrosoftAzureBuilder};
+use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as StorePath;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{ClientOptions, ObjectStore, ObjectStoreExt, PutPayload};
 use tempfile::TempDir;
+
+use crate::fake::gcs::Gcs;
 
 pub(crate) const SECRET: &str = "hunter2secretvalue";
 /// The public key of the Azure emulator.
@@ -61,19 +64,29 @@ impl Place {
     }
 
     pub(crate) fn azure() -> Option<Self> {
-        let url = service("CASEBOOK_TEST_AZURE", "tests/services/azure.sh")?;
-        let store = MicrosoftAzureBuilder::new()
-            .with_endpoint(format!("{url}/devstoreaccount1"))
-            .with_allow_http(true)
-            .with_account("devstoreaccount1")
-            .with_access_key(AZURE_KEY)
-            .with_container_name("casebook-test");
+        let (_, store) = azure_container()?;
         Some(Self {
             base: format!("az://casebook-test/{}/", unique()),
             options: azure_options(AZURE_KEY)?,
-            store: Arc::new(store.build().unwrap()),
+            store: Arc::new(store),
             _folder: None,
         })
+    }
+
+    /// A server of our own: no emulator speaks the interface that Google's clients in Rust use.
+    pub(crate) fn gcs() -> Self {
+        let gcs = Gcs::shared();
+        let store = GoogleCloudStorageBuilder::new()
+            .with_base_url(&gcs.endpoint)
+            .with_client_options(ClientOptions::new().with_allow_http(true))
+            .with_bucket_name("casebook-test")
+            .with_service_account_key(&gcs.account_key);
+        Self {
+            base: format!("gs://casebook-test/{}/", unique()),
+            options: gcs_options(&gcs.account_key),
+            store: Arc::new(store.build().unwrap()),
+            _folder: None,
+        }
     }
 
     /// Writes a file as it is.
@@ -89,11 +102,24 @@ impl Place {
     /// The disk, and the services that run.
     pub(crate) fn all() -> Vec<Self> {
         let remote = [Self::s3(), Self::azure()];
-        [Self::local()]
+        [Self::local(), Self::gcs()]
             .into_iter()
             .chain(remote.into_iter().flatten())
             .collect()
     }
+}
+
+/// The emulator's container, and the URL that it is below.
+pub(crate) fn azure_container() -> Option<(String, MicrosoftAzure)> {
+    let url = service("CASEBOOK_TEST_AZURE", "tests/services/azure.sh")?;
+    let endpoint = format!("{url}/devstoreaccount1");
+    let container = MicrosoftAzureBuilder::new()
+        .with_endpoint(endpoint.clone())
+        .with_allow_http(true)
+        .with_account("devstoreaccount1")
+        .with_access_key(AZURE_KEY)
+        .with_container_name("casebook-test");
+    Some((endpoint, container.build().unwrap()))
 }
 
 pub(crate) fn s3_options(url: &str, secret: &str) -> String {
@@ -109,6 +135,14 @@ pub(crate) fn azure_options(key: &str) -> Option<String> {
         "'azure.endpoint' '{url}/devstoreaccount1', 'azure.allow_http' 'true', \
          'azure.account_name' 'devstoreaccount1', 'azure.account_key' '{key}', "
     ))
+}
+
+/// With the service account that has `key`.
+pub(crate) fn gcs_options(key: &str) -> String {
+    format!(
+        "'gcp.base_url' '{}', 'gcp.allow_http' 'true', 'gcp.service_account_key' '{key}', ",
+        Gcs::shared().endpoint
+    )
 }
 
 fn service(variable: &str, script: &str) -> Option<String> {

@@ -13,8 +13,11 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use proptest::prelude::*;
 use url::Url;
 
-use super::place::{Place, SECRET, ask, azure_options, create, number, rows, s3_options, session};
+use super::place::{
+    Place, SECRET, ask, azure_options, create, gcs_options, number, rows, s3_options, session,
+};
 use super::store::CountingStore;
+use crate::fake::gcs::{private_key, service_account};
 
 const FORMATS: [&str; 3] = ["CSV", "PARQUET", "JSON"];
 
@@ -447,21 +450,24 @@ async fn folders_with_values_are_columns() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_tables_of_one_bucket_keep_their_credentials() {
-    let Some(place) = Place::azure() else { return };
-    let ctx = session(1);
-    let columns = "(id BIGINT)";
-    let at = format!("{}x/", place.base);
-    create(&ctx, &format!("good {columns}"), "CSV", &at, &place.options)
-        .await
-        .unwrap();
-    rows(&ctx, "INSERT INTO good VALUES (1)").await.unwrap();
-    let wrong = azure_options("aHVudGVyMnNlY3JldHZhbHVl").unwrap();
-    let error = create(&ctx, &format!("bad {columns}"), "CSV", &at, &wrong)
-        .await
-        .unwrap_err();
-    assert!(error.contains("check the credentials"), "{error}");
-    assert!(!error.contains("aHVudGVyMnNlY3JldHZhbHVl"), "{error}");
-    assert_eq!(number(&ctx, "SELECT count(*) FROM good").await, 1);
+    let google = (Place::gcs(), gcs_options(&service_account(&private_key())));
+    let azure = Place::azure().zip(azure_options("aHVudGVyMnNlY3JldHZhbHVl"));
+    for (place, wrong) in azure.into_iter().chain([google]) {
+        let ctx = session(1);
+        let columns = "(id BIGINT)";
+        let at = format!("{}x/", place.base);
+        create(&ctx, &format!("good {columns}"), "CSV", &at, &place.options)
+            .await
+            .unwrap();
+        rows(&ctx, "INSERT INTO good VALUES (1)").await.unwrap();
+        let error = create(&ctx, &format!("bad {columns}"), "CSV", &at, &wrong)
+            .await
+            .unwrap_err();
+        assert!(error.contains("check the credentials"), "{error}");
+        let secrets = ["aHVudGVyMnNlY3JldHZhbHVl", "PRIVATE KEY", "eyJ"];
+        assert!(secrets.iter().all(|s| !error.contains(s)), "{error}");
+        assert_eq!(number(&ctx, "SELECT count(*) FROM good").await, 1);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -478,7 +484,8 @@ async fn what_is_not_there_is_named() {
         error.contains("no .parquet files") && error.contains("table.create"),
         "{error}"
     );
-    for remote in [Place::s3(), Place::azure()].into_iter().flatten() {
+    let remote = [Place::s3(), Place::azure(), Some(Place::gcs())];
+    for remote in remote.into_iter().flatten() {
         let missing = format!("{}nope.csv", remote.base);
         let error = create(&ctx, "t", "CSV", &missing, &remote.options)
             .await

@@ -1,6 +1,7 @@
 //! What is written: whole files, once.
 
 use super::place::{Place, ask, create, number, session};
+use crate::fake::gcs::Gcs;
 
 const CONTRACT: &str = "'table.create' 'qa_pairs', ";
 
@@ -88,6 +89,36 @@ async fn of_two_writers_with_keys_one_runs_again() {
         let counts = "SELECT count(*) - count(DISTINCT qa_id) FROM t";
         assert_eq!(number(&ctx, counts).await, 0, "{at}");
         assert_eq!(number(&ctx, "SELECT count(*) FROM t").await, 3000, "{at}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_whose_publication_was_not_answered_is_there_once() {
+    let place = Place::gcs();
+    let ctx = session(1);
+    for (name, once) in [
+        ("keyed", "'write.key' 'qa_id'"),
+        ("recorded", "'write.app_id' 'job', 'write.version' '1'"),
+    ] {
+        let at = format!("{}{name}/", place.base);
+        let options = format!("{}{CONTRACT} {once}", place.options);
+        create(&ctx, name, "JSON", &at, &options).await.unwrap();
+        Gcs::shared().lose_answer(at.strip_prefix("gs://").unwrap());
+        let insert = format!("INSERT INTO {name} VALUES ('a', 1, 'x'), ('b', 2, 'y')");
+        // By its key, the file could be another writer's; by its name it is this write's.
+        if let Err(error) = ask(&ctx, &insert).await {
+            assert!(
+                name == "keyed" && error.contains("run the INSERT again"),
+                "{error}"
+            );
+        }
+        for _ in 0..2 {
+            assert_eq!(
+                number(&ctx, &format!("SELECT count(*) FROM {name}")).await,
+                2
+            );
+            ask(&ctx, &insert).await.unwrap();
+        }
     }
 }
 
