@@ -100,12 +100,21 @@ pub(super) struct QueryData {
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct StageInfo {
     pub(super) location_type: String,
-    /// Bucket and prefix.
+    /// Bucket or container, and prefix.
     pub(super) location: String,
     pub(super) region: Option<String>,
-    pub(super) end_point: Option<String>,
+    end_point: Option<String>,
+    /// Azure's account.
+    pub(super) storage_account: Option<String>,
     pub(super) presigned_url: Option<Secret>,
     pub(super) creds: HashMap<String, Secret>,
+}
+
+impl StageInfo {
+    /// Host or URL of the storage, where it is not the cloud's usual one.
+    pub(super) fn end_point(&self) -> Option<&str> {
+        self.end_point.as_deref().filter(|e| !e.is_empty())
+    }
 }
 
 /// One column of a result as the server declares it.

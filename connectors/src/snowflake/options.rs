@@ -104,7 +104,7 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
         "snowflake.load",
         "auto",
         "how INSERT sends rows: auto (more than one statement's worth as Parquet files in a \
-         temporary stage, where the role may make one in S3 or GCS) or bind (as bound values)",
+         temporary stage, where the role may make one) or bind (as bound values)",
     ),
     plain(
         "table.create",

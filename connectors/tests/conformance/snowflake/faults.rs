@@ -7,15 +7,11 @@ use datafusion::arrow::array::{
     RecordBatch, StringArray, StructArray,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, TimeUnit};
-use datafusion::arrow::util::display::array_value_to_string;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::error::Result;
-use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
-use serde_json::json;
 
-use crate::fake::s3::{Key, S3};
 use crate::fake::snowflake::{Fake, Faults, PASSWORD, Rows, SIGNATURE, batch, column, rowtype};
 
 /// Rows in each part of the result.
@@ -26,7 +22,7 @@ fn numbers(part: i64) -> Vec<i64> {
 }
 
 /// `parts` parts in which the same columns come in other widths and forms.
-fn rows(parts: i64) -> Rows {
+pub(super) fn rows(parts: i64) -> Rows {
     let part = |p: i64| {
         let n = numbers(p);
         let id: ArrayRef = match p % 5 {
@@ -92,7 +88,7 @@ async fn table(url: &str, password: &str, more: &str) -> Result<SessionContext> 
     Ok(ctx)
 }
 
-async fn collect(fake: &Fake, sql: &str) -> Result<Vec<RecordBatch>> {
+pub(super) async fn collect(fake: &Fake, sql: &str) -> Result<Vec<RecordBatch>> {
     let ctx = table(&fake.url, PASSWORD, "").await?;
     ctx.sql(sql).await?.collect().await
 }
@@ -405,77 +401,4 @@ async fn a_session_that_ends_in_a_write_takes_it_along() {
         "{error}"
     );
     assert_eq!(fake.count("write INSERT INTO \"db\""), 0);
-}
-
-/// More rows than one statement takes: three columns make 20,000.
-const MANY: &str = "INSERT INTO t SELECT value, NULL, 'text ' || value FROM \
-                    generate_series(1, 50000)";
-
-/// The rows that were sent as bound values, and the statements of a stage.
-async fn written(fake: &Fake) -> (usize, Vec<String>) {
-    let done = collect(fake, MANY).await.unwrap();
-    assert_eq!(done.len(), 1);
-    let steps = ["CREATE TEMPORARY STAGE", "PUT", "COPY"];
-    let events = fake.events();
-    let writes = events.iter().filter_map(|e| e.strip_prefix("write "));
-    let writes: Vec<&str> = writes.collect();
-    let inserts = writes
-        .iter()
-        .filter(|w| w.starts_with("INSERT INTO CASEBOOK"));
-    let staged = writes
-        .iter()
-        .filter(|w| steps.iter().any(|s| w.starts_with(s)));
-    (inserts.count(), staged.map(|s| (*s).to_owned()).collect())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn many_rows_go_through_a_stage_in_s3() {
-    let s3 = S3::start().await;
-    let key = Key {
-        prefix: "stages/of/mine/".into(),
-        writes: true,
-        session_token: "hidden-token".into(),
-        expires: None,
-    };
-    s3.allow("AKIA1", key);
-    let answer = json!({"stageInfo": {"locationType": "S3", "location": "stages/of/mine/",
-        "region": "us-east-1", "endPoint": s3.endpoint, "creds": {"AWS_KEY_ID": "AKIA1",
-        "AWS_SECRET_KEY": "hidden-key", "AWS_TOKEN": "hidden-token"}}});
-    let faults = Faults {
-        stage: Some((answer, 30_000)),
-        ..Faults::default()
-    };
-    let fake = Fake::start(rows(1), faults).await;
-    let (inserts, steps) = written(&fake).await;
-    assert_eq!(inserts, 1);
-    // One PUT to see what storage that is, one for the file.
-    assert_eq!(steps.len(), 4, "{steps:?}");
-    assert!(
-        steps[3].contains("(C1, C2, C3) FROM (SELECT $1:C1::VARCHAR,"),
-        "{steps:?}"
-    );
-    let file = s3.object("stages/of/mine/part-00000.parquet").unwrap();
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
-    let reader = reader.with_batch_size(100_000).build().unwrap();
-    let found: Vec<RecordBatch> = reader.map(Result::unwrap).collect();
-    let found = &found[0];
-    assert_eq!(found.num_rows(), 30_000);
-    let cell = |column| array_value_to_string(found.column(column), 0).unwrap();
-    assert_eq!(cell(2), format!("text {}", cell(0)));
-    assert_eq!(found.column(1).null_count(), 30_000);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn where_no_stage_can_be_used_rows_go_as_bound_values() {
-    let encrypted = json!({"stageInfo": {"locationType": "GCS", "presignedUrl": "http://x"},
-        "encryptionMaterial": {"queryStageMasterKey": "k"}});
-    let elsewhere = json!({"stageInfo": {"locationType": "AZURE", "creds": {}}});
-    for stage in [None, Some((encrypted, 0)), Some((elsewhere, 0))] {
-        let faults = Faults {
-            stage,
-            ..Faults::default()
-        };
-        let fake = Fake::start(rows(1), faults).await;
-        assert_eq!(written(&fake).await.0, 3);
-    }
 }

@@ -5,6 +5,7 @@
 mod faults;
 mod filters;
 mod reads;
+mod stages;
 mod writes;
 
 use std::sync::Arc;
