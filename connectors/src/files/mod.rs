@@ -4,6 +4,7 @@
 //! ([`locate`]), the declared schemas, and how an INSERT becomes visible ([`sink`], [`commit`]):
 //! whole, and once.
 
+mod batches;
 mod commit;
 mod keys;
 mod locate;

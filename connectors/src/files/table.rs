@@ -19,6 +19,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion_datasource::file_sink_config::FileOutputMode;
 
+use super::batches;
 use super::commit::Target;
 use super::locate::Located;
 use super::options::WriteOptions;
@@ -164,7 +165,12 @@ impl TableProvider for FilesTable {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         forget_listing(&self.inner, state.runtime_env());
-        self.inner.scan(state, projection, filters, limit).await
+        let scan = self.inner.scan(state, projection, filters, limit).await?;
+        Ok(batches::bounded(
+            scan,
+            projection,
+            state.config().batch_size(),
+        ))
     }
 
     async fn insert_into(

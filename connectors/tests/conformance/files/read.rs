@@ -1,12 +1,15 @@
 //! What is read: all of it, in its types, in parallel, lazily, and with errors that help.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
     ArrayRef, AsArray, BinaryViewArray, BooleanArray, Date32Array, Decimal128Array, Float32Array,
-    Float64Array, Int8Array, Int16Array, Int32Array, Int64Array, RecordBatch, StringViewArray,
-    TimestampMicrosecondArray, UInt32Array,
+    Float64Array, Int8Array, Int16Array, Int32Array, Int64Array, RecordBatch, StringBuilder,
+    StringViewArray, TimestampMicrosecondArray, UInt32Array,
 };
+use datafusion::arrow::compute::concat_batches;
+use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -168,6 +171,36 @@ async fn every_type_comes_back() {
             assert_eq!(ask(&ctx, few).await.unwrap(), expected, "{format}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_of_long_parquet_rows_are_short() {
+    let place = Place::local();
+    let mut word = 1_u64;
+    let mut texts = StringBuilder::new();
+    for _ in 0..40 {
+        for _ in 0..1 << 16 {
+            word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            write!(texts, "{word:016x}").unwrap();
+        }
+        texts.append_value("");
+    }
+    let texts: ArrayRef = Arc::new(texts.finish());
+    let batch = RecordBatch::try_from_iter([("text", texts)]).unwrap();
+    let mut writer = ArrowWriter::try_new(vec![], batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    place
+        .put("long.parquet", writer.into_inner().unwrap())
+        .await;
+    let ctx = session(1);
+    let at = format!("{}long.parquet", place.base);
+    create(&ctx, "t", "PARQUET", &at, "").await.unwrap();
+    let found = rows(&ctx, "SELECT * FROM t").await.unwrap();
+    let most = found.iter().map(RecordBatch::num_rows).max().unwrap();
+    assert!(most <= 16, "{most} rows of 1 MiB in a batch");
+    let found = concat_batches(&found[0].schema(), &found).unwrap();
+    let text = found.column(0).as_string_view();
+    assert!(text.iter().eq(batch.column(0).as_string::<i32>().iter()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
