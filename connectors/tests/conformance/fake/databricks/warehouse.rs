@@ -3,15 +3,15 @@
 use super::*;
 
 impl Fake {
-    /// `sql` in DataFusion's words: parameters as literals, rows in JSON as a table, MERGE as
-    /// INSERT of what is missing.
-    fn translated(&self, sql: &str, parameters: &Value) -> String {
+    /// The `sql` of statement `id` in DataFusion's words: parameters as literals, rows in JSON as a
+    /// table, MERGE as INSERT of what is missing.
+    fn translated(&self, id: &str, sql: &str, parameters: &Value) -> String {
         let mut sql = sql.to_owned();
         for parameter in parameters.as_array().unwrap() {
             let (name, value) = (&parameter["name"], parameter["value"].as_str().unwrap());
             assert_eq!(parameter["type"], "STRING");
             if name == "rows" {
-                sql = self.with_json(&sql, value);
+                sql = self.with_json(id, &sql, value);
             } else {
                 let literal = format!("'{}'", value.replace('\'', "''"));
                 let name = format!(":{}", name.as_str().unwrap());
@@ -33,7 +33,7 @@ impl Fake {
         )
     }
 
-    fn with_json(&self, sql: &str, rows: &str) -> String {
+    fn with_json(&self, id: &str, sql: &str, rows: &str) -> String {
         let start = sql.find("(SELECT explode(from_json(:rows").unwrap();
         let end = start + sql[start..].find(" AS r)").unwrap() + " AS r)".len();
         let width = sql[start..end].matches(":string").count();
@@ -55,9 +55,10 @@ impl Fake {
         let columns = columns.into_iter().map(|(_, c)| c).collect();
         let batch = RecordBatch::try_new(Arc::clone(&schema), columns).unwrap();
         let table = Arc::new(MemTable::try_new(schema, vec![vec![batch]]).unwrap());
-        self.ctx.deregister_table("json_rows").unwrap();
-        self.ctx.register_table("json_rows", table).unwrap();
-        format!("{}json_rows AS r{}", &sql[..start], &sql[end..])
+        // Statements run at the same time, each with rows of its own.
+        let name = format!("\"rows of {id}\"");
+        self.ctx.register_table(&*name, table).unwrap();
+        format!("{}{name} AS r{}", &sql[..start], &sql[end..])
     }
 
     pub(super) async fn execute(&self, body: &Value) -> Response {
@@ -78,8 +79,12 @@ impl Fake {
                 json!({"statement_id": id, "status": {"state": "FAILED", "error": error}})
             }
             None => {
-                let sql = self.translated(&sql, &body["parameters"]);
-                match self.run(&id, &sql, body["disposition"] == "INLINE").await {
+                let sql = self.translated(&id, &sql, &body["parameters"]);
+                let ran = self.run(&id, &sql, body["disposition"] == "INLINE").await;
+                self.ctx
+                    .deregister_table(&*format!("\"rows of {id}\""))
+                    .unwrap();
+                match ran {
                     Ok(answer) => answer,
                     Err(e) => json!({"statement_id": id, "status": {"state": "FAILED", "error":
                         {"error_code": "BAD_REQUEST", "message": e.to_string()}}}),
