@@ -19,14 +19,14 @@ use object_store::{
 use reqwest::StatusCode;
 use url::Url;
 
+use crate::http::{self, Retry};
+
 /// Where requests go unless the options say otherwise.
 const BASE_URL: &str = "https://storage.googleapis.com";
-/// A copy is tried so many times while the storage is not to be had.
-const ATTEMPTS: u32 = 6;
-/// The wait after the first attempt; it doubles.
-const FIRST_WAIT: Duration = Duration::from_millis(250);
+/// Longest wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest silence of the storage; it answers when the copy is done.
-const TIMEOUT: Duration = Duration::from_secs(300);
+const READ_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// One bucket.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl Bucket {
             path.pop_if_empty()
                 .push(location.host_str().unwrap_or_default());
         }
-        let http = reqwest::Client::builder().read_timeout(TIMEOUT).build();
+        let http = http::client(CONNECT_TIMEOUT, READ_TIMEOUT);
         Ok(Self {
             inner: builder.build()?,
             url,
@@ -73,6 +73,7 @@ impl Bucket {
     /// lost may have copied; the next one then finds the object there and says so.
     async fn copy_new(&self, from: &Path, to: &Path) -> Result<()> {
         let source = self.object(from).path().trim_start_matches('/').to_owned();
+        let retry = Retry::default();
         let mut attempt = 0;
         loop {
             let token = self.inner.credentials().get_credential().await?;
@@ -87,14 +88,14 @@ impl Bucket {
                 // A URL can be long; the path says what it was about.
                 Err(error) => error.without_url(),
             };
-            attempt += 1;
             let status = error.status();
             let passing =
                 status.is_none_or(|s| s.is_server_error() || s == StatusCode::TOO_MANY_REQUESTS);
-            if !passing || attempt == ATTEMPTS {
+            if !passing || attempt + 1 == retry.attempts {
                 return Err(refused(status, to.to_string(), error.into()));
             }
-            tokio::time::sleep(FIRST_WAIT * (1 << (attempt - 1))).await;
+            tokio::time::sleep(retry.wait(attempt)).await;
+            attempt += 1;
         }
     }
 }

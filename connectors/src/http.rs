@@ -1,4 +1,4 @@
-//! HTTP requests to warehouses: timeouts, status checks, and retries of what may pass.
+//! HTTP requests to warehouses and storages: timeouts, status checks, and retries of what may pass.
 //!
 //! URLs can be signed and headers hold tokens, so errors name what was asked for, never the URL.
 

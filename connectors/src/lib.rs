@@ -18,7 +18,11 @@ mod error;
 mod files;
 #[cfg(feature = "gcs")]
 mod gcs;
-#[cfg(any(feature = "snowflake", feature = "databricks"))]
+#[cfg(any(feature = "snowflake", feature = "databricks", feature = "gcs"))]
+#[cfg_attr(
+    not(any(feature = "snowflake", feature = "databricks")),
+    allow(dead_code) // what only warehouses are asked
+)]
 mod http;
 mod keys;
 mod left_out;
