@@ -2,7 +2,6 @@
 //!
 //! URLs can be signed and headers hold tokens, so errors name what was asked for, never the URL.
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -91,6 +90,8 @@ pub(crate) async fn answer(
     retry: &Retry,
     make: impl Fn() -> RequestBuilder,
 ) -> Result<()> {
+    use std::error::Error as _;
+
     match send(what, retry, make).await {
         // A request that was lost has a cause; a refusal has none.
         Err(error) if error.source().is_some() => Err(error),
