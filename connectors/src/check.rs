@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 
-use futures::future::BoxFuture;
-
 use crate::error::Result;
 
 /// What is checked.
@@ -25,9 +23,6 @@ pub struct CheckStep {
     /// What was found, or why it failed and what to do.
     pub result: Result<String>,
 }
-
-/// Checks one table of a connector.
-pub type Check = fn(CheckRequest) -> BoxFuture<'static, Vec<CheckStep>>;
 
 /// Steps that end with the first failure.
 #[derive(Debug, Default)]

@@ -1,24 +1,14 @@
-//! The list of connectors, and their registration in a session.
+//! The vocabulary of connectors: what one says of itself, its options, what a host chooses.
+//! What it does not do: list them ([`crate::registry`]).
 
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProviderFactory;
-use datafusion::execution::context::SessionContext;
+use futures::future::BoxFuture;
 
-use crate::check::Check;
-use crate::check_files;
-use crate::csv::{self, CsvLimits};
-#[cfg(feature = "databricks")]
-use crate::databricks;
-use crate::delta::{self, DeltaFactory};
-use crate::error::{Error, ErrorKind, Result};
-use crate::files::{self, FilesFactory};
-use crate::left_out::LEFT_OUT;
-use crate::odbc::{self, OdbcFactory};
-use crate::rejects::{self, RejectsFactory};
-#[cfg(feature = "snowflake")]
-use crate::snowflake;
+use crate::check::{CheckRequest, CheckStep};
+use crate::csv_limits::CsvLimits;
 
 /// A table format that SQL can name in `STORED AS`.
 #[derive(Debug)]
@@ -39,9 +29,17 @@ pub struct Connector {
     pub maturity: Maturity,
     /// Options beside those of the object stores; `format.*` keys go to DataFusion.
     pub options: &'static [OptionSpec],
-    /// What `casebook check` runs.
-    pub check: Check,
-    factory: fn(&Connector, &ConnectorOptions) -> Arc<dyn TableProviderFactory>,
+    /// What [`Connector::check`] runs.
+    pub(crate) check: fn(&'static Connector, CheckRequest) -> BoxFuture<'static, Vec<CheckStep>>,
+    /// Makes what opens its tables.
+    pub(crate) factory: fn(&'static Connector, &ConnectorOptions) -> Arc<dyn TableProviderFactory>,
+}
+
+impl Connector {
+    /// Checks one table step by step; the steps after a failed one are not tried.
+    pub async fn check(&'static self, request: CheckRequest) -> Vec<CheckStep> {
+        (self.check)(self, request).await
+    }
 }
 
 /// How far a connector is proven.
@@ -79,7 +77,7 @@ pub struct OptionSpec {
     pub doc: &'static str,
 }
 
-/// What a host gives to [`register`].
+/// What a host gives to [`crate::register`].
 #[derive(Debug, Clone)]
 pub struct ConnectorOptions {
     /// Schemas that `'table.create' 'NAME'` can create.
@@ -102,140 +100,4 @@ impl Default for ConnectorOptions {
 }
 
 /// How files are signed in to.
-const FILES: &str = "keys, roles and tokens of the object store";
-
-/// Every connector. Adding one is a file and an entry here.
-pub static CONNECTORS: &[Connector] = &[
-    Connector {
-        name: "CSV",
-        summary: "CSV files as they come: quoted line breaks, huge cells, gzip, zstd",
-        reads: true,
-        writes: true,
-        pushdown: "projection; LIMIT",
-        authentication: FILES,
-        maturity: Maturity::Stable,
-        options: files::CSV_OPTIONS,
-        check: |request| Box::pin(check_files::check("CSV", request)),
-        factory: |c, o| Arc::new(FilesFactory::new(c, o)),
-    },
-    Connector {
-        name: "PARQUET",
-        summary: "Parquet files, read by row group, written once",
-        reads: true,
-        writes: true,
-        pushdown: "projection, filters (row groups, pages), LIMIT",
-        authentication: FILES,
-        maturity: Maturity::Stable,
-        options: files::OPTIONS,
-        check: |request| Box::pin(check_files::check("PARQUET", request)),
-        factory: |c, o| Arc::new(FilesFactory::new(c, o)),
-    },
-    Connector {
-        name: "JSON",
-        summary: "JSON, one object per line, gzip, zstd",
-        reads: true,
-        writes: true,
-        pushdown: "projection, LIMIT",
-        authentication: FILES,
-        maturity: Maturity::Stable,
-        options: files::OPTIONS,
-        check: |request| Box::pin(check_files::check("JSON", request)),
-        factory: |c, o| Arc::new(FilesFactory::new(c, o)),
-    },
-    Connector {
-        name: "DELTA",
-        summary: "Delta Lake tables, created and merged by key if asked",
-        reads: true,
-        writes: true,
-        pushdown: "projection, filters (files, row groups), LIMIT",
-        authentication: FILES,
-        maturity: Maturity::Stable,
-        options: delta::OPTIONS,
-        check: |request| Box::pin(check_files::check("DELTA", request)),
-        factory: |c, o| Arc::new(DeltaFactory::new(c, o)),
-    },
-    #[cfg(feature = "databricks")]
-    Connector {
-        name: "DATABRICKS",
-        summary: "tables of Unity Catalog, as files or through a SQL warehouse",
-        reads: true,
-        writes: true,
-        pushdown: "projection, filters, LIMIT",
-        authentication: "access token; OAuth client (machine to machine)",
-        maturity: Maturity::Preview,
-        options: databricks::OPTIONS,
-        check: |request| Box::pin(databricks::check(request)),
-        factory: |c, o| Arc::new(databricks::DatabricksFactory::new(c, o)),
-    },
-    Connector {
-        name: "ODBC",
-        summary: "tables of any system with an ODBC driver (needs the feature odbc)",
-        reads: true,
-        writes: true,
-        pushdown: "projection, filters, LIMIT, in the system's dialect",
-        authentication: "connection string or data source name, user and password",
-        maturity: Maturity::Stable,
-        options: odbc::OPTIONS,
-        check: |request| Box::pin(odbc::check(request)),
-        factory: |c, o| Arc::new(OdbcFactory::new(c, o)),
-    },
-    #[cfg(feature = "snowflake")]
-    Connector {
-        name: "SNOWFLAKE",
-        summary: "Snowflake tables, streamed as Arrow, created and merged by key if asked",
-        reads: true,
-        writes: true,
-        pushdown: "projection, filters, LIMIT",
-        authentication: "password, key pair, OAuth, access token",
-        maturity: Maturity::Beta,
-        options: snowflake::OPTIONS,
-        check: |request| Box::pin(snowflake::check(request)),
-        factory: |c, o| Arc::new(snowflake::SnowflakeFactory::new(c, o)),
-    },
-];
-
-/// The connector called `name`.
-pub(crate) fn named(name: &str) -> Result<&'static Connector> {
-    let found = CONNECTORS.iter().find(|c| c.name == name);
-    found.ok_or_else(|| Error::new(ErrorKind::Internal, format!("no connector {name}")))
-}
-
-/// Other names for a connector.
-const ALIASES: &[(&str, &str)] = &[
-    ("NDJSON", "JSON"),
-    ("JSONL", "JSON"),
-    ("DELTATABLE", "DELTA"),
-];
-
-/// Adds every connector to `ctx`, and our CSV reader if `options` say so.
-pub fn register(ctx: &SessionContext, options: &ConnectorOptions) -> Result<()> {
-    let state = ctx.state_ref();
-    let mut state = state.write();
-    for connector in CONNECTORS {
-        let mut factory = (connector.factory)(connector, options);
-        if connector
-            .options
-            .iter()
-            .any(|o| o.key == rejects::OPTION.key)
-        {
-            factory = Arc::new(RejectsFactory(factory));
-        }
-        let aliases = ALIASES.iter().filter(|(_, name)| *name == connector.name);
-        for name in aliases.map(|(alias, _)| *alias).chain([connector.name]) {
-            state
-                .table_factories_mut()
-                .insert(name.to_owned(), Arc::clone(&factory));
-        }
-    }
-    for absent in LEFT_OUT {
-        let tables = state.table_factories_mut();
-        tables.insert(absent.name.to_owned(), Arc::new(absent));
-    }
-    if options.replace_csv {
-        let format = csv::CsvTextFormatFactory::new(options.csv_limits.clone());
-        state
-            .register_file_format(Arc::new(format), true)
-            .map_err(|e| Error::while_doing("registering the CSV reader", e))?;
-    }
-    Ok(())
-}
+pub(crate) const FILES: &str = "keys, roles and tokens of the object store";

@@ -11,8 +11,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod check;
-mod check_files;
 mod connector;
+mod csv_limits;
 mod declared;
 mod error;
 mod files;
@@ -29,6 +29,7 @@ mod left_out;
 mod odbc;
 mod options;
 mod reference;
+mod registry;
 mod rejects;
 mod secret;
 #[cfg(feature = "snowflake")]
@@ -41,8 +42,10 @@ pub mod csv;
 mod databricks;
 pub mod delta;
 
-pub use check::{Check, CheckRequest, CheckStep};
-pub use connector::{CONNECTORS, Connector, ConnectorOptions, Maturity, OptionSpec, register};
+pub use check::{CheckRequest, CheckStep};
+pub use connector::{Connector, ConnectorOptions, Maturity, OptionSpec};
+pub use csv_limits::{CsvLimits, InvalidUtf8};
 pub use error::{Error, ErrorKind, Result};
 pub use reference::{connector_table, option_reference};
+pub use registry::{CONNECTORS, register};
 pub use secret::Secret;

@@ -97,7 +97,7 @@ pub(crate) fn parse_value<T: std::str::FromStr>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connector::CONNECTORS;
+    use crate::registry::CONNECTORS;
 
     fn parse(name: &str, pairs: &[(&str, &str)]) -> Result<TableOptions> {
         let connector = CONNECTORS.iter().find(|c| c.name == name).unwrap();

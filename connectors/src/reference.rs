@@ -1,6 +1,7 @@
 //! The connectors and their options as Markdown, for the documentation.
 
-use crate::connector::{CONNECTORS, Connector};
+use crate::connector::Connector;
+use crate::registry::CONNECTORS;
 
 /// A row for each connector.
 pub fn connector_table() -> String {
@@ -26,7 +27,7 @@ pub fn connector_table() -> String {
 
 /// A section for each connector, with a row for each of its options.
 pub fn option_reference() -> String {
-    CONNECTORS.iter().map(options_of).collect()
+    CONNECTORS.iter().map(|c| options_of(c)).collect()
 }
 
 fn options_of(connector: &Connector) -> String {

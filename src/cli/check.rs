@@ -39,7 +39,7 @@ impl Check {
             };
             request.write = self.write;
             println!("{name}: {} {}", connector.name, request.location);
-            for step in (connector.check)(request).await {
+            for step in connector.check(request).await {
                 match step.result {
                     Ok(found) => println!("  ok      {:8} {found}", step.name),
                     Err(error) => {

@@ -70,7 +70,7 @@ impl Config {
             return Err(Error::unknown("table", name, &valid));
         };
         let place = self.place(name, table)?;
-        let connector = CONNECTORS.iter().find(|c| c.name == place.format);
+        let connector = CONNECTORS.iter().find(|c| c.name == place.format).copied();
         Ok(connector.map(|connector| {
             let request = CheckRequest {
                 location: place.location,
@@ -192,6 +192,7 @@ fn connector(kind: &str) -> Option<&'static Connector> {
     CONNECTORS
         .iter()
         .find(|c| c.name.eq_ignore_ascii_case(kind))
+        .copied()
 }
 
 /// `aws = { region = "x" }` is the option `aws.region`.

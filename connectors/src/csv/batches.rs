@@ -6,8 +6,8 @@ use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, String
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 
-use super::CsvLimits;
 use super::decoder::{CellSink, Position};
+use crate::csv_limits::CsvLimits;
 use crate::error::{Error, Result};
 
 /// Builds batches of the projected columns and hands them to `emit`, which returns false when no

@@ -6,7 +6,7 @@
 
 use memchr::{memchr, memchr2, memchr3};
 
-use super::{CsvLimits, InvalidUtf8};
+use crate::csv_limits::{CsvLimits, InvalidUtf8};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The special bytes of a file.

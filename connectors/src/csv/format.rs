@@ -21,9 +21,9 @@ use datafusion::physical_expr::LexRequirement;
 use datafusion::physical_plan::ExecutionPlan;
 use object_store::{ObjectMeta, ObjectStore};
 
-use super::CsvLimits;
 use super::decoder::Dialect;
 use super::source::{CsvLayout, CsvTextSource, read_header};
+use crate::csv_limits::CsvLimits;
 use crate::error::Error;
 
 /// Makes [`CsvTextFormat`]s; takes the place of DataFusion's factory for `csv`.

@@ -22,13 +22,13 @@ use futures::StreamExt;
 use object_store::ObjectStore;
 use tokio::sync::mpsc;
 
-use super::CsvLimits;
 use super::batches::BatchSink;
 use super::blocks::Blocks;
 use super::decoder::{Decoder, Dialect, Position};
 use super::header::{HeaderSink, check_is_text, schema};
 use super::pieces::{Piece, PieceBytes, PieceRef, Pieces, SharedPieces};
 use super::split::split;
+use crate::csv_limits::CsvLimits;
 use crate::error::Error;
 
 /// Batches that may wait for the reader of the stream, beside the one being built.

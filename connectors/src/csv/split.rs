@@ -107,9 +107,9 @@ mod tests {
     use object_store::{ObjectStore, ObjectStoreExt};
     use proptest::prelude::*;
 
-    use super::super::CsvLimits;
     use super::super::source::{CsvLayout, CsvTextSource};
     use super::*;
+    use crate::csv_limits::CsvLimits;
 
     type Rows = Vec<Vec<Option<String>>>;
 

@@ -18,21 +18,25 @@ use super::statement::Statement;
 use super::table::{DatabricksTable, Way};
 use super::vended::VendedStore;
 use crate::check::{CheckRequest, CheckStep, Steps};
-use crate::connector::{self, ConnectorOptions};
-use crate::delta::DeltaFactory;
+use crate::connector::{Connector, ConnectorOptions};
+use crate::delta::{self, DeltaFactory};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Checks one table.
-pub(crate) async fn check(request: CheckRequest) -> Vec<CheckStep> {
+pub(crate) async fn check(connector: &'static Connector, request: CheckRequest) -> Vec<CheckStep> {
     let mut steps = Steps::default();
-    run(&request, &mut steps).await;
+    run(connector, &request, &mut steps).await;
     steps.done()
 }
 
 /// None as soon as a step failed.
-async fn run(request: &CheckRequest, steps: &mut Steps) -> Option<()> {
+async fn run(
+    connector: &'static Connector,
+    request: &CheckRequest,
+    steps: &mut Steps,
+) -> Option<()> {
     let parsed = TableName::parse(&request.location).and_then(|name| {
-        let settings = Settings::parse(&request.location, &request.options)?;
+        let settings = Settings::parse(connector, &request.location, &request.options)?;
         Ok((name, Workspace::new(settings)?))
     });
     let (name, workspace) = steps.note("options", parsed, |_| "valid".into())?;
@@ -68,8 +72,7 @@ async fn run(request: &CheckRequest, steps: &mut Steps) -> Option<()> {
 }
 
 async fn open(workspace: &Workspace, name: &TableName) -> Result<DatabricksTable> {
-    let connector = connector::named("DELTA")?;
-    let delta = DeltaFactory::new(connector, &ConnectorOptions::default());
+    let delta = DeltaFactory::new(&delta::CONNECTOR, &ConnectorOptions::default());
     let ctx = SessionContext::new();
     let cmd = CreateExternalTable::builder(
         "checked",

@@ -43,9 +43,9 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
 use datafusion::logical_expr::CreateExternalTable;
 
-use crate::connector::{Connector, ConnectorOptions};
+use crate::connector::{Connector, ConnectorOptions, Maturity};
 use crate::declared;
-use crate::delta::DeltaFactory;
+use crate::delta::{self, DeltaFactory};
 use crate::error::{Error, Result};
 
 use name::TableName;
@@ -53,21 +53,36 @@ use open::Workspace;
 use settings::Settings;
 use table::DatabricksTable;
 
-pub(crate) use check::check;
-pub(crate) use options::OPTIONS;
+use options::OPTIONS;
+
+/// `STORED AS DATABRICKS`.
+pub(crate) static CONNECTOR: Connector = Connector {
+    name: "DATABRICKS",
+    summary: "tables of Unity Catalog, as files or through a SQL warehouse",
+    reads: true,
+    writes: true,
+    pushdown: "projection, filters, LIMIT",
+    authentication: "access token; OAuth client (machine to machine)",
+    maturity: Maturity::Preview,
+    options: OPTIONS,
+    check: |c, request| Box::pin(check::check(c, request)),
+    factory: |c, o| Arc::new(DatabricksFactory::new(c, o)),
+};
 
 /// Opens or creates the table that a statement names.
 #[derive(Debug)]
 pub(crate) struct DatabricksFactory {
+    connector: &'static Connector,
     table_schemas: Vec<(&'static str, SchemaRef)>,
     delta: DeltaFactory,
 }
 
 impl DatabricksFactory {
-    pub(crate) fn new(connector: &Connector, options: &ConnectorOptions) -> Self {
+    pub(crate) fn new(connector: &'static Connector, options: &ConnectorOptions) -> Self {
         Self {
+            connector,
             table_schemas: options.table_schemas.clone(),
-            delta: DeltaFactory::new(connector, options),
+            delta: DeltaFactory::new(&delta::CONNECTOR, options),
         }
     }
 
@@ -76,7 +91,7 @@ impl DatabricksFactory {
         state: &dyn Session,
         cmd: &CreateExternalTable,
     ) -> Result<DatabricksTable> {
-        let settings = Settings::parse(&cmd.name.to_string(), &cmd.options)?;
+        let settings = Settings::parse(self.connector, &cmd.name.to_string(), &cmd.options)?;
         let [location] = &cmd.locations[..] else {
             return Err(Error::invalid(format!(
                 "DATABRICKS table {} needs exactly one LOCATION",

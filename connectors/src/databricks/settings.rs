@@ -6,7 +6,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::options::OPTIONS;
-use crate::connector;
+use crate::connector::Connector;
 use crate::error::{Error, Result};
 use crate::options::{TableOptions, parse_value};
 use crate::secret::Secret;
@@ -56,8 +56,11 @@ pub(super) enum Version {
 
 impl Settings {
     /// The settings in `given`, the OPTIONS of `table`.
-    pub(super) fn parse(table: &str, given: &HashMap<String, String>) -> Result<Self> {
-        let connector = connector::named("DATABRICKS")?;
+    pub(super) fn parse(
+        connector: &'static Connector,
+        table: &str,
+        given: &HashMap<String, String>,
+    ) -> Result<Self> {
         let options = TableOptions::parse(connector, table, given)?;
         if let Some(key) = options.format.keys().min() {
             let valid: Vec<&str> = OPTIONS.iter().map(|o| o.key).collect();

@@ -33,33 +33,50 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
 use datafusion::logical_expr::CreateExternalTable;
 
-use crate::connector::{self, Connector, ConnectorOptions};
+use crate::connector::{Connector, ConnectorOptions, FILES, Maturity};
 use crate::declared;
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::check;
 use crate::options::TableOptions;
 
-pub(crate) use options::{OPTIONS, WriteOptions};
+use options::OPTIONS;
+pub(crate) use options::WriteOptions;
 pub(crate) use source::DeltaSource;
 pub(crate) use table::DeltaProvider;
+
+/// `STORED AS DELTA`.
+pub(crate) static CONNECTOR: Connector = Connector {
+    name: "DELTA",
+    summary: "Delta Lake tables, created and merged by key if asked",
+    reads: true,
+    writes: true,
+    pushdown: "projection, filters (files, row groups), LIMIT",
+    authentication: FILES,
+    maturity: Maturity::Stable,
+    options: OPTIONS,
+    check: |c, request| Box::pin(check::check(c, request)),
+    factory: |c, o| Arc::new(DeltaFactory::new(c, o)),
+};
 
 /// Opens or creates the table that a statement names.
 #[derive(Debug)]
 pub(crate) struct DeltaFactory {
+    connector: &'static Connector,
     table_schemas: Vec<(&'static str, SchemaRef)>,
 }
 
 impl DeltaFactory {
-    pub(crate) fn new(_: &Connector, options: &ConnectorOptions) -> Self {
+    pub(crate) fn new(connector: &'static Connector, options: &ConnectorOptions) -> Self {
         register_stores();
         Self {
+            connector,
             table_schemas: options.table_schemas.clone(),
         }
     }
 
     async fn provider(&self, cmd: &CreateExternalTable) -> Result<DeltaProvider> {
         let name = cmd.name.to_string();
-        let connector = connector::named("DELTA")?;
-        let options = TableOptions::parse(connector, &name, &cmd.options)?;
+        let options = TableOptions::parse(self.connector, &name, &cmd.options)?;
         let [location] = &cmd.locations[..] else {
             return Err(Error::invalid(format!(
                 "Delta table {name} needs exactly one LOCATION"

@@ -84,7 +84,7 @@ impl WriteOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connector::CONNECTORS;
+    use crate::registry::CONNECTORS;
 
     fn check(pairs: &[(&str, &str)], error: Option<&str>) {
         let connector = CONNECTORS.iter().find(|c| c.name == "DELTA").unwrap();

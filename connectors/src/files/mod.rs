@@ -5,6 +5,7 @@
 //! whole, and once.
 
 mod batches;
+pub(crate) mod check;
 mod commit;
 mod keys;
 mod locate;
@@ -24,16 +25,57 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::CreateExternalTable;
 
-use crate::connector::{self, Connector, ConnectorOptions};
+use crate::connector::{Connector, ConnectorOptions, FILES, Maturity};
 use crate::declared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::TableOptions;
 
 use locate::Located;
 pub(crate) use locate::split_glob;
-pub(crate) use options::{CSV_OPTIONS, OPTIONS};
-use options::{WRITE_KEYS, WriteOptions};
+use options::{CSV_OPTIONS, OPTIONS, WRITE_KEYS, WriteOptions};
 use table::FilesTable;
+
+/// `STORED AS CSV`.
+pub(crate) static CSV: Connector = Connector {
+    name: "CSV",
+    summary: "CSV files as they come: quoted line breaks, huge cells, gzip, zstd",
+    reads: true,
+    writes: true,
+    pushdown: "projection; LIMIT",
+    authentication: FILES,
+    maturity: Maturity::Stable,
+    options: CSV_OPTIONS,
+    check: |c, request| Box::pin(check::check(c, request)),
+    factory: |c, o| Arc::new(FilesFactory::new(c, o)),
+};
+
+/// `STORED AS PARQUET`.
+pub(crate) static PARQUET: Connector = Connector {
+    name: "PARQUET",
+    summary: "Parquet files, read by row group, written once",
+    reads: true,
+    writes: true,
+    pushdown: "projection, filters (row groups, pages), LIMIT",
+    authentication: FILES,
+    maturity: Maturity::Stable,
+    options: OPTIONS,
+    check: |c, request| Box::pin(check::check(c, request)),
+    factory: |c, o| Arc::new(FilesFactory::new(c, o)),
+};
+
+/// `STORED AS JSON`.
+pub(crate) static JSON: Connector = Connector {
+    name: "JSON",
+    summary: "JSON, one object per line, gzip, zstd",
+    reads: true,
+    writes: true,
+    pushdown: "projection, LIMIT",
+    authentication: FILES,
+    maturity: Maturity::Stable,
+    options: OPTIONS,
+    check: |c, request| Box::pin(check::check(c, request)),
+    factory: |c, o| Arc::new(FilesFactory::new(c, o)),
+};
 
 /// Encoded bytes of a Parquet row group: what a writer, and later a reader, has in memory.
 const ROW_GROUP_BYTES: &str = "67108864";
@@ -41,32 +83,32 @@ const ROW_GROUP_BYTES: &str = "67108864";
 /// Opens the files that a statement names.
 #[derive(Debug)]
 pub(crate) struct FilesFactory {
-    name: &'static str,
+    connector: &'static Connector,
     table_schemas: Vec<(&'static str, SchemaRef)>,
 }
 
 impl FilesFactory {
-    pub(crate) fn new(connector: &Connector, options: &ConnectorOptions) -> Self {
+    pub(crate) fn new(connector: &'static Connector, options: &ConnectorOptions) -> Self {
         Self {
-            name: connector.name,
+            connector,
             table_schemas: options.table_schemas.clone(),
         }
     }
 
     async fn table(&self, state: &dyn Session, cmd: &CreateExternalTable) -> Result<FilesTable> {
-        let connector = connector::named(self.name)?;
         let name = cmd.name.to_string();
-        let options = TableOptions::parse(connector, &name, &cmd.options)?;
+        let options = TableOptions::parse(self.connector, &name, &cmd.options)?;
         let write = WriteOptions::new(&options)?;
         let (known, more) = (&self.table_schemas, cmd.schema.inner());
         let declared = declared::asked_for(known, options.get("table.create"), more)?;
         let mut located = vec![];
         for location in &cmd.locations {
             let is_new = declared.is_some();
-            let found = Located::find(state, location, &options, self.name, is_new).await?;
+            let found =
+                Located::find(state, location, &options, self.connector.name, is_new).await?;
             located.push(found.with_table(&cmd.name));
         }
-        let doing = || format!("opening {} table {name}", self.name);
+        let doing = || format!("opening {} table {name}", self.connector.name);
         let failed = |e: DataFusionError| Error::while_doing(doing(), e);
         let listing = self.listing(state, cmd, &options, &located);
         let listing = listing.map_err(failed)?;
@@ -83,7 +125,8 @@ impl FilesFactory {
         let partitions: Vec<&String> = partitions.collect();
         let schema = match (declared, cmd.schema.fields().is_empty()) {
             (Some(declared), _) => {
-                schema::check_declared(self.name, state, &listing, &located, &declared).await?;
+                schema::check_declared(self.connector.name, state, &listing, &located, &declared)
+                    .await?;
                 declared
             }
             (None, true) => {
@@ -125,9 +168,9 @@ impl FilesFactory {
         located: &[Located],
     ) -> datafusion::error::Result<ListingOptions> {
         let session = state.as_any().downcast_ref::<SessionState>();
-        let factory = session.and_then(|s| s.get_file_format_factory(self.name));
+        let factory = session.and_then(|s| s.get_file_format_factory(self.connector.name));
         let (Some(session), Some(factory)) = (session, factory) else {
-            let message = format!("the session has no file format {}", self.name);
+            let message = format!("the session has no file format {}", self.connector.name);
             return Err(Error::new(ErrorKind::Unsupported, message).into());
         };
         let mut passed: HashMap<String, String> = options.format.clone();
@@ -139,7 +182,7 @@ impl FilesFactory {
         let mut default = |key: &str, value: &str| {
             passed.entry(key.into()).or_insert_with(|| value.to_owned());
         };
-        match self.name {
+        match self.connector.name {
             "PARQUET" => {
                 // The library's parallel writer bounds rows only, and a row can be megabytes.
                 default("format.max_row_group_bytes", ROW_GROUP_BYTES);

@@ -11,16 +11,32 @@
 #[cfg(feature = "odbc")]
 mod driver;
 #[cfg(feature = "odbc")]
-pub(crate) use driver::{OdbcFactory, check};
+use driver::{OdbcFactory, check};
 #[cfg(not(feature = "odbc"))]
-pub(crate) use missing::{OdbcFactory, check};
+use missing::{OdbcFactory, check};
 
-use crate::connector::OptionSpec;
+use std::sync::Arc;
+
+use crate::connector::{Connector, Maturity, OptionSpec};
 use crate::rejects;
+
+/// `STORED AS ODBC`.
+pub(crate) static CONNECTOR: Connector = Connector {
+    name: "ODBC",
+    summary: "tables of any system with an ODBC driver (needs the feature odbc)",
+    reads: true,
+    writes: true,
+    pushdown: "projection, filters, LIMIT, in the system's dialect",
+    authentication: "connection string or data source name, user and password",
+    maturity: Maturity::Stable,
+    options: OPTIONS,
+    check: |c, request| Box::pin(check(c, request)),
+    factory: |c, o| Arc::new(OdbcFactory::new(c, o)),
+};
 
 /// Options of `STORED AS ODBC`; LOCATION is 'table', 'schema.table' or 'catalog.schema.table', with
 /// names as the system stores them.
-pub(crate) const OPTIONS: &[OptionSpec] = &[
+const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         key: "odbc.connection_string",
         secret: true,
@@ -110,7 +126,7 @@ mod missing {
     pub(crate) struct OdbcFactory;
 
     impl OdbcFactory {
-        pub(crate) fn new(_: &Connector, _: &ConnectorOptions) -> Self {
+        pub(crate) fn new(_: &'static Connector, _: &ConnectorOptions) -> Self {
             Self
         }
     }
@@ -126,7 +142,7 @@ mod missing {
         }
     }
 
-    pub(crate) async fn check(_: CheckRequest) -> Vec<CheckStep> {
+    pub(crate) async fn check(_: &'static Connector, _: CheckRequest) -> Vec<CheckStep> {
         let result = Err(error());
         vec![CheckStep {
             name: "driver",

@@ -10,25 +10,32 @@ use super::rows::Rows;
 use super::session::{Session, WhenLost};
 use super::settings::Settings;
 use super::statement::Statement;
-use super::{find, missing, parse};
+use super::{find, missing};
 use crate::check::{CheckRequest, CheckStep, Steps};
+use crate::connector::Connector;
 use crate::error::Result;
 use crate::http::{self, Retry};
+use crate::options::TableOptions;
 use crate::sql::dialect::SNOWFLAKE;
 
 /// Checks the table that `request` names.
-pub(crate) async fn check(request: CheckRequest) -> Vec<CheckStep> {
+pub(crate) async fn check(connector: &'static Connector, request: CheckRequest) -> Vec<CheckStep> {
     let mut steps = Steps::default();
-    run(&request, &mut steps).await;
+    run(connector, &request, &mut steps).await;
     steps.done()
 }
 
 /// None as soon as a step failed.
-async fn run(request: &CheckRequest, steps: &mut Steps) -> Option<()> {
-    let (name, settings, creates) = steps.note("options", resolve(request), |(_, s, _)| {
-        let user = s.user.as_deref().unwrap_or("the token's user");
-        format!("account {} as {user}", s.account)
-    })?;
+async fn run(
+    connector: &'static Connector,
+    request: &CheckRequest,
+    steps: &mut Steps,
+) -> Option<()> {
+    let (name, settings, creates) =
+        steps.note("options", resolve(connector, request), |(_, s, _)| {
+            let user = s.user.as_deref().unwrap_or("the token's user");
+            format!("account {} as {user}", s.account)
+        })?;
     let host = settings.base.host_str().unwrap_or_default().to_owned();
     let session = steps.note("reach", reach(settings).await, |_| host)?;
     steps.note("sign in", session.start().await, |()| "accepted".into())?;
@@ -44,8 +51,11 @@ async fn run(request: &CheckRequest, steps: &mut Steps) -> Option<()> {
     Some(())
 }
 
-fn resolve(request: &CheckRequest) -> Result<(TableName, Settings, bool)> {
-    let options = parse(&request.location, &request.options)?;
+fn resolve(
+    connector: &'static Connector,
+    request: &CheckRequest,
+) -> Result<(TableName, Settings, bool)> {
+    let options = TableOptions::parse(connector, &request.location, &request.options)?;
     let settings = Settings::resolve(&options)?;
     let name = TableName::parse(&request.location, &settings)?;
     Ok((name, settings, options.get("table.create").is_some()))

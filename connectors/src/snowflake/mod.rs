@@ -37,7 +37,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session as PlanSession, TableProvider, TableProviderFactory};
 use datafusion::logical_expr::CreateExternalTable;
 
-use crate::connector::{self, Connector, ConnectorOptions};
+use crate::connector::{Connector, ConnectorOptions, Maturity};
 use crate::declared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::TableOptions;
@@ -51,25 +51,40 @@ use settings::Settings;
 use statement::Statement;
 use table::SnowflakeTable;
 
-pub(crate) use check::check;
-pub(crate) use options::OPTIONS;
+use options::OPTIONS;
+
+/// `STORED AS SNOWFLAKE`.
+pub(crate) static CONNECTOR: Connector = Connector {
+    name: "SNOWFLAKE",
+    summary: "Snowflake tables, streamed as Arrow, created and merged by key if asked",
+    reads: true,
+    writes: true,
+    pushdown: "projection, filters, LIMIT",
+    authentication: "password, key pair, OAuth, access token",
+    maturity: Maturity::Beta,
+    options: OPTIONS,
+    check: |c, request| Box::pin(check::check(c, request)),
+    factory: |c, o| Arc::new(SnowflakeFactory::new(c, o)),
+};
 
 /// Finds or creates the table that a statement names.
 #[derive(Debug)]
 pub(crate) struct SnowflakeFactory {
+    connector: &'static Connector,
     table_schemas: Vec<(&'static str, SchemaRef)>,
 }
 
 impl SnowflakeFactory {
-    pub(crate) fn new(_: &Connector, options: &ConnectorOptions) -> Self {
+    pub(crate) fn new(connector: &'static Connector, options: &ConnectorOptions) -> Self {
         Self {
+            connector,
             table_schemas: options.table_schemas.clone(),
         }
     }
 
     async fn provider(&self, cmd: &CreateExternalTable) -> Result<SnowflakeTable> {
         let table = cmd.name.to_string();
-        let options = parse(&table, &cmd.options)?;
+        let options = TableOptions::parse(self.connector, &table, &cmd.options)?;
         let settings = Settings::resolve(&options)?;
         let [location] = &cmd.locations[..] else {
             return Err(Error::invalid(format!(
@@ -108,11 +123,6 @@ impl TableProviderFactory for SnowflakeFactory {
     ) -> datafusion::error::Result<Arc<dyn TableProvider>> {
         Ok(Arc::new(self.provider(cmd).await?))
     }
-}
-
-fn parse(table: &str, given: &std::collections::HashMap<String, String>) -> Result<TableOptions> {
-    let connector = connector::named("SNOWFLAKE")?;
-    TableOptions::parse(connector, table, given)
 }
 
 /// The name under which the table exists, and its columns; None if it does not.
@@ -195,6 +205,7 @@ mod tests {
             ("snowflake.database", "\"DB1\""),
         ];
         let given = given.iter().map(|(k, v)| ((*k).into(), (*v).into()));
-        Settings::resolve(&parse("t", &given.collect()).unwrap()).unwrap()
+        let options = TableOptions::parse(&CONNECTOR, "t", &given.collect()).unwrap();
+        Settings::resolve(&options).unwrap()
     }
 }

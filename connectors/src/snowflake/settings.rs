@@ -210,7 +210,7 @@ fn sign_in(options: &TableOptions) -> Result<SignIn> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connector::CONNECTORS;
+    use crate::registry::CONNECTORS;
 
     fn settings(pairs: &[(&str, &str)]) -> Result<Settings> {
         let connector = CONNECTORS.iter().find(|c| c.name == "SNOWFLAKE").unwrap();

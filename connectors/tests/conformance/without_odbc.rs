@@ -16,7 +16,7 @@ async fn the_message_names_the_feature_and_the_package() {
         options: Default::default(),
         write: false,
     };
-    let checked = (odbc.check)(request).await.remove(0).result.unwrap_err();
+    let checked = odbc.check(request).await.remove(0).result.unwrap_err();
     for message in [created.unwrap_err().to_string(), checked.to_string()] {
         assert!(message.contains("--features odbc"), "{message}");
         assert!(message.contains("unixodbc-dev"), "{message}");

@@ -9,14 +9,15 @@ use super::factory::{Request, off_thread, options, settings, table_name};
 use super::session::Session;
 use super::settings::Settings;
 use crate::check::{CheckRequest, CheckStep, Steps};
+use crate::connector::Connector;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::ddl::create_table;
 use crate::sql::dialect::SqlDialect;
 
 /// Checks one table.
-pub(crate) async fn check(request: CheckRequest) -> Vec<CheckStep> {
+pub(crate) async fn check(connector: &'static Connector, request: CheckRequest) -> Vec<CheckStep> {
     let mut steps = Steps::default();
-    let prepared = prepare(&request).await;
+    let prepared = prepare(connector, &request).await;
     let Some((settings, name)) = steps.note("options", prepared, |_| "valid".into()) else {
         return steps.done();
     };
@@ -33,8 +34,11 @@ pub(crate) async fn check(request: CheckRequest) -> Vec<CheckStep> {
     }
 }
 
-async fn prepare(request: &CheckRequest) -> Result<(Settings, Vec<String>)> {
-    let options = options(&request.location, &request.options)?;
+async fn prepare(
+    connector: &'static Connector,
+    request: &CheckRequest,
+) -> Result<(Settings, Vec<String>)> {
+    let options = options(connector, &request.location, &request.options)?;
     let name = table_name(&request.location)?;
     Ok((settings(options).await?, name))
 }

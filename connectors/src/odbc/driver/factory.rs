@@ -13,7 +13,7 @@ use super::columns::Columns;
 use super::session::Session;
 use super::settings::Settings;
 use super::table::OdbcTable;
-use crate::connector::{self, Connector, ConnectorOptions};
+use crate::connector::{Connector, ConnectorOptions};
 use crate::declared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::TableOptions;
@@ -22,19 +22,21 @@ use crate::sql::ddl::create_table;
 /// Opens or creates the table that a statement names.
 #[derive(Debug)]
 pub(crate) struct OdbcFactory {
+    connector: &'static Connector,
     table_schemas: Vec<(&'static str, SchemaRef)>,
 }
 
 impl OdbcFactory {
-    pub(crate) fn new(_: &Connector, options: &ConnectorOptions) -> Self {
+    pub(crate) fn new(connector: &'static Connector, options: &ConnectorOptions) -> Self {
         Self {
+            connector,
             table_schemas: options.table_schemas.clone(),
         }
     }
 
     async fn table(&self, cmd: &CreateExternalTable) -> Result<OdbcTable> {
         let name = cmd.name.to_string();
-        let options = options(&name, &cmd.options)?;
+        let options = options(self.connector, &name, &cmd.options)?;
         let [location] = &cmd.locations[..] else {
             return Err(Error::invalid(format!(
                 "ODBC table {name} needs exactly one LOCATION"
@@ -72,10 +74,10 @@ pub(super) async fn off_thread<T: Send + 'static>(
 
 /// The options of a table, of which every one is known.
 pub(super) fn options(
+    connector: &'static Connector,
     table: &str,
     given: &std::collections::HashMap<String, String>,
 ) -> Result<TableOptions> {
-    let connector = connector::named("ODBC")?;
     let options = TableOptions::parse(connector, table, given)?;
     // Nothing here is stored as files.
     let other = options.store.keys().chain(options.format.keys()).min();

@@ -129,7 +129,7 @@ async fn steps(fake: &Fake, table: &str, more: &[(&str, &str)]) -> Vec<(&'static
         options: options(fake, more),
         write: true,
     };
-    let steps = (connector.check)(request).await;
+    let steps = connector.check(request).await;
     let text = |step: casebook_connectors::CheckStep| match step.result {
         Ok(found) => (step.name, found),
         Err(error) => (step.name, format!("failed: {}", message(&error))),

@@ -167,7 +167,7 @@ async fn check_names_the_step_that_fails() {
             options: [("odbc.connection_string".to_owned(), connection.to_owned())].into(),
             write: true,
         };
-        let steps = (odbc.check)(request).await;
+        let steps = odbc.check(request).await;
         let failed = steps.iter().find(|s| s.result.is_err()).map(|s| s.name);
         let names: Vec<_> = steps.iter().map(|s| s.name).collect();
         (failed, names)

@@ -336,12 +336,13 @@ async fn a_host_that_is_not_there_is_named() {
         ("snowflake.user", "me"),
         ("snowflake.password", PASSWORD),
     ];
-    let steps = (connector.check)(casebook_connectors::CheckRequest {
-        location: "db.s.t".into(),
-        options: given.map(|(k, v)| (k.into(), v.into())).into(),
-        write: false,
-    })
-    .await;
+    let steps = connector
+        .check(casebook_connectors::CheckRequest {
+            location: "db.s.t".into(),
+            options: given.map(|(k, v)| (k.into(), v.into())).into(),
+            write: false,
+        })
+        .await;
     let names: Vec<&str> = steps.iter().map(|s| s.name).collect();
     assert_eq!(names, ["options", "reach"]);
     let error = steps[1].result.as_ref().unwrap_err().to_string();

@@ -147,12 +147,13 @@ async fn the_check_goes_step_by_step() {
             ("snowflake.user", "me"),
             ("snowflake.password", "hunter2"),
         ];
-        (connector.check)(CheckRequest {
-            location: location.into(),
-            options: given.map(|(k, v)| (k.into(), v.into())).into(),
-            write: true,
-        })
-        .await
+        connector
+            .check(CheckRequest {
+                location: location.into(),
+                options: given.map(|(k, v)| (k.into(), v.into())).into(),
+                write: true,
+            })
+            .await
     };
     let steps = check("CHECKED.PUBLIC.C").await;
     let names: Vec<&str> = steps.iter().map(|s| s.name).collect();

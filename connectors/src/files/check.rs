@@ -12,10 +12,10 @@ use object_store::path::Path as StorePath;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use url::Url;
 
+use super::locate::split_glob;
 use crate::check::{CheckRequest, CheckStep, Steps};
-use crate::connector;
+use crate::connector::Connector;
 use crate::error::{Error, ErrorKind, Result};
-use crate::files::split_glob;
 use crate::options::TableOptions;
 use crate::stores;
 
@@ -24,16 +24,20 @@ const SCRATCH: &[u8] = b"casebook check";
 /// Bytes that are read of the first file.
 const START_BYTES: u64 = 1024;
 
-/// Checks a location of the connector `name`.
-pub(crate) async fn check(name: &'static str, request: CheckRequest) -> Vec<CheckStep> {
+/// Checks a location of `connector`.
+pub(crate) async fn check(connector: &'static Connector, request: CheckRequest) -> Vec<CheckStep> {
     let mut steps = Steps::default();
-    run(name, &request, &mut steps).await;
+    run(connector, &request, &mut steps).await;
     steps.done()
 }
 
 /// None as soon as a step failed.
-async fn run(name: &'static str, request: &CheckRequest, steps: &mut Steps) -> Option<()> {
-    let options = steps.note("options", parse(name, request), |_| "valid".into())?;
+async fn run(
+    connector: &'static Connector,
+    request: &CheckRequest,
+    steps: &mut Steps,
+) -> Option<()> {
+    let options = steps.note("options", parse(connector, request), |_| "valid".into())?;
     let opened = open(&request.location, &options);
     let (store, place) = match opened {
         Ok(opened) => opened,
@@ -60,7 +64,7 @@ async fn run(name: &'static str, request: &CheckRequest, steps: &mut Steps) -> O
         None => "nothing is there yet".into(),
     })?;
     if let Some((object, bytes)) = object {
-        let read = read_start(name, &store, &object, bytes).await;
+        let read = read_start(connector.name, &store, &object, bytes).await;
         steps.note("read", read, |n| format!("{n} bytes of {object}"))?;
     }
     if request.write {
@@ -70,8 +74,7 @@ async fn run(name: &'static str, request: &CheckRequest, steps: &mut Steps) -> O
     Some(())
 }
 
-fn parse(name: &'static str, request: &CheckRequest) -> Result<TableOptions> {
-    let connector = connector::named(name)?;
+fn parse(connector: &'static Connector, request: &CheckRequest) -> Result<TableOptions> {
     TableOptions::parse(connector, &request.location, &request.options)
 }
 
@@ -195,7 +198,7 @@ mod tests {
             options: Default::default(),
             write: true,
         };
-        let steps = check("CSV", request).await;
+        let steps = check(&super::super::CSV, request).await;
         let shown = steps.into_iter();
         shown
             .map(|s| (s.name, s.result.map_err(|e| e.to_string())))
