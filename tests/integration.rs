@@ -4,6 +4,8 @@
 
 #[path = "integration/bad_input.rs"]
 mod bad_input;
+#[path = "integration/imports.rs"]
+mod imports;
 #[path = "integration/inputs.rs"]
 mod inputs;
 #[path = "integration/job.rs"]

@@ -10,6 +10,8 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+#[cfg(feature = "s3")]
+mod aws_profile;
 mod check;
 mod connector;
 mod csv_limits;

@@ -72,21 +72,6 @@ fn fingerprint(url: &Url, options: &TableOptions) -> u64 {
         .hash_one((store, options))
 }
 
-/// Storage options as deltalake takes them: without our prefixes.
-pub(crate) fn plain_options(options: &TableOptions) -> std::collections::HashMap<String, String> {
-    let plain = options.store.iter().map(|(key, value)| {
-        let (prefix, name) = key.split_once('.').unwrap_or(("", key));
-        let name = match prefix {
-            "aws" => format!("aws_{name}"),
-            "azure" => format!("azure_{name}"),
-            "gcp" => format!("google_{name}"),
-            _ => name.to_owned(),
-        };
-        (name, value.expose().to_owned())
-    });
-    plain.collect()
-}
-
 /// A store that answers again within a minute is waited for; an endpoint that is wrong shows soon.
 fn retries() -> RetryConfig {
     RetryConfig {
@@ -96,7 +81,8 @@ fn retries() -> RetryConfig {
     }
 }
 
-fn build(url: &Url, options: &TableOptions) -> Result<Arc<dyn ObjectStore>> {
+/// The store of the bucket or host in `url`.
+pub(crate) fn build(url: &Url, options: &TableOptions) -> Result<Arc<dyn ObjectStore>> {
     match url.scheme() {
         #[cfg(feature = "s3")]
         "s3" | "s3a" => {
@@ -107,9 +93,15 @@ fn build(url: &Url, options: &TableOptions) -> Result<Arc<dyn ObjectStore>> {
                 .with_url(url.as_str())
                 .with_copy_if_not_exists(S3CopyIfNotExists::Multipart)
                 .with_retry(retries());
+            let mut profile = None;
             for (key, value) in keys(options, "aws.") {
-                builder = builder.with_config(parse_key(key)?, value);
+                match key {
+                    "profile" => profile = Some(value),
+                    _ => builder = builder.with_config(parse_key(key)?, value),
+                }
             }
+            let env = |name: &str| std::env::var(name).ok();
+            let builder = crate::aws_profile::apply(builder, profile, &env)?;
             finish(url, builder.build())
         }
         #[cfg(feature = "azure")]

@@ -1,6 +1,19 @@
-//! The rules of the tree itself: who may know whom, and how long a file may be.
+//! The rules of the tree itself: who may know whom, how long a file may be, and that no files import
+//! each other in a circle.
 
 use std::path::{Path, PathBuf};
+
+use crate::imports::Imports;
+
+/// The root modules of the workspace.
+const ROOTS: &[&str] = &[
+    "src/lib.rs",
+    "src/main.rs",
+    "connectors/src/lib.rs",
+    "qa/src/lib.rs",
+    "llm/src/lib.rs",
+    "llm/tiny/src/lib.rs",
+];
 
 /// Production lines of a file, its tests at the end not counted.
 const WALL: usize = 500;
@@ -62,6 +75,43 @@ fn crates_know_only_those_below_them() {
                     path.display()
                 );
             }
+        }
+    }
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let short = |path: &Path| {
+        let path = path.strip_prefix(workspace).unwrap_or(path);
+        path.display().to_string()
+    };
+    let mut told = String::new();
+    for root in ROOTS {
+        let imports = Imports::of(&workspace.join(root));
+        for ring in imports.rings() {
+            told += "\n\n";
+            for file in &ring {
+                for (to, path) in imports.edges[file]
+                    .iter()
+                    .filter(|(to, _)| ring.contains(to))
+                {
+                    told += &format!("{} -> {} ({path})\n", short(file), short(to));
+                }
+            }
+        }
+    }
+    assert!(told.is_empty(), "files import each other:{told}");
+}
+
+#[test]
+fn every_file_is_part_of_a_crate() {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let crates = ROOTS.iter().map(|root| Imports::of(&workspace.join(root)));
+    let named: Vec<PathBuf> = crates.flat_map(|c| c.files).collect();
+    for folder in ["src", "connectors/src", "qa/src", "llm/src", "llm/tiny/src"] {
+        for path in sources(folder) {
+            assert!(named.contains(&path), "no `mod` names {}", path.display());
         }
     }
 }

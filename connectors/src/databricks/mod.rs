@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Where it can, a table is read and written as the Delta files it consists of, with temporary
-//! credentials that the catalog lends ([`vended`], [`files`]). Where something stands in the way
+//! credentials that the catalog lends ([`vended`], [`delta::stores`]). Where something stands in the way
 //! ([`features`]), the SQL Statement Execution API of a warehouse takes over ([`statement`],
 //! [`chunks`], [`sink`]).
 
@@ -20,7 +20,6 @@ mod chunks;
 mod client;
 mod expiring;
 mod features;
-mod files;
 mod listing;
 mod messages;
 mod name;

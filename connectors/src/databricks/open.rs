@@ -6,12 +6,12 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
 use datafusion::logical_expr::CreateExternalTable;
+use object_store::ObjectStore;
 use url::Url;
 
 use super::catalog::{Catalog, Operation, TableInfo};
 use super::client::Client;
 use super::features::{self, Protocol};
-use super::files;
 use super::name::TableName;
 use super::settings::{ReadMode, Settings, Version};
 use super::statement::{ResultForm, Statement, Warehouse};
@@ -19,7 +19,7 @@ use super::table::{DatabricksTable, Way};
 use super::types;
 use super::vended::{VendedStore, VendedTable};
 use crate::declared::check_same;
-use crate::delta::DeltaFactory;
+use crate::delta::{self, DeltaFactory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::ddl;
 use crate::sql::dialect::DATABRICKS;
@@ -285,7 +285,9 @@ async fn open_files(
     };
     let vended = store.credentials(Operation::Read).await;
     vended.map_err(failed("is not opened to readers outside Databricks"))?;
-    let url = files::register(&store, name).map_err(failed("has no place in this session"))?;
+    let known: Arc<dyn ObjectStore> = Arc::<VendedStore>::clone(&store);
+    let url = delta::stores::register(&known, &name.to_string())
+        .map_err(failed("has no place in this session"))?;
     let protocol = Protocol::read(&url, settings.version.as_ref()).await;
     let protocol = protocol.map_err(failed("has a log that cannot be read from outside"))?;
     if let Some(reason) = protocol.against_reading() {

@@ -23,6 +23,7 @@ mod scan;
 mod schema;
 mod sink;
 mod source;
+pub(crate) mod stores;
 mod table;
 mod target;
 
@@ -67,7 +68,6 @@ pub(crate) struct DeltaFactory {
 
 impl DeltaFactory {
     pub(crate) fn new(connector: &'static Connector, options: &ConnectorOptions) -> Self {
-        register_stores();
         Self {
             connector,
             table_schemas: options.table_schemas.clone(),
@@ -120,14 +120,4 @@ impl TableProviderFactory for DeltaFactory {
     ) -> datafusion::error::Result<Arc<dyn TableProvider>> {
         Ok(Arc::new(self.provider(cmd).await?))
     }
-}
-
-/// Makes deltalake's object stores known to it; safe to repeat.
-fn register_stores() {
-    #[cfg(feature = "s3")]
-    deltalake::aws::register_handlers(None);
-    #[cfg(feature = "azure")]
-    deltalake::azure::register_handlers(None);
-    #[cfg(feature = "gcs")]
-    deltalake::gcp::register_handlers(None);
 }

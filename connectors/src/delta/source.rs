@@ -1,6 +1,5 @@
 //! Where a Delta table is and which version of it is meant; opening and creating it.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,10 +9,11 @@ use datafusion::arrow::datatypes::SchemaRef;
 use deltalake::logstore::commit_uri_from_version;
 use deltalake::operations::create::CreateBuilder;
 use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError, ensure_table_uri};
+use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt};
 use url::Url;
 
-use super::{features, schema};
+use super::{features, schema, stores as table_stores};
 use crate::declared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::{TableOptions, parse_value};
@@ -24,7 +24,7 @@ use crate::stores;
 pub(crate) struct DeltaSource {
     location: String,
     url: Url,
-    storage: HashMap<String, String>,
+    /// Its own, rooted at its directory; none on the local disk. Held here as long as it is used.
     store: Option<Arc<dyn ObjectStore>>,
     version: Option<u64>,
     timestamp: Option<String>,
@@ -54,17 +54,29 @@ impl DeltaSource {
                 ),
             ));
         }
-        if stores::is_local(location) {
+        let local = stores::is_local(location);
+        if local {
             make_directory(Path::new(path))?;
         }
+        let shown = stores::shown(location);
         let url = ensure_table_uri(location).map_err(|e| {
-            Error::invalid(format!("location '{location}' of a Delta table: {e}")).with_source(e)
+            Error::invalid(format!("location '{shown}' of a Delta table: {e}")).with_source(e)
         })?;
+        let (url, store) = match (local, table_stores::registered(&url)) {
+            (true, _) => (url, None),
+            (false, Some(store)) => (url, Some(store)),
+            (false, None) => {
+                let bucket = stores::build(&url, options)?;
+                let directory = object_store::path::Path::from_url_path(url.path())
+                    .map_err(|e| Error::invalid(format!("location '{shown}': {e}")))?;
+                let store: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(bucket, directory));
+                (table_stores::register(&store, shown)?, Some(store))
+            }
+        };
         let source = Self {
-            location: location.to_owned(),
+            location: shown.to_owned(),
             url,
-            storage: stores::plain_options(options),
-            store: None,
+            store,
             version: None,
             timestamp: None,
         };
@@ -78,7 +90,6 @@ impl DeltaSource {
         Self {
             location: name.to_owned(),
             url,
-            storage: HashMap::new(),
             store: Some(root),
             version: None,
             timestamp: None,
@@ -179,7 +190,6 @@ impl DeltaSource {
     fn builder(&self) -> Result<DeltaTableBuilder> {
         let builder = DeltaTableBuilder::from_url(self.url.clone())
             .map_err(|e| Error::while_doing(self.opening(), e))?
-            .with_storage_options(self.storage.clone())
             .with_allow_http(true);
         Ok(match &self.store {
             Some(root) => builder.with_storage_backend(Arc::clone(root), self.url.clone()),

@@ -2,39 +2,14 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
+use super::message::{BranchRequest, Node};
 use super::reply::Reply;
-use super::request::{Completion, Request};
-use super::session::Tally;
-use super::tree::{Node, Tree};
+use super::tree::Tree;
 use crate::model::{Decoder, KvBlock, StepSegment};
 use crate::{Error, Result};
 
 /// Tokens of a reply that get their place at once.
 const REPLY_BLOCK_TOKENS: usize = 64;
-
-/// A branch as callers ask for it.
-#[derive(Debug)]
-pub(crate) struct BranchRequest {
-    pub(crate) prefix: Option<Arc<Node>>,
-    pub(crate) suffix: Vec<u32>,
-    pub(crate) request: Request,
-    pub(crate) tally: Arc<Tally>,
-    pub(crate) reply: oneshot::Sender<Result<Completion>>,
-}
-
-impl BranchRequest {
-    pub(crate) fn path(&self) -> Vec<Arc<Node>> {
-        self.prefix
-            .as_ref()
-            .map_or_else(Vec::new, |node| node.path())
-    }
-
-    pub(crate) fn prompt_tokens(&self) -> usize {
-        self.prefix.as_ref().map_or(0, |node| node.end()) + self.suffix.len()
-    }
-}
 
 /// A branch with a place in the batch.
 #[derive(Debug)]

@@ -14,12 +14,14 @@
 
 mod branch;
 mod load;
+mod message;
 mod options;
 mod reply;
 mod request;
 mod sampler;
 mod scheduler;
 mod session;
+mod tally;
 mod tree;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,11 +31,12 @@ use tokio::sync::mpsc;
 
 pub use options::{DeviceChoice, EngineOptions, parse_dtype};
 pub use request::{Completion, Finish, Request, Sampling};
-pub use session::{Counters, Prefix, Session};
+pub use session::{Prefix, Session};
+pub use tally::Counters;
 
 use crate::model::{ModelSource, Prompter, TextTokenizer};
 use crate::{Error, Result};
-use scheduler::Message;
+use message::Message;
 
 /// A loaded model and the thread that runs it. Clones share both; the thread ends when the last
 /// clone, session and prefix are dropped.

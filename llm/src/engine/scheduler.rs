@@ -14,13 +14,14 @@ use rayon::prelude::*;
 use tokio::sync::mpsc::{self, error::TryRecvError};
 use tokio::sync::oneshot;
 
-use super::branch::{Branch, BranchRequest, lost};
+use super::branch::{Branch, lost};
+use super::message::{BranchRequest, Message, Node, NodeKind};
 use super::options::Limits;
 use super::reply::Reply;
 use super::request::{Completion, Request};
 use super::sampler::sample;
-use super::session::add;
-use super::tree::{Node, NodeKind, Tree};
+use super::tally::add;
+use super::tree::Tree;
 use crate::model::{Decoder, Prompter, StepSegment};
 use crate::{Error, Result};
 
@@ -30,15 +31,6 @@ const MAX_OVERTAKERS: usize = 256;
 /// long it waits each time: callers that just got a question back ask for its answer next.
 const GRACE_LOOKS: usize = 50;
 const GRACE_WAIT: Duration = Duration::from_millis(1);
-
-/// What callers send to the engine's thread.
-#[derive(Debug)]
-pub(crate) enum Message {
-    /// A reply is wanted.
-    Generate(Box<BranchRequest>),
-    /// A prefix is no longer held.
-    Released,
-}
 
 /// Rows of one step.
 #[derive(Debug)]

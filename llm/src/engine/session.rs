@@ -1,16 +1,14 @@
 //! What a query holds: its counters, its system texts, its documents.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
 use super::Engine;
-use super::branch::BranchRequest;
+use super::message::{BranchRequest, Message, Node, NodeKind};
 use super::request::{Completion, Request};
-use super::scheduler::Message;
-use super::tree::{Node, NodeKind};
+use super::tally::{Counters, Tally};
 use crate::model::DocumentPrompt;
 use crate::{Error, Result};
 
@@ -38,44 +36,6 @@ pub struct Prefix {
     session: Session,
     prompt: Arc<DocumentPrompt>,
     node: Option<Arc<Node>>,
-}
-
-/// What a session has done so far, in tokens; `prefill_tokens` is always the sum of
-/// `system_tokens`, `chunk_tokens` and `suffix_tokens`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Prefilled for system texts: once per session and text.
-    pub system_tokens: u64,
-    /// Prefilled for documents: once per prefix.
-    pub chunk_tokens: u64,
-    /// Prefilled for tasks and for whole prompts without a document.
-    pub suffix_tokens: u64,
-    /// Prefilled in all.
-    pub prefill_tokens: u64,
-    /// Taken from a shared prefix instead of being prefilled again.
-    pub shared_prefix_tokens: u64,
-    /// Chosen by the sampler, ending tokens included.
-    pub decode_tokens: u64,
-    /// In the prompts of all branches, shared ones included.
-    pub prompt_tokens: u64,
-    /// Branches that were started.
-    pub branches: u64,
-}
-
-/// [`Counters`] as they grow.
-#[derive(Debug, Default)]
-pub(crate) struct Tally {
-    pub(crate) system: AtomicU64,
-    pub(crate) chunk: AtomicU64,
-    pub(crate) suffix: AtomicU64,
-    pub(crate) shared: AtomicU64,
-    pub(crate) decode: AtomicU64,
-    pub(crate) prompt: AtomicU64,
-    pub(crate) branches: AtomicU64,
-}
-
-pub(crate) fn add(counter: &AtomicU64, tokens: usize) {
-    counter.fetch_add(tokens as u64, Ordering::Relaxed);
 }
 
 impl Session {
@@ -154,19 +114,7 @@ impl Session {
 
     /// What this session has done so far.
     pub fn counters(&self) -> Counters {
-        let tally = &self.inner.tally;
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let (system, chunk, suffix) = (get(&tally.system), get(&tally.chunk), get(&tally.suffix));
-        Counters {
-            system_tokens: system,
-            chunk_tokens: chunk,
-            suffix_tokens: suffix,
-            prefill_tokens: system + chunk + suffix,
-            shared_prefix_tokens: get(&tally.shared),
-            decode_tokens: get(&tally.decode),
-            prompt_tokens: get(&tally.prompt),
-            branches: get(&tally.branches),
-        }
+        self.inner.tally.counters()
     }
 
     async fn branch(
