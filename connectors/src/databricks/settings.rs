@@ -222,7 +222,7 @@ mod tests {
             .iter()
             .map(|(k, v)| ((*k).into(), (*v).into()))
             .collect();
-        Settings::parse("t", &given)
+        Settings::parse(&super::super::CONNECTOR, "t", &given)
     }
 
     #[test]

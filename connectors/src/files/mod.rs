@@ -31,7 +31,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::options::TableOptions;
 
 use locate::Located;
-pub(crate) use locate::split_glob;
 use options::{CSV_OPTIONS, OPTIONS, WRITE_KEYS, WriteOptions};
 use table::FilesTable;
 
