@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use answer::says_not_there;
 pub use grounding::grounding;
 
-use crate::prompt::CASE_LABEL;
+use crate::header::CASE_LABEL;
 use duplicate::Seen;
 use grounding::Source;
 

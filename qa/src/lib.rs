@@ -19,6 +19,7 @@
 pub mod checks;
 pub mod chunk;
 pub mod error;
+mod header;
 pub mod identity;
 pub mod normalize;
 pub mod parse;

@@ -21,6 +21,8 @@ struct Module {
     /// Modules of which everything is re-exported.
     globs: Vec<Vec<String>>,
     imports: Vec<Vec<String>>,
+    /// Files of tests, which are no modules here.
+    tests: Vec<PathBuf>,
 }
 
 /// The files of a crate and the imports between them.
@@ -48,7 +50,11 @@ impl Imports {
                 }
             }
         }
-        let files = modules.into_values().map(|m| m.file).collect();
+        let mut files = BTreeSet::new();
+        for module in modules.into_values() {
+            files.insert(module.file);
+            files.extend(module.tests);
+        }
         Self { edges, files }
     }
 
@@ -110,6 +116,13 @@ fn read_items(
     };
     for item in items {
         if item_attributes(&item).iter().any(is_test) {
+            if let Item::Mod(tests) = item {
+                let name = tests.ident;
+                module.tests.push(folder.join(format!("{name}.rs")));
+                module
+                    .tests
+                    .push(folder.join(name.to_string()).join("mod.rs"));
+            }
             continue;
         }
         match item {

@@ -7,28 +7,8 @@
 use candle_core::{D, DType, Tensor};
 
 use super::attention_cpu;
+use super::segment::Segment;
 use crate::{Error, Result};
-
-/// Keys and values that rows attend to.
-#[derive(Debug, Clone)]
-pub struct Span {
-    /// `[n, kv_heads, d]`, contiguous.
-    pub keys: Tensor,
-    /// `[n, kv_heads, d]`, contiguous.
-    pub values: Tensor,
-}
-
-/// Consecutive rows of one sequence.
-#[derive(Debug, Clone)]
-pub struct Segment {
-    /// How many rows.
-    pub rows: usize,
-    /// Attended fully; any order gives the same sum up to rounding.
-    pub past: Vec<Span>,
-    /// Its last `rows` keys belong to the rows: row `i` attends to all but the last
-    /// `rows - 1 - i` of them.
-    pub own: Span,
-}
 
 /// Softmax attention of `q` `[t, heads, d]`, whose rows are those of `segments` in order; query
 /// head `h` reads key/value head `h / (heads / kv_heads)`. Scores are scaled by `scale`, the
@@ -158,6 +138,7 @@ fn causal_mask(r: usize, n: usize, past: usize, device: &candle_core::Device) ->
 
 #[cfg(test)]
 mod tests {
+    use super::super::segment::Span;
     use super::*;
     use candle_core::Device;
     use proptest::prelude::*;

@@ -9,9 +9,9 @@ use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::attention::Segment;
 use super::attention_tile::{MASKED, MATRIX_ROWS, TILE, Tile};
 use super::element::{Element, slice};
+use super::segment::Segment;
 use super::vector::{Instructions, Portable, Vector};
 use crate::{Error, Result};
 

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use super::example::{self, Example, PromptForm, Tokens};
 use super::log::StepRecord;
+use super::micro_batch::MicroBatch;
 use super::packing::pack;
 use super::random::Random;
 use super::run::TrainReport;
 use super::settings::LoraSettings;
 use super::shards::split;
-use super::trainer::MicroBatch;
 use crate::model::Prompter;
 use crate::{Error, Result};
 

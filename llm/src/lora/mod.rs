@@ -12,6 +12,7 @@ pub mod example;
 mod forward;
 pub mod log;
 mod loss;
+mod micro_batch;
 mod optimizer;
 pub mod packing;
 pub mod peft;

@@ -9,7 +9,7 @@ use candle_core::Device;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::backward::Gradients;
-use super::trainer::{MicroBatch, micro_step};
+use super::micro_batch::{MicroBatch, micro_step};
 use crate::model::Decoder;
 use crate::{Error, Result};
 

@@ -4,12 +4,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::adapter::{initialise, sites};
-use super::backward::{Gradients, backward};
 use super::data::Data;
-use super::example::{self, PromptForm, Tokens};
-use super::forward::{Packed, forward};
+use super::example::{self, PromptForm};
 use super::log::{self, Log, StepRecord};
-use super::loss::{Targets, cross_entropy};
 use super::optimizer::AdamW;
 use super::run::{
     EXAMPLES, Identity, RUN, RunMode, TrainReport, digest, finish, prepare, read_report,
@@ -18,7 +15,6 @@ use super::settings::LoraSettings;
 use super::shards::Workers;
 use super::{checkpoint, peft};
 use crate::engine::DeviceChoice;
-use crate::kernels::rms_norm;
 use crate::model::{Decoder, ModelSource, Prompter};
 use crate::{Error, ErrorKind, Result};
 use candle_core::DType;
@@ -134,47 +130,6 @@ pub fn train(
     let report = data.report(&log::read(&run.join(log::FILE))?, directory);
     finish(directory, &report)?;
     Ok(report)
-}
-
-/// The summed loss of one micro-batch; its gradients, times `weight`, are added.
-pub(super) fn micro_step(
-    decoder: &Decoder,
-    batch: &MicroBatch,
-    weight: f64,
-    gradients: &mut Gradients,
-) -> Result<f64> {
-    let pass = forward(decoder, &batch.packed)?;
-    let hidden = rms_norm(&pass.output, &decoder.norm, decoder.config.rms_norm_eps)?;
-    let (loss, d_hidden) = cross_entropy(decoder, &hidden, &batch.targets, weight)?;
-    backward(decoder, &pass, &d_hidden, gradients)?;
-    Ok(loss)
-}
-
-/// Packed sequences with what they should predict.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct MicroBatch {
-    pub(super) packed: Packed,
-    pub(super) targets: Targets,
-}
-
-impl MicroBatch {
-    pub(super) fn new<'a>(examples: impl IntoIterator<Item = &'a Tokens>) -> Self {
-        let mut packed = Packed {
-            ids: vec![],
-            lengths: vec![],
-        };
-        let mut targets = Targets::default();
-        for tokens in examples {
-            let start = packed.ids.len();
-            for at in tokens.answer_at.max(1)..tokens.ids.len() {
-                targets.rows.push((start + at - 1) as u32);
-                targets.tokens.push(tokens.ids[at]);
-            }
-            packed.ids.extend(&tokens.ids);
-            packed.lengths.push(tokens.ids.len());
-        }
-        Self { packed, targets }
-    }
 }
 
 fn interrupted(directory: &Path, step: usize, steps: usize) -> Error {

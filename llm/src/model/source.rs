@@ -5,12 +5,11 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
-use super::weights::map_file;
+use super::content::{Content, map_file};
 use crate::{Error, ErrorKind, Result};
 
 /// A model by place.
@@ -89,29 +88,6 @@ pub struct ModelFiles {
 enum Place {
     Directory(PathBuf),
     Embedded(&'static [(&'static str, &'static [u8])]),
-}
-
-/// The content of a file, wherever it lives.
-#[derive(Debug)]
-pub enum Content {
-    /// Part of the program.
-    Static(&'static [u8]),
-    /// Read into memory.
-    Owned(Vec<u8>),
-    /// Mapped; pages are read when touched.
-    Mapped(memmap2::Mmap),
-}
-
-impl Deref for Content {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Static(bytes) => bytes,
-            Self::Owned(bytes) => bytes,
-            Self::Mapped(map) => map,
-        }
-    }
 }
 
 impl ModelFiles {

@@ -1,16 +1,15 @@
 //! How tensors are read from safetensors files, and what is said when they cannot be.
 //!
 //! Weight files of a directory are mapped, not read: a tensor's pages come from disk when the
-//! tensor is asked for. This is the one file outside `kernels` with an unsafe block.
+//! tensor is asked for.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::{Dtype, Metadata, SafeTensorError, SafeTensors};
 
-use super::source::{Content, ModelFiles, json};
+use super::content::Content;
+use super::source::{ModelFiles, json};
 use crate::{Error, Result};
 
 const SINGLE: &str = "model.safetensors";
@@ -194,21 +193,6 @@ impl Weights {
             self.place.len()
         ))
     }
-}
-
-/// A file mapped into memory; an empty file is an empty content.
-#[allow(unsafe_code)]
-pub(crate) fn map_file(file: &File, path: &Path) -> Result<Content> {
-    let io = |e: std::io::Error| Error::io(format!("mapping {}", path.display()), e);
-    if file.metadata().map_err(io)?.len() == 0 {
-        return Ok(Content::Static(&[]));
-    }
-    // SAFETY: the map is only read. A model file that another process truncates or rewrites while
-    // it is mapped would break the map's promise; model directories are not modified in place:
-    // every known writer (save_pretrained, the hub cache) replaces files. Weights are copied out
-    // of the map when a tensor is read, so the map does not outlive loading.
-    let map = unsafe { memmap2::Mmap::map(file) }.map_err(io)?;
-    Ok(Content::Mapped(map))
 }
 
 fn truncated(path: &str) -> Error {
