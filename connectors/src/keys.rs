@@ -7,6 +7,7 @@ use datafusion::arrow::compute::{cast, filter_record_batch};
 use datafusion::arrow::datatypes::DataType;
 
 use crate::error::{Error, Result};
+use crate::write::no_key;
 
 /// Hashes of keys: a hundred million fit in about 3 GB, and no key is kept as text.
 pub(crate) type Hashes = HashSet<u128>;
@@ -65,9 +66,7 @@ pub(crate) fn hashes(column: &ArrayRef, key: &str) -> Result<Vec<u128>> {
         .map_err(|e| Error::while_doing(format!("reading {key} as text"), e))?;
     let text = text.as_string_view();
     if text.null_count() > 0 {
-        return Err(Error::invalid(format!(
-            "a row has no {key}, which write.key needs; filter such rows out or choose another key"
-        )));
+        return Err(no_key(key));
     }
     Ok(text.iter().flatten().map(hash).collect())
 }

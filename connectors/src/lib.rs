@@ -28,6 +28,7 @@ mod gcs;
 mod http;
 mod keys;
 mod left_out;
+mod notices;
 mod odbc;
 mod options;
 mod reference;
@@ -38,6 +39,7 @@ mod secret;
 mod snowflake;
 mod sql;
 mod stores;
+mod write;
 
 pub mod csv;
 #[cfg(feature = "databricks")]
@@ -48,6 +50,7 @@ pub use check::{CheckRequest, CheckStep};
 pub use connector::{Connector, ConnectorOptions, Maturity, OptionSpec};
 pub use csv_limits::{CsvLimits, InvalidUtf8};
 pub use error::{Error, ErrorKind, Result};
+pub use notices::Notices;
 pub use reference::{connector_table, option_reference};
 pub use registry::{CONNECTORS, register};
 pub use secret::Secret;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use casebook::config::Config;
-use casebook::{Casebook, Error, ErrorKind, Result, new_session};
+use casebook::{Casebook, Error, ErrorKind, Notices, Result, new_session};
 use clap::{Parser, Subcommand};
 use datafusion::prelude::SessionContext;
 
@@ -105,6 +105,9 @@ impl Program {
     /// A session with the configured tables.
     async fn session(&self) -> Result<SessionContext> {
         let ctx = new_session(&self.casebook)?;
+        let notices = Notices(|notice| progress::beside(|| eprintln!("note: {notice}")));
+        let state = ctx.state_ref();
+        state.write().config_mut().set_extension(Arc::new(notices));
         if let Some(config) = &self.config {
             config.register_tables(&ctx).await?;
         }

@@ -13,10 +13,11 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType};
 use futures::StreamExt;
 
 use super::checks::relaxed;
-use super::options::WriteOptions;
 use super::source::DeltaSource;
 use super::target::Target;
 use crate::error::{Error, Result};
+use crate::notices;
+use crate::write::WriteOptions;
 
 /// The target of one INSERT statement.
 #[derive(Debug)]
@@ -47,15 +48,24 @@ impl DeltaSink {
     }
 
     /// Returns the number of rows added. The rows are not asked for if they were written before.
-    async fn write(&self, mut rows: SendableRecordBatchStream) -> datafusion::error::Result<u64> {
+    async fn write(
+        &self,
+        mut rows: SendableRecordBatchStream,
+        ctx: &Arc<TaskContext>,
+    ) -> datafusion::error::Result<u64> {
         let table = self.source.open().await?;
         let mut target = Target::new(&self.source, table, &self.options, self.overwrite).await?;
-        if target.is_done() {
-            return Ok(0);
-        }
-        let written = self.stream(&mut rows, &mut target).await;
+        let written = match target.is_done() {
+            true => Ok(0),
+            false => self.stream(&mut rows, &mut target).await,
+        };
         if written.is_err() {
             target.discard().await;
+        } else if target.is_done()
+            && let Some(recorded) = &self.options.recorded
+        {
+            let notice = recorded.done_before(self.source.location());
+            notices::say(ctx.session_config(), &notice);
         }
         written
     }
@@ -94,15 +104,8 @@ impl DeltaSink {
 
 impl DisplayAs for DeltaSink {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "DeltaSink: location={}", self.source.location())?;
-        if let Some(key) = &self.options.key {
-            write!(f, ", write.key={key}")?;
-        }
-        if let Some(recorded) = &self.options.transaction {
-            write!(f, ", write.app_id={}", recorded.app_id)?;
-            write!(f, ", write.version={}", recorded.version)?;
-        }
-        Ok(())
+        let (location, options) = (self.source.location(), &self.options);
+        write!(f, "DeltaSink: location={location}{options}")
     }
 }
 
@@ -115,8 +118,8 @@ impl DataSink for DeltaSink {
     async fn write_all(
         &self,
         data: SendableRecordBatchStream,
-        _: &Arc<TaskContext>,
+        ctx: &Arc<TaskContext>,
     ) -> datafusion::error::Result<u64> {
-        self.write(data).await
+        self.write(data, ctx).await
     }
 }

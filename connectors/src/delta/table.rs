@@ -11,12 +11,12 @@ use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
-use super::options::WriteOptions;
 use super::sink::DeltaSink;
 use super::source::DeltaSource;
 use super::{features, scan};
 use crate::declared::check_column_order;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::write::{self, WriteOptions};
 
 /// A table by location; it holds no snapshot.
 #[derive(Debug)]
@@ -33,13 +33,7 @@ impl DeltaProvider {
         schema: SchemaRef,
         options: WriteOptions,
     ) -> Result<Self, Error> {
-        let fields = schema.fields().iter();
-        let names: Vec<&str> = fields.map(|f| f.name().as_str()).collect();
-        if let Some(key) = &options.key
-            && !names.contains(&key.as_str())
-        {
-            return Err(Error::unknown("column in write.key", key, &names));
-        }
+        options.check_key(&schema)?;
         Ok(Self {
             source,
             schema,
@@ -100,12 +94,7 @@ impl TableProvider for DeltaProvider {
             .into());
         }
         if insert_op == InsertOp::Replace {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "REPLACE INTO a Delta table is not supported; with the option write.key, INSERT \
-                 leaves rows whose key is already there as they are",
-            )
-            .into());
+            return Err(write::no_replace("a Delta table").into());
         }
         check_column_order(&input, &self.schema)?;
         let overwrite = insert_op == InsertOp::Overwrite;

@@ -29,9 +29,10 @@ use crate::connector::{Connector, ConnectorOptions, FILES, Maturity};
 use crate::declared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::TableOptions;
+use crate::write::WriteOptions;
 
 use locate::Located;
-use options::{CSV_OPTIONS, OPTIONS, WRITE_KEYS, WriteOptions};
+use options::{CSV_OPTIONS, OPTIONS, WRITE_KEYS};
 use table::FilesTable;
 
 /// `STORED AS CSV`.
@@ -97,7 +98,7 @@ impl FilesFactory {
     async fn table(&self, state: &dyn Session, cmd: &CreateExternalTable) -> Result<FilesTable> {
         let name = cmd.name.to_string();
         let options = TableOptions::parse(self.connector, &name, &cmd.options)?;
-        let write = WriteOptions::new(&options)?;
+        let write = WriteOptions::parse(&options)?;
         let (known, more) = (&self.table_schemas, cmd.schema.inner());
         let declared = declared::asked_for(known, options.get("table.create"), more)?;
         let mut located = vec![];

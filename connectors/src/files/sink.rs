@@ -18,10 +18,11 @@ use object_store::path::Path;
 
 use super::commit::{Published, Target};
 use super::keys;
-use super::options::WriteOptions;
 use super::table::forget_listing;
 use crate::error::Error;
 use crate::keys::Keys;
+use crate::notices;
+use crate::write::WriteOptions;
 
 /// The target of one INSERT statement.
 #[derive(Debug)]
@@ -41,7 +42,7 @@ impl FilesSink {
     async fn write(&self, rows: SendableRecordBatchStream, ctx: &Arc<TaskContext>) -> Result<u64> {
         let begun = self.target.begin(self.hidden.clone(), &self.write).await?;
         let Some(commit) = begun else {
-            return Ok(0);
+            return Ok(self.done_before(ctx));
         };
         let rows = match &self.write.key {
             Some(key) => {
@@ -58,7 +59,7 @@ impl FilesSink {
             Ok(0) => commit.publish_nothing().await.map(|()| 0)?,
             Ok(count) => match commit.publish(count).await? {
                 Published::Added => count,
-                Published::AlreadyThere => 0,
+                Published::AlreadyThere => self.done_before(ctx),
             },
             Err(error) => {
                 commit.abandon().await;
@@ -68,6 +69,15 @@ impl FilesSink {
         };
         forget_listing(&self.table, &ctx.runtime_env());
         Ok(added)
+    }
+
+    /// Says that the rows are there; how many were added.
+    fn done_before(&self, ctx: &Arc<TaskContext>) -> u64 {
+        if let Some(recorded) = &self.write.recorded {
+            let notice = recorded.done_before(&self.target.shown);
+            notices::say(ctx.session_config(), &notice);
+        }
+        0
     }
 }
 
@@ -81,18 +91,7 @@ fn only_new(rows: SendableRecordBatchStream, mut keys: Keys) -> SendableRecordBa
 
 impl DisplayAs for FilesSink {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "FilesSink: location={}", self.target.shown)?;
-        if let Some(key) = &self.write.key {
-            write!(f, ", write.key={key}")?;
-        }
-        match &self.write.recorded {
-            Some(r) => write!(
-                f,
-                ", write.app_id={}, write.version={}",
-                r.app_id, r.version
-            ),
-            None => Ok(()),
-        }
+        write!(f, "FilesSink: location={}{}", self.target.shown, self.write)
     }
 }
 

@@ -22,10 +22,10 @@ use datafusion_datasource::file_sink_config::FileOutputMode;
 use super::batches;
 use super::commit::Target;
 use super::locate::Located;
-use super::options::WriteOptions;
 use super::sink::FilesSink;
 use crate::declared::check_column_order;
 use crate::error::{Error, ErrorKind};
+use crate::write::{self, WriteOptions};
 
 /// The files of one or several places.
 #[derive(Debug)]
@@ -41,13 +41,7 @@ impl FilesTable {
         places: Vec<Located>,
         write: WriteOptions,
     ) -> Result<Self, Error> {
-        if let Some(key) = &write.key {
-            let schema = inner.schema();
-            let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
-            if !names.contains(&key.as_str()) {
-                return Err(Error::unknown("column in write.key", key, &names));
-            }
-        }
+        write.check_key(&inner.schema())?;
         Ok(Self {
             inner,
             places,
@@ -180,6 +174,9 @@ impl TableProvider for FilesTable {
         insert_op: InsertOp,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let target = self.target(state)?;
+        if insert_op == InsertOp::Replace {
+            return Err(write::no_replace("a table of files").into());
+        }
         if insert_op != InsertOp::Append {
             return Err(Error::new(
                 ErrorKind::Unsupported,
