@@ -130,7 +130,6 @@ enum Class {
 }
 
 /// True if the two types hold the same kind of value.
-#[cfg(feature = "snowflake")]
 pub(crate) fn same_class(a: &DataType, b: &DataType) -> bool {
     class(a) == class(b)
 }

@@ -12,6 +12,7 @@
 
 #[cfg(feature = "s3")]
 mod aws_profile;
+mod cast;
 mod check;
 mod connector;
 mod csv_limits;
@@ -29,6 +30,10 @@ mod http;
 mod keys;
 mod left_out;
 mod notices;
+#[cfg(feature = "odbc")]
+mod odbc;
+#[cfg(not(feature = "odbc"))]
+#[path = "odbc/options.rs"]
 mod odbc;
 mod options;
 mod reference;
@@ -37,12 +42,18 @@ mod rejects;
 mod secret;
 #[cfg(feature = "snowflake")]
 mod snowflake;
+#[cfg(not(feature = "snowflake"))]
+#[path = "snowflake/options.rs"]
+mod snowflake;
 mod sql;
 mod stores;
 mod write;
 
 pub mod csv;
 #[cfg(feature = "databricks")]
+mod databricks;
+#[cfg(not(feature = "databricks"))]
+#[path = "databricks/options.rs"]
 mod databricks;
 pub mod delta;
 

@@ -6,15 +6,12 @@ use datafusion::execution::context::SessionContext;
 
 use crate::connector::{Connector, ConnectorOptions};
 use crate::csv;
-#[cfg(feature = "databricks")]
 use crate::databricks;
 use crate::delta;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::left_out::LEFT_OUT;
 use crate::odbc;
 use crate::rejects::{self, RejectsFactory};
-#[cfg(feature = "snowflake")]
 use crate::snowflake;
 
 /// Every connector. Adding one is a folder and an entry here.
@@ -23,10 +20,8 @@ pub static CONNECTORS: &[&Connector] = &[
     &files::PARQUET,
     &files::JSON,
     &delta::CONNECTOR,
-    #[cfg(feature = "databricks")]
     &databricks::CONNECTOR,
     &odbc::CONNECTOR,
-    #[cfg(feature = "snowflake")]
     &snowflake::CONNECTOR,
 ];
 
@@ -56,10 +51,6 @@ pub fn register(ctx: &SessionContext, options: &ConnectorOptions) -> Result<()> 
                 .table_factories_mut()
                 .insert(name.to_owned(), Arc::clone(&factory));
         }
-    }
-    for absent in LEFT_OUT {
-        let tables = state.table_factories_mut();
-        tables.insert(absent.name.to_owned(), Arc::new(absent));
     }
     if options.replace_csv {
         let format = csv::CsvTextFormatFactory::new(options.csv_limits.clone());

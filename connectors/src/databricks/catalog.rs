@@ -7,9 +7,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::client::Client;
-use super::listing::Page;
+use super::listing::{self, Page};
 use super::name::TableName;
+use super::session::Client;
 use crate::error::{Error, ErrorKind, Result};
 use crate::secret::Secret;
 
@@ -123,7 +123,9 @@ impl Catalog {
                 Ok(table)
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                Err(self.missing(name).await.with_source(error))
+                Err(listing::missing(&self.client, name)
+                    .await
+                    .with_source(error))
             }
             Err(error) if error.kind() == ErrorKind::Denied => Err(Error::new(
                 ErrorKind::Denied,

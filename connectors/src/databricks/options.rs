@@ -1,7 +1,28 @@
-//! The keys of OPTIONS that STORED AS DATABRICKS knows.
+//! `STORED AS DATABRICKS`: what it is and which options there are. Compiled also where the feature
+//! is off.
 
-use crate::connector::OptionSpec;
+use crate::connector::{Connector, Maturity, OptionSpec};
+use crate::left_out;
 use crate::rejects;
+use crate::write::{CREATE, KEY};
+
+/// The connector, as a build without the feature knows it.
+pub(crate) const ABOUT: Connector = Connector {
+    name: "DATABRICKS",
+    summary: "tables of Unity Catalog, as files or through a SQL warehouse",
+    reads: true,
+    writes: true,
+    pushdown: "projection, filters, LIMIT",
+    authentication: "access token; OAuth client (machine to machine)",
+    maturity: Maturity::Preview,
+    options: OPTIONS,
+    check: left_out::check,
+    factory: left_out::factory,
+};
+
+/// `STORED AS DATABRICKS` of a build without the feature.
+#[cfg(not(feature = "databricks"))]
+pub(crate) static CONNECTOR: Connector = ABOUT;
 
 /// Options beside those of the object stores.
 pub(crate) const OPTIONS: &[OptionSpec] = &[
@@ -51,16 +72,8 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
         "no limit",
         "longest run of one statement on the warehouse; it is cancelled then",
     ),
-    option(
-        "table.create",
-        "the table must exist",
-        "name of the declared schema with which a missing table is created (qa_pairs)",
-    ),
-    option(
-        "write.key",
-        "INSERT appends",
-        "column that identifies a row: INSERT adds only rows whose key is not there yet",
-    ),
+    CREATE,
+    KEY,
     rejects::OPTION,
     option(
         "delta.version",

@@ -10,6 +10,7 @@ use crate::connector::Connector;
 use crate::error::{Error, Result};
 use crate::options::{TableOptions, parse_value};
 use crate::secret::Secret;
+use crate::write::WriteOptions;
 
 /// Valid options of one table.
 #[derive(Debug)]
@@ -23,7 +24,8 @@ pub(super) struct Settings {
     pub(super) query_timeout: Option<Duration>,
     /// Name of a declared schema.
     pub(super) create: Option<String>,
-    pub(super) key: Option<String>,
+    /// What INSERT obeys.
+    pub(super) write: WriteOptions,
     /// Which version is read.
     pub(super) version: Option<Version>,
     /// Among them `aws.*`, `azure.*` and `gcp.*`: endpoints and regions of the vended stores.
@@ -103,7 +105,7 @@ impl Settings {
                 .unwrap_or(Duration::from_secs(60)),
             query_timeout: seconds(&options, "databricks.query_timeout_secs")?,
             create: get("table.create"),
-            key: get("write.key"),
+            write: WriteOptions::parse(&options)?,
             version,
             options: TableOptions {
                 store: options.store,

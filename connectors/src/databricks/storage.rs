@@ -9,7 +9,7 @@ use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use url::Url;
 
-use super::vended::Vending;
+use super::vending::Vending;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::TableOptions;
 

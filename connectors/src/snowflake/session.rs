@@ -14,9 +14,9 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::edge::Edge;
+use super::errors;
 use super::login::credentials;
 use super::messages::{Login, Query, QueryData, Renewal, Reply};
-use super::refusals;
 use super::settings::Settings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{self, Retry};
@@ -161,8 +161,8 @@ impl Session {
         let mut token = self.token().await?;
         for _ in 0..MAX_REFUSALS {
             let reply = ask(token.clone()).await?;
-            let lost = refusals::SESSION_LOST.contains(&reply.code());
-            if !lost && reply.code() != refusals::EXPIRED {
+            let lost = errors::SESSION_LOST.contains(&reply.code());
+            if !lost && reply.code() != errors::EXPIRED {
                 return Ok(reply);
             }
             token = self.refresh(&token, lost).await?;
@@ -246,7 +246,7 @@ impl Session {
             .post(QueryType::LoginRequest, &place, None, &body)
             .await?;
         if !reply.success {
-            return Err(refusals::sign_in(settings, &reply));
+            return Err(errors::sign_in(settings, &reply));
         }
         let data = reply.data;
         let Some((session, master, validity)) =

@@ -1,9 +1,6 @@
-//! Tables that Casebook makes in SQL systems, and how rows get into them once only.
-//!
-//! A write goes into a staging table first; then one statement adds those rows whose key the
-//! target does not have yet. Run again after a crash, it finds them there.
+//! Tables that Casebook makes in SQL systems.
 
-use datafusion::arrow::datatypes::{DataType, Schema};
+use datafusion::arrow::datatypes::Schema;
 
 use crate::error::{Error, Result};
 use crate::sql::dialect::SqlDialect;
@@ -38,23 +35,11 @@ pub(crate) fn create_table(
         };
         columns.push(format!("{name} {sql_type}{constraint}"));
     }
-    Ok(format!("CREATE TABLE {table} ({})", columns.join(", ")))
-}
-
-/// Adds the rows of `staging` whose `key` is not in `target`.
-pub(crate) fn insert_missing(
-    dialect: &SqlDialect,
-    target: &str,
-    staging: &str,
-    schema: &Schema,
-    key: &str,
-) -> String {
-    let names = column_list(dialect, schema);
-    let key = dialect.quoted(key);
-    format!(
-        "INSERT INTO {target} ({names}) SELECT {names} FROM {staging} s WHERE NOT EXISTS \
-         (SELECT 1 FROM {target} t WHERE t.{key} = s.{key})"
-    )
+    let create = match dialect.if_not_exists {
+        true => "CREATE TABLE IF NOT EXISTS",
+        false => "CREATE TABLE",
+    };
+    Ok(format!("{create} {table} ({})", columns.join(", ")))
 }
 
 /// The columns of `schema`, quoted, with commas.
@@ -67,23 +52,9 @@ pub(crate) fn column_list(dialect: &SqlDialect, schema: &Schema) -> String {
     names.join(", ")
 }
 
-/// Column types of most systems: `text`, then those for 16, 32 and 64 bit integers, floats.
-pub(crate) fn common_type(data_type: &DataType, text: &'static str) -> Option<&'static str> {
-    Some(match data_type {
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => text,
-        DataType::Int8 | DataType::Int16 | DataType::UInt8 => "SMALLINT",
-        DataType::Int32 | DataType::UInt16 => "INTEGER",
-        DataType::Int64 | DataType::UInt32 => "BIGINT",
-        DataType::Float32 => "REAL",
-        DataType::Float64 => "DOUBLE PRECISION",
-        DataType::Date32 => "DATE",
-        _ => return None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use datafusion::arrow::datatypes::Field;
+    use datafusion::arrow::datatypes::{DataType, Field};
 
     use super::*;
     use crate::sql::dialect::{MYSQL, POSTGRESQL, SNOWFLAKE};
@@ -97,7 +68,8 @@ mod tests {
         let made = create_table(&POSTGRESQL, "\"qa\"", &schema, Some("qa_id")).unwrap();
         assert_eq!(
             made,
-            "CREATE TABLE \"qa\" (\"qa_id\" TEXT NOT NULL PRIMARY KEY, \"chunk_no\" INTEGER)"
+            "CREATE TABLE IF NOT EXISTS \"qa\" (\"qa_id\" TEXT NOT NULL PRIMARY KEY, \"chunk_no\" \
+             INTEGER)"
         );
         let made = create_table(&SNOWFLAKE, "qa", &schema, Some("qa_id")).unwrap();
         assert!(made.contains("\"qa_id\" VARCHAR NOT NULL,"), "{made}");
@@ -106,7 +78,5 @@ mod tests {
             made.contains("`qa_id` VARCHAR(255) NOT NULL PRIMARY KEY"),
             "{made}"
         );
-        let merged = insert_missing(&POSTGRESQL, "qa", "s1", &schema, "qa_id");
-        assert!(merged.contains("NOT EXISTS (SELECT 1 FROM qa t WHERE t.\"qa_id\" = s.\"qa_id\")"));
     }
 }

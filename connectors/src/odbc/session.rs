@@ -7,7 +7,7 @@ use odbc_api::{
     Connection, ConnectionOptions, Cursor, CursorImpl, Preallocated, ResultSetMetadata, environment,
 };
 
-use super::diagnostics::failed;
+use super::errors::failed;
 use super::long_values::{LongValue, Utf8};
 use super::settings::{Settings, dialect_of};
 use crate::error::{Error, ErrorKind, Result};

@@ -1,9 +1,13 @@
 //! What the options of one ODBC table say: the connection string with our additions, the
 //! timeouts, the dialect. It never prints the connection string.
 
+use std::collections::HashMap;
 use std::fmt;
 
+use odbc_api::environment;
+
 use super::connection_string::{additions, attribute_value, attributes};
+use crate::connector::Connector;
 use crate::error::{Error, Result};
 use crate::options::{TableOptions, parse_value};
 use crate::secret::Secret;
@@ -92,7 +96,42 @@ pub(super) fn dialect_of(name: &str) -> &'static SqlDialect {
     found.map_or(&STANDARD, |(_, dialect)| dialect)
 }
 
+/// The options of a table, of which every one is known.
+pub(super) fn options(
+    connector: &'static Connector,
+    table: &str,
+    given: &HashMap<String, String>,
+) -> Result<TableOptions> {
+    let options = TableOptions::parse(connector, table, given)?;
+    // Nothing here is stored as files.
+    let other = options.store.keys().chain(options.format.keys()).min();
+    match other {
+        None => Ok(options),
+        Some(key) => {
+            let bare = key.strip_prefix("format.").unwrap_or(key);
+            let valid: Vec<&str> = connector.options.iter().map(|o| o.key).collect();
+            Err(Error::unknown(
+                &format!("option of ODBC table {table}:"),
+                bare,
+                &valid,
+            ))
+        }
+    }
+}
+
 impl Settings {
+    /// Checks `options`, with the driver of a data source looked up where its files are read.
+    pub(super) async fn resolve(options: TableOptions) -> Result<Self> {
+        off_thread(move || {
+            Self::new(&options, |dsn| {
+                let sources = environment().and_then(|e| e.data_sources()).ok()?;
+                let found = sources.into_iter().find(|s| s.server_name == dsn)?;
+                Some(found.driver)
+            })
+        })
+        .await
+    }
+
     /// Checks `options`; `driver_of` names the driver of a data source.
     pub(super) fn new(
         options: &TableOptions,
@@ -199,6 +238,14 @@ impl Settings {
         }
         out
     }
+}
+
+/// Runs blocking work beside the async threads.
+pub(super) async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|e| Error::while_doing("talking to an ODBC driver", e))?
 }
 
 fn named_dialect(name: &str) -> Result<&'static SqlDialect> {

@@ -1,0 +1,211 @@
+//! INSERT INTO a table of a SQL system: rows go into a staging table, then one step brings them
+//! into the target. Whatever ends it before that leaves the target as it was.
+//!
+//! Rows may take hours to make: no transaction is open meanwhile, because one that a killed program
+//! leaves behind would keep a lock until the system gives up on it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::datasource::sink::DataSink;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType};
+use futures::{StreamExt, TryStreamExt};
+use tokio::runtime::Handle;
+
+use super::columns::Columns;
+use super::dialect::Adding;
+use super::exchange::{Described, Rows, Staged};
+use super::staging::Staging;
+use super::system::SqlSystem;
+use crate::cast;
+use crate::error::{self, Error, ErrorKind};
+use crate::keys::{Hashes, Keys};
+use crate::write::{self, WriteOptions};
+
+/// How long the removal of a staging table may hold an INSERT up that is done, or has failed.
+const REMOVAL: Duration = Duration::from_secs(30);
+
+/// The target of one INSERT statement.
+#[derive(Debug)]
+pub(crate) struct StagedSink {
+    pub(crate) system: Arc<dyn SqlSystem>,
+    pub(crate) described: Described,
+    pub(crate) columns: Columns,
+    pub(crate) write: WriteOptions,
+    pub(crate) overwrite: bool,
+}
+
+impl StagedSink {
+    /// Returns the number of rows added.
+    async fn write(&self, rows: SendableRecordBatchStream) -> Result<u64> {
+        let session = self.system.session().await?;
+        let staging = Arc::new(Staging::new(&self.described, &self.columns));
+        let leftover = Leftover {
+            session: Arc::clone(&session),
+            staging: Arc::clone(&staging),
+            runtime: Handle::current(),
+        };
+        let key = self.key()?;
+        let rows = self.prepared(rows, &staging, key);
+        let written = match session.stage(&staging, rows).await {
+            Ok(staged) if staged.rows == 0 && !self.overwrite => Ok(0),
+            Ok(staged) => self.publish(&*session, &staging, &staged, key).await,
+            Err(error) => Err(error),
+        };
+        leftover.remove().await;
+        written
+    }
+
+    fn key(&self) -> error::Result<Option<usize>> {
+        let key = self.write.key.as_deref();
+        key.map(|key| write::key_position(key, self.columns.schema()))
+            .transpose()
+    }
+
+    /// The rows as they are staged: in the target's types, with their keys, numbered.
+    fn prepared(
+        &self,
+        rows: SendableRecordBatchStream,
+        staging: &Arc<Staging>,
+        key: Option<usize>,
+    ) -> Rows {
+        let doing = format!("writing to {}", self.described.shown());
+        let fields = self.columns.schema().fields().iter();
+        let fields: Vec<_> = fields
+            .map(|f| f.as_ref().clone().with_nullable(true))
+            .collect();
+        let named: SchemaRef = Arc::new(Schema::new(fields));
+        let staged = Arc::clone(staging.columns());
+        // Where the step that publishes does not look for keys that come twice.
+        let missing = self.described.dialect.adding == Adding::Missing;
+        let name = self.write.key.clone().unwrap_or_default();
+        let mut keys = (missing && key.is_some()).then(|| Keys::new(&name, Hashes::new()));
+        let mut before = 0;
+        let rows = rows.map(move |batch| {
+            let batch = batch?;
+            let columns = named.fields().iter().zip(batch.columns());
+            let columns = columns.map(|(field, column)| {
+                cast::strictly(&doing, field.name(), column, field.data_type(), before)
+            });
+            let columns = columns.collect::<error::Result<Vec<_>>>()?;
+            before += batch.num_rows() as u64;
+            let mut batch = RecordBatch::try_new(Arc::clone(&named), columns)?;
+            if let Some(key) = key
+                && batch.column(key).logical_null_count() > 0
+            {
+                return Err(write::no_key(&name).into());
+            }
+            if let Some(keys) = &mut keys {
+                batch = keys.keep_new(&batch)?;
+            }
+            let mut columns = batch.columns().to_vec();
+            if staged.fields().len() > columns.len() {
+                let first = before as i64 - batch.num_rows() as i64;
+                let numbers: ArrayRef =
+                    Arc::new(Int64Array::from_iter_values(first..before as i64));
+                columns.push(numbers);
+            }
+            Ok::<_, DataFusionError>(RecordBatch::try_new(Arc::clone(&staged), columns)?)
+        });
+        let rows = rows.try_filter(|batch| futures::future::ready(batch.num_rows() > 0));
+        rows.boxed()
+    }
+
+    /// Brings the staged rows into the target, all or none.
+    async fn publish(
+        &self,
+        session: &dyn SqlSystem,
+        staging: &Staging,
+        staged: &Staged,
+        key: Option<usize>,
+    ) -> Result<u64> {
+        let statements = staging.publish(staged, key, self.overwrite);
+        let doing = format!("adding rows to {}", self.described.shown());
+        let mut published = session.publish(&doing, &statements).await;
+        if published.is_err() && key.is_some() && self.described.dialect.enforces_keys {
+            // Another writer may have added the same keys meanwhile; a second look sees them.
+            published = session.publish(&doing, &statements).await;
+        }
+        let added = published.map_err(|error| {
+            let advice = match (error.kind(), key) {
+                (ErrorKind::Unavailable, None) => {
+                    "it is not known whether the rows are there: look before you run it again, and \
+                     set write.key so that running it again is safe"
+                }
+                (ErrorKind::Unavailable, Some(_)) => {
+                    "run it again: rows that are already there are kept"
+                }
+                _ => return error,
+            };
+            Error::new(error.kind(), format!("{error}; {advice}")).with_source(error)
+        })?;
+        Ok(added.unwrap_or(staged.rows))
+    }
+}
+
+/// A staging table that the end of the session does not remove, until it is removed; also when the
+/// INSERT is given up.
+struct Leftover {
+    session: Arc<dyn SqlSystem>,
+    staging: Arc<Staging>,
+    runtime: Handle,
+}
+
+impl Leftover {
+    /// The rows are in the target, or an error is on its way: a table that stays takes only space.
+    async fn remove(self) {
+        if let Some(statement) = self.staging.remove() {
+            let doing = "removing a staging table";
+            let removed = self
+                .session
+                .publish(doing, std::slice::from_ref(&statement));
+            if let Ok(Ok(_)) = tokio::time::timeout(REMOVAL, removed).await {
+                self.staging.is_gone();
+            }
+        }
+    }
+}
+
+impl Drop for Leftover {
+    fn drop(&mut self) {
+        if let Some(statement) = self.staging.remove() {
+            let session = Arc::clone(&self.session);
+            self.runtime.spawn(async move {
+                let doing = "removing a staging table";
+                session.publish(doing, &[statement]).await.ok();
+            });
+        }
+    }
+}
+
+impl DisplayAs for StagedSink {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Described { way, detail, .. } = &self.described;
+        write!(f, "{way}Sink: table={}", self.described.shown())?;
+        if !detail.is_empty() {
+            write!(f, ", {detail}")?;
+        }
+        write!(f, "{}", self.write)
+    }
+}
+
+#[async_trait]
+impl DataSink for StagedSink {
+    fn schema(&self) -> &SchemaRef {
+        self.columns.schema()
+    }
+
+    async fn write_all(
+        &self,
+        data: SendableRecordBatchStream,
+        _: &Arc<TaskContext>,
+    ) -> Result<u64> {
+        self.write(data).await
+    }
+}
