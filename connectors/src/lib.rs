@@ -16,6 +16,7 @@ mod cast;
 mod check;
 mod connector;
 mod csv_limits;
+mod damage;
 mod declared;
 mod error;
 mod files;

@@ -7,6 +7,7 @@
 //! never lost.
 
 use std::fmt;
+use std::time::Duration;
 
 use datafusion::arrow::datatypes::Schema;
 use datafusion::logical_expr::CreateExternalTable;
@@ -21,6 +22,21 @@ pub(crate) const CREATE: OptionSpec = OptionSpec {
     secret: false,
     default: "the table must exist",
     doc: "name of the declared schema with which a missing table is created (qa_pairs)",
+};
+/// The option that lets a table take columns.
+pub(crate) const EVOLVE: OptionSpec = OptionSpec {
+    key: "table.evolve",
+    secret: false,
+    default: "other columns than declared are an error",
+    doc: "'add_columns': INSERT first gives a table the declared columns that it does not have",
+};
+/// The option that says when a staging table is taken for that of a dead run.
+pub(crate) const EXPIRE: OptionSpec = OptionSpec {
+    key: "staging.expire_hours",
+    secret: false,
+    default: "72",
+    doc: "hours without a sign of life after which INSERT removes the staging table that a killed \
+          program left, where it does not end with its session",
 };
 /// The option that names the key.
 pub(crate) const KEY: OptionSpec = OptionSpec {
@@ -45,13 +61,31 @@ pub(crate) const VERSION: OptionSpec = OptionSpec {
     doc: "number of this write, not lower than the last one recorded for write.app_id",
 };
 
+/// What [`EXPIRE`] is by default.
+const EXPIRE_AFTER: Duration = Duration::from_secs(72 * 3600);
+
 /// How INSERT makes sure that rows are there once.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WriteOptions {
     /// The column that identifies a row.
     pub(crate) key: Option<String>,
     /// The write, where it is numbered.
     pub(crate) recorded: Option<Recorded>,
+    /// Declared columns that the table lacks are added to it.
+    pub(crate) evolve: bool,
+    /// Silence after which a run is taken for dead.
+    pub(crate) expire: Duration,
+}
+
+impl Default for WriteOptions {
+    fn default() -> Self {
+        Self {
+            key: None,
+            recorded: None,
+            evolve: false,
+            expire: EXPIRE_AFTER,
+        }
+    }
 }
 
 /// A write that is recorded in the target, so that it is known when it comes again.
@@ -64,7 +98,7 @@ pub(crate) struct Recorded {
 }
 
 impl WriteOptions {
-    /// From `write.*`.
+    /// From `write.*` and `table.evolve`.
     ///
     /// # Errors
     /// Options that do not go together, or a version that is no number.
@@ -85,6 +119,18 @@ impl WriteOptions {
         Ok(Self {
             key: options.get(KEY.key).map(str::to_owned),
             recorded,
+            expire: match options.get(EXPIRE.key) {
+                None => EXPIRE_AFTER,
+                Some(hours) => expire(hours)?,
+            },
+            evolve: match options.get(EVOLVE.key) {
+                None => false,
+                Some("add_columns") => true,
+                Some(other) => {
+                    let what = format!("value of {}", EVOLVE.key);
+                    return Err(Error::unknown(&what, other, &["add_columns"]));
+                }
+            },
         })
     }
 
@@ -190,6 +236,17 @@ pub(crate) fn one_location<'c>(cmd: &'c CreateExternalTable) -> Result<&'c str> 
     }
 }
 
+fn expire(hours: &str) -> Result<Duration> {
+    let expected = "a whole number of hours from 1 to 8760, which is a year";
+    match parse_value(EXPIRE.key, hours, expected)? {
+        n @ 1..=8760 => Ok(Duration::from_secs(n * 3600)),
+        n => Err(Error::invalid(format!(
+            "option {} is {n}; expected {expected}",
+            EXPIRE.key
+        ))),
+    }
+}
+
 fn number(version: &str) -> Result<i64> {
     let expected = "a whole number, 0 or more";
     match parse_value(VERSION.key, version, expected)? {
@@ -225,6 +282,14 @@ mod tests {
         let both = parse(&[("write.app_id", "a"), ("write.version", "7")]).unwrap();
         assert_eq!(both.to_string(), ", write.app_id=a, write.version=7");
         assert!(both.once());
+        assert!(parse(&[("table.evolve", "add_columns")]).unwrap().evolve);
+        check(&[("table.evolve", "true")], "Valid: add_columns");
+        let hours = |h: &str| parse(&[("staging.expire_hours", h)]).map(|w| w.expire.as_secs());
+        assert_eq!(hours("2").unwrap(), 7200);
+        for wrong in ["0", "-1", "8761", "x"] {
+            let error = hours(wrong).unwrap_err().to_string();
+            assert!(error.contains("from 1 to 8760"), "{error}");
+        }
         check(&[("write.app_id", "a")], "go together");
         check(&[("write.version", "7")], "go together");
         for wrong in ["x", "-1", "1.5", "9223372036854775808"] {

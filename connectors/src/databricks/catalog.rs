@@ -1,7 +1,7 @@
 //! Unity Catalog: what a table is, what else there is where it is missing, and temporary
 //! credentials for its files (REST API 2.1).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -137,6 +137,11 @@ impl Catalog {
             .with_source(error)),
             Err(error) => Err(error),
         }
+    }
+
+    /// The names of all tables in the schema of `name`.
+    pub(super) async fn tables_beside(&self, name: &TableName) -> Result<HashSet<String>> {
+        listing::tables(&self.client, name).await
     }
 
     /// Credentials for the files of a table.

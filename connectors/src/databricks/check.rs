@@ -21,7 +21,7 @@ use crate::check::{CheckRequest, CheckStep, Steps};
 use crate::connector::{Connector, ConnectorOptions};
 use crate::delta::{self, DeltaFactory};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sql::table::Asked;
+use crate::sql::target::Asked;
 
 /// Checks one table.
 pub(crate) async fn check(connector: &'static Connector, request: CheckRequest) -> Vec<CheckStep> {

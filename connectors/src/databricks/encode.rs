@@ -240,7 +240,7 @@ mod tests {
             stored_name: str::to_owned,
             resends: true,
         };
-        let encoder = Encoder::new(&Staging::new(&described, &columns)).unwrap();
+        let encoder = Encoder::new(&Staging::new(&described, &columns, 7)).unwrap();
         let rows: [ArrayRef; 5] = [
             Arc::new(StringArray::from(vec![Some("O'N\\\"é\n"), None])),
             Arc::new(Int64Array::from(vec![1, -2])),

@@ -21,12 +21,7 @@ pub(super) async fn missing(client: &Client, name: &TableName) -> Error {
         schema,
         table,
     } = name;
-    let tables = [
-        ("catalog_name", catalog.as_str()),
-        ("schema_name", schema.as_str()),
-        ("omit_columns", "true"),
-        ("omit_properties", "true"),
-    ];
+    let tables = of_schema(name);
     let schemas = [("catalog_name", catalog.as_str())];
     let levels: [(&str, &str, Query<'_>, &str, String); 3] = [
         (
@@ -63,6 +58,21 @@ pub(super) async fn missing(client: &Client, name: &TableName) -> Error {
         ErrorKind::NotFound,
         format!("there is no table {name} that this token may see"),
     )
+}
+
+/// The names of all tables in the schema of `name`.
+pub(super) async fn tables(client: &Client, name: &TableName) -> Result<HashSet<String>> {
+    names(client, "tables", &of_schema(name)).await
+}
+
+/// The parameters of a listing of tables.
+fn of_schema(name: &TableName) -> [(&str, &str); 4] {
+    [
+        ("catalog_name", name.catalog.as_str()),
+        ("schema_name", name.schema.as_str()),
+        ("omit_columns", "true"),
+        ("omit_properties", "true"),
+    ]
 }
 
 /// The names of all `kind`: every page, including those after an empty one.

@@ -46,7 +46,7 @@ use crate::connector::{Connector, ConnectorOptions};
 use crate::declared;
 use crate::delta::{self, DeltaFactory};
 use crate::error::Result;
-use crate::sql::table::Asked;
+use crate::sql::target::Asked;
 use crate::write;
 
 use name::TableName;

@@ -21,7 +21,8 @@ use super::vending::VendedTable;
 use crate::declared::check_same;
 use crate::delta::{self, DeltaFactory};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sql::table::Asked;
+use crate::sql::table::SqlTable;
+use crate::sql::target::Asked;
 
 /// A workspace as one table's options describe it.
 #[derive(Debug)]
@@ -210,6 +211,11 @@ impl Workspace {
         };
         let location = Url::parse(location)
             .map_err(|_| Against::from(format!("lies at '{location}', which is no URL")))?;
+        if location.scheme() == "file" && !self.settings.allow_local_files {
+            let reason = "lies at file://, which a catalog must not open on this machine unless \
+                          'databricks.allow_local_files' is 'true'";
+            return Err(reason.to_owned().into());
+        }
         Ok(Arc::new(VendedStore::new(VendedTable {
             catalog: self.catalog.clone(),
             name: name.clone(),

@@ -1,10 +1,10 @@
 //! `STORED AS DATABRICKS`: what it is and which options there are. Compiled also where the feature
 //! is off.
 
-use crate::connector::{Connector, Maturity, OptionSpec};
+use crate::connector::{CA_FILE, Connector, Maturity, OptionSpec};
 use crate::left_out;
 use crate::rejects;
-use crate::write::{CREATE, KEY};
+use crate::write::{CREATE, EVOLVE, EXPIRE, KEY};
 
 /// The connector, as a build without the feature knows it.
 pub(crate) const ABOUT: Connector = Connector {
@@ -58,6 +58,11 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
         "true: the token may travel over http://",
     ),
     option(
+        "databricks.allow_local_files",
+        "false",
+        "true: tables that the catalog says lie on this machine's disk may be opened there",
+    ),
+    option(
         "databricks.connect_timeout_secs",
         "10",
         "longest wait for a connection",
@@ -72,8 +77,11 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
         "no limit",
         "longest run of one statement on the warehouse; it is cancelled then",
     ),
+    CA_FILE,
     CREATE,
+    EVOLVE,
     KEY,
+    EXPIRE,
     rejects::OPTION,
     option(
         "delta.version",

@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::errors::refused;
 use super::messages::{ChunkInfo, Link};
 use super::statement::{Finished, Warehouse};
+use crate::damage::guarded;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Chunks that are downloaded at a time; they have up to about 20 MB.
@@ -185,7 +186,8 @@ impl Rows {
 
     fn decode(&mut self) -> Result<Option<RecordBatch>> {
         while !self.rest.is_empty() {
-            let decoded = self.decoder.decode(&mut self.rest);
+            let (decoder, rest) = (&mut self.decoder, &mut self.rest);
+            let decoded = guarded(&self.source.what, || Ok(decoder.decode(rest)))?;
             if let Some(batch) = decoded.map_err(|e| self.broken(&e.to_string()))? {
                 self.rows += batch.num_rows() as u64;
                 return Ok(Some(batch));

@@ -22,6 +22,9 @@ pub(super) struct Settings {
     pub(super) connect_timeout: Duration,
     pub(super) read_timeout: Duration,
     pub(super) query_timeout: Option<Duration>,
+    pub(super) ca_file: Option<String>,
+    /// Tables may lie on the disk of this machine.
+    pub(super) allow_local_files: bool,
     /// Name of a declared schema.
     pub(super) create: Option<String>,
     /// What INSERT obeys.
@@ -104,6 +107,11 @@ impl Settings {
             read_timeout: seconds(&options, "databricks.read_timeout_secs")?
                 .unwrap_or(Duration::from_secs(60)),
             query_timeout: seconds(&options, "databricks.query_timeout_secs")?,
+            ca_file: get("tls.ca_file"),
+            allow_local_files: match options.get("databricks.allow_local_files") {
+                Some(value) => parse_value("databricks.allow_local_files", value, "true or false")?,
+                None => false,
+            },
             create: get("table.create"),
             write: WriteOptions::parse(&options)?,
             version,

@@ -13,6 +13,7 @@ use super::read;
 use super::settings::Version;
 use super::statement::{ResultForm, Statement, Warehouse};
 use super::types;
+use crate::damage::guarded;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::dialect::DATABRICKS_BOUND;
 use crate::sql::exchange::{self, Described, Query, Rows, Staged};
@@ -119,9 +120,10 @@ impl SqlSystem for WarehouseSystem {
             let mut before = 0;
             let rows = read::stream(warehouse, doing.clone(), finished);
             Ok::<_, DataFusionError>(rows.map(move |batch| {
-                let batch = types::convert(&batch?, &schema, &doing, before)?;
+                let batch = batch?;
+                let batch = guarded(&doing, || types::convert(&batch, &schema, &doing, before))?;
                 before += batch.num_rows() as u64;
-                Ok(batch)
+                Ok::<_, DataFusionError>(batch)
             }))
         };
         stream::once(started).try_flatten().boxed()
@@ -129,7 +131,10 @@ impl SqlSystem for WarehouseSystem {
 
     async fn session(&self) -> Result<Arc<dyn SqlSystem>> {
         // Statements of a warehouse share nothing but its tables.
-        Ok(Arc::new(self.clone()))
+        Ok(Arc::new(Self {
+            known: None,
+            ..self.clone()
+        }))
     }
 
     /// The rows that fit one statement need no staging table.
@@ -160,6 +165,14 @@ impl SqlSystem for WarehouseSystem {
             rows: sent,
             instead: (!made).then(|| (format!("({})", encoder.query()), texts)),
         })
+    }
+
+    async fn tables(&self, prefix: &str) -> Result<Vec<String>> {
+        let names = self.catalog.tables_beside(&self.name).await?;
+        Ok(names
+            .into_iter()
+            .filter(|n| n.starts_with(prefix))
+            .collect())
     }
 
     async fn publish(

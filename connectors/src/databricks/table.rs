@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::Result;
 use datafusion::logical_expr::dml::InsertOp;
@@ -68,7 +68,7 @@ impl TableProvider for DatabricksTable {
     fn schema(&self) -> SchemaRef {
         match self.read.table(&self.name, "read") {
             Ok(table) => table.schema(),
-            Err(_) => SchemaRef::default(),
+            Err(_) => Arc::new(Schema::empty()),
         }
     }
 

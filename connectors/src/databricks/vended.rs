@@ -45,7 +45,7 @@ impl Side {
 
     async fn store(&self) -> object_store::Result<Arc<dyn ObjectStore>> {
         let table = &self.vending.table;
-        let open = || storage::open(&table.location, &table.settings.options, &self.vending);
+        let open = || storage::open(&table.location, &table.settings, &self.vending);
         self.store.get_or_try_init(open).await.map(Arc::clone)
     }
 }

@@ -5,7 +5,7 @@
 use crate::connector::{Connector, Maturity, OptionSpec};
 use crate::left_out;
 use crate::rejects;
-use crate::write::{CREATE, KEY};
+use crate::write::{CREATE, EVOLVE, EXPIRE, KEY};
 
 /// The connector, as a build without the feature knows it.
 pub(crate) const ABOUT: Connector = Connector {
@@ -76,7 +76,22 @@ const OPTIONS: &[OptionSpec] = &[
         default: "auto",
         doc: "auto: whole arrays of rows where every column is narrow; rows: always row by row",
     },
+    OptionSpec {
+        key: "spool.after_secs",
+        secret: false,
+        default: "30",
+        doc: "seconds that a source waits for a slow statement before the rest of its rows is kept \
+              on the local disk, so that no transaction stays open there",
+    },
+    OptionSpec {
+        key: "spool.max_bytes",
+        secret: false,
+        default: "4294967296",
+        doc: "bytes of rows kept so; what is beyond waits at the source; 0: nothing is kept",
+    },
     CREATE,
+    EVOLVE,
     KEY,
+    EXPIRE,
     rejects::OPTION,
 ];

@@ -5,7 +5,8 @@
 //! can do. A batch is passed on at [`BATCH_BYTES`] or the session's number of rows. A result that
 //! breaks off is an error: the end of the rows is a message of its own.
 
-use datafusion::arrow::array::RecordBatch;
+use std::sync::Arc;
+
 use datafusion::error::DataFusionError;
 use futures::{StreamExt, TryStreamExt, stream};
 use odbc_api::buffers::{BufferDesc, ColumnarDynBuffer};
@@ -17,6 +18,8 @@ use super::arrays::{append, layout};
 use super::builders::{BatchBuilder, ColumnBuilder};
 use super::connection;
 use super::long_values::{Bytes, LongValue, Utf8, Utf16};
+use super::outlet::{Message, Outlet};
+use super::running::{Running, StopWhenDropped};
 use super::server_cursor::ServerCursor;
 use super::session::Session;
 use super::settings::Settings;
@@ -31,16 +34,15 @@ const BATCHES_AHEAD: usize = 1;
 /// Bytes of one array of rows.
 const ARRAY_BYTES: usize = 4 << 20;
 
-/// A batch, or none after the last one.
-type Message = Result<Option<RecordBatch>>;
-
 /// The rows of `query`. Nothing is sent before they are polled; dropped, they end the thread at the
 /// next batch.
 pub(super) fn rows(settings: Settings, query: Query) -> Rows {
     let started = async move {
         let doing = query.doing.clone();
-        let receiver = start(settings, query).await?;
-        let rows = stream::try_unfold((receiver, doing), async |(mut receiver, doing)| {
+        let running = Running::new(settings.clone(), query.dialect);
+        let receiver = start(settings, query, Arc::clone(&running)).await?;
+        let state = (receiver, StopWhenDropped(running), doing);
+        let rows = stream::try_unfold(state, async |(mut receiver, running, doing)| {
             let batch = match receiver.recv().await {
                 Some(message) => message?,
                 // The thread ended without a word.
@@ -52,7 +54,7 @@ pub(super) fn rows(settings: Settings, query: Query) -> Rows {
                     .into());
                 }
             };
-            Ok::<_, DataFusionError>(batch.map(|batch| (batch, (receiver, doing))))
+            Ok::<_, DataFusionError>(batch.map(|batch| (batch, (receiver, running, doing))))
         });
         Ok::<_, DataFusionError>(rows)
     };
@@ -60,13 +62,20 @@ pub(super) fn rows(settings: Settings, query: Query) -> Rows {
 }
 
 /// Starts reading. The receiver gets batches, then an error or the end.
-async fn start(settings: Settings, query: Query) -> Result<mpsc::Receiver<Message>> {
+async fn start(
+    settings: Settings,
+    query: Query,
+    running: Arc<Running>,
+) -> Result<mpsc::Receiver<Message>> {
     let permit = connection::permit(&settings).await?;
     let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
     let read = move || {
-        let last = Reader::new(&settings, &query, &sender).read();
+        let mut outlet = Outlet::new(sender, settings.spool);
+        let last = Reader::new(&settings, &query, &mut outlet).read(&running);
+        running.has_ended();
         drop(permit);
-        sender.blocking_send(last.map(|()| None)).ok();
+        let last = last.and_then(|()| outlet.empty().map(drop));
+        outlet.end(last);
     };
     let thread = std::thread::Builder::new().name("casebook-odbc-reader".into());
     thread
@@ -80,7 +89,7 @@ struct Reader<'q> {
     query: &'q Query,
     /// How each column is fetched.
     fetch: Vec<Fetch>,
-    sender: &'q mpsc::Sender<Message>,
+    outlet: &'q mut Outlet,
     batch: BatchBuilder,
     /// Rows read.
     read: usize,
@@ -102,13 +111,13 @@ enum Wanted {
 }
 
 impl<'q> Reader<'q> {
-    fn new(settings: &'q Settings, query: &'q Query, sender: &'q mpsc::Sender<Message>) -> Self {
+    fn new(settings: &'q Settings, query: &'q Query, outlet: &'q mut Outlet) -> Self {
         let columns = query.columns.iter();
         let fetch: Vec<Fetch> = columns.map(|c| Fetch::of(query.dialect, &c.own)).collect();
         Self {
             settings,
             query,
-            sender,
+            outlet,
             batch: BatchBuilder::new(&query.columns, &fetch),
             fetch,
             read: 0,
@@ -116,8 +125,9 @@ impl<'q> Reader<'q> {
         }
     }
 
-    fn read(&mut self) -> Result<()> {
+    fn read(&mut self, running: &Running) -> Result<()> {
         let session = Session::open(self.settings)?;
+        running.begins(&session);
         let Query {
             doing, statement, ..
         } = self.query;
@@ -233,9 +243,9 @@ impl<'q> Reader<'q> {
         }
         self.passed_on += self.batch.bytes();
         let batch = self.batch.finish()?;
-        Ok(match self.sender.blocking_send(Ok(Some(batch))) {
-            Ok(()) => Wanted::More,
-            Err(_) => Wanted::Nothing,
+        Ok(match self.outlet.pass(batch)? {
+            true => Wanted::More,
+            false => Wanted::Nothing,
         })
     }
 }

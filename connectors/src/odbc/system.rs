@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::error::DataFusionError;
 use futures::StreamExt;
 
 use super::connection::Connection;
@@ -104,7 +105,7 @@ impl SqlSystem for OdbcSystem {
             let (insert, at) = (Arc::clone(&insert), Arc::clone(&doing));
             let load = self.call(move |session| load(session, &at, &insert, &batch));
             // The next rows are made while these are sent, and not at all if that fails.
-            let load = async { Ok(load.await?) };
+            let load = async { Ok::<_, DataFusionError>(load.await?) };
             let more = async { rows.next().await.transpose() };
             next = futures::future::try_join(load, more).await?.1;
         }
@@ -112,6 +113,12 @@ impl SqlSystem for OdbcSystem {
             rows: sent,
             instead: None,
         })
+    }
+
+    async fn tables(&self, prefix: &str) -> Result<Vec<String>> {
+        let (name, prefix) = (self.name.clone(), prefix.to_owned());
+        self.call(move |session| session.tables(&name, &prefix))
+            .await
     }
 
     async fn publish(&self, doing: &str, statements: &[Statement]) -> Result<Option<u64>> {

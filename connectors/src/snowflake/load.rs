@@ -116,7 +116,7 @@ impl<'a> Load<'a> {
         }
         let found = match self.sent {
             0 => 0,
-            _ => self.count().await?,
+            _ => count(self.session, self.staging, &self.doing).await?,
         };
         match found == self.sent {
             true => Ok(Staged {
@@ -134,18 +134,6 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// The number of rows in the temporary table.
-    async fn count(&self) -> Result<u64> {
-        let sql = format!("SELECT COUNT(*) AS \"N\" FROM {}", self.staging.name());
-        let counted = Statement::new(&self.doing, &sql).run(self.session).await;
-        let data = counted.map_err(unwritten)?;
-        let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)]));
-        let mut rows = Reader::open(self.session, data, &schema, 1, &self.doing)?;
-        let batch = rows.next().await?;
-        let found = batch.and_then(|b| b.column(0).as_primitive::<Int64Type>().iter().next()?);
-        Ok(u64::try_from(found.unwrap_or_default()).unwrap_or_default())
-    }
-
     async fn flush(&mut self) -> Result<()> {
         let rows = self.binding.rows() as u64;
         if rows == 0 {
@@ -160,6 +148,18 @@ impl<'a> Load<'a> {
         self.sent += rows;
         Ok(())
     }
+}
+
+/// The number of rows in the temporary table.
+async fn count(session: &Arc<Session>, staging: &Staging, doing: &str) -> Result<u64> {
+    let sql = format!("SELECT COUNT(*) AS \"N\" FROM {}", staging.name());
+    let counted = Statement::new(doing, &sql).run(session).await;
+    let data = counted.map_err(unwritten)?;
+    let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)]));
+    let mut rows = Reader::open(session, data, &schema, 1, doing)?;
+    let batch = rows.next().await?;
+    let found = batch.and_then(|b| b.column(0).as_primitive::<Int64Type>().iter().next()?);
+    Ok(u64::try_from(found.unwrap_or_default()).unwrap_or_default())
 }
 
 /// A failure before the target was touched.

@@ -40,7 +40,8 @@ use crate::connector::{Connector, ConnectorOptions};
 use crate::declared;
 use crate::error::Result;
 use crate::options::TableOptions;
-use crate::sql::table::{Asked, SqlTable};
+use crate::sql::table::SqlTable;
+use crate::sql::target::Asked;
 use crate::write::{self, WriteOptions};
 
 use name::TableName;
@@ -105,6 +106,7 @@ mod tests {
         let given = [
             ("snowflake.account", "acct"),
             ("snowflake.host", host),
+            ("snowflake.allow_http", "true"),
             ("snowflake.user", "me"),
             ("snowflake.password", "hunter2"),
             ("snowflake.database", "\"DB1\""),

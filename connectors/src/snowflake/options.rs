@@ -1,10 +1,10 @@
 //! `STORED AS SNOWFLAKE`: what it is and which options there are. Compiled also where the feature
 //! is off.
 
-use crate::connector::{Connector, Maturity, OptionSpec};
+use crate::connector::{CA_FILE, Connector, Maturity, OptionSpec};
 use crate::left_out;
 use crate::rejects;
-use crate::write::{CREATE, KEY};
+use crate::write::{CREATE, EVOLVE, KEY};
 
 /// The connector, as a build without the feature knows it.
 pub(crate) const ABOUT: Connector = Connector {
@@ -53,6 +53,11 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
         "snowflake.host",
         "ACCOUNT.snowflakecomputing.com",
         "another host (PrivateLink, China), or a URL with scheme and port",
+    ),
+    plain(
+        "snowflake.allow_http",
+        "false",
+        "true: the password or token may travel over http://",
     ),
     plain(
         "snowflake.user",
@@ -127,7 +132,9 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
         "how INSERT sends rows: auto (more than one statement's worth as Parquet files in a \
          temporary stage, where the role may make one) or bind (as bound values)",
     ),
+    CA_FILE,
     CREATE,
+    EVOLVE,
     KEY,
     rejects::OPTION,
 ];

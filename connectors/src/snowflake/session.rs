@@ -65,7 +65,11 @@ impl std::fmt::Debug for Session {
 
 impl Session {
     pub(super) fn new(settings: Settings, when_lost: WhenLost) -> Result<Arc<Self>> {
-        let http = http::client(settings.connect_timeout, settings.read_timeout)?;
+        let http = http::client(
+            settings.connect_timeout,
+            settings.read_timeout,
+            settings.ca_file.as_deref(),
+        )?;
         let edge = Edge {
             base: settings.base.clone(),
             retry: Retry::default(),

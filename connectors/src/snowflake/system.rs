@@ -112,6 +112,11 @@ impl SqlSystem for SnowflakeSystem {
         load(&self.session, staging, rows).await
     }
 
+    async fn tables(&self, _: &str) -> Result<Vec<String>> {
+        // Its staging tables end with their session.
+        Ok(vec![])
+    }
+
     async fn publish(
         &self,
         doing: &str,

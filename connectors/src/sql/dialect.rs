@@ -30,6 +30,8 @@ pub(crate) struct SqlDialect {
     pub(crate) enforces_keys: bool,
     /// True for `CREATE TABLE IF NOT EXISTS`.
     pub(crate) if_not_exists: bool,
+    /// What adds a column, after `ALTER TABLE name`.
+    pub(crate) add_column: &'static str,
     /// The table in which rows wait.
     pub(crate) staging: StagingTable,
     /// How the rows of a key that is not there yet are added.
@@ -39,6 +41,8 @@ pub(crate) struct SqlDialect {
     pub(crate) overwrite: Option<&'static str>,
     /// True if several statements make one transaction.
     pub(crate) transactions: bool,
+    /// How a statement is stopped from another session, whose driver cannot be asked meanwhile.
+    pub(crate) stop: Option<Stop>,
     /// How far a driver's word about types is to be taken.
     pub(crate) driver_types: DriverTypes,
     /// True if drivers' narrow texts are UTF-8 whatever the locale; seen with these. UTF-16 is
@@ -102,6 +106,15 @@ pub(crate) enum Adding {
     Missing,
 }
 
+/// How a statement is stopped from another session.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stop {
+    /// The query that tells the number of its session.
+    pub(crate) number: &'static str,
+    /// What comes before and after the number in the statement that stops it.
+    pub(crate) by: (&'static str, &'static str),
+}
+
 /// How far a driver's word about the types of columns is to be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DriverTypes {
@@ -127,10 +140,12 @@ const COMMON: SqlDialect = SqlDialect {
     bound_texts: false,
     enforces_keys: true,
     if_not_exists: true,
+    add_column: "ADD COLUMN",
     staging: StagingTable::Temporary,
     adding: Adding::Missing,
     overwrite: None,
     transactions: true,
+    stop: None,
     driver_types: DriverTypes::Unsure,
     utf8: false,
     server_cursor: false,
@@ -141,6 +156,10 @@ const COMMON: SqlDialect = SqlDialect {
 
 pub(crate) static POSTGRESQL: SqlDialect = SqlDialect {
     name: "PostgreSQL",
+    stop: Some(Stop {
+        number: "SELECT pg_backend_pid()",
+        by: ("SELECT pg_cancel_backend(", ")"),
+    }),
     driver_types: DriverTypes::AskCatalog,
     utf8: true,
     server_cursor: true,
@@ -209,6 +228,10 @@ pub(crate) static MYSQL: SqlDialect = SqlDialect {
     quote: '`',
     text_equality: TextEquality::Superset,
     not_in_texts: &['\\'],
+    stop: Some(Stop {
+        number: "SELECT CONNECTION_ID()",
+        by: ("KILL QUERY ", ""),
+    }),
     driver_types: DriverTypes::Exact,
     column_type: |t, key| common_type(t, if key { "VARCHAR(255)" } else { "LONGTEXT" }),
     unparser: || Box::new(MySqlDialect {}),
@@ -220,7 +243,13 @@ pub(crate) static SQL_SERVER: SqlDialect = SqlDialect {
     limit: LimitForm::Top,
     text_equality: TextEquality::Superset,
     if_not_exists: false,
+    add_column: "ADD",
     staging: StagingTable::SelectInto,
+    // Needs a right that few have; without it the statement ends with its connection.
+    stop: Some(Stop {
+        number: "SELECT @@SPID",
+        by: ("KILL ", ""),
+    }),
     driver_types: DriverTypes::Exact,
     column_type: |t, key| {
         let text = match key {
@@ -238,6 +267,7 @@ pub(crate) static ORACLE: SqlDialect = SqlDialect {
     text_equality: TextEquality::Unlike,
     dates: false, // the text of a date depends on the session's NLS_DATE_FORMAT
     if_not_exists: false,
+    add_column: "ADD",
     staging: StagingTable::Private,
     column_type: |t, key| match t {
         DataType::Int64 | DataType::UInt32 => Some("NUMBER(19)"),

@@ -5,9 +5,9 @@
 //! |---|---|
 //! | what a system brings | `system`, `exchange` |
 //! | how the systems' words differ | `dialect`, `ddl` |
-//! | the table, found or created | `table`, `columns` |
+//! | the table, and what INSERT makes of what is missing | `table`, `target`, `columns` |
 //! | reading: what is asked of it | `scan`, `pushdown` |
-//! | INSERT: staged, then published in one step | `sink`, `staging` |
+//! | INSERT: staged, then published in one step | `sink`, `staging`, `leftovers` |
 
 // Each system uses its part; a build without one of them leaves that part unused.
 #![cfg_attr(
@@ -19,9 +19,11 @@ pub(crate) mod columns;
 pub(crate) mod ddl;
 pub(crate) mod dialect;
 pub(crate) mod exchange;
+pub(crate) mod leftovers;
 pub(crate) mod pushdown;
 pub(crate) mod scan;
 pub(crate) mod sink;
 pub(crate) mod staging;
 pub(crate) mod system;
 pub(crate) mod table;
+pub(crate) mod target;

@@ -6,7 +6,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use datafusion::arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
@@ -16,55 +15,62 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType};
 use futures::{StreamExt, TryStreamExt};
-use tokio::runtime::Handle;
 
-use super::columns::Columns;
 use super::dialect::Adding;
 use super::exchange::{Described, Rows, Staged};
+use super::leftovers::{Leftover, seconds_now, sweep};
 use super::staging::Staging;
 use super::system::SqlSystem;
+use super::target::{Opened, Target};
 use crate::cast;
 use crate::error::{self, Error, ErrorKind};
 use crate::keys::{Hashes, Keys};
-use crate::write::{self, WriteOptions};
-
-/// How long the removal of a staging table may hold an INSERT up that is done, or has failed.
-const REMOVAL: Duration = Duration::from_secs(30);
+use crate::write;
 
 /// The target of one INSERT statement.
 #[derive(Debug)]
 pub(crate) struct StagedSink {
-    pub(crate) system: Arc<dyn SqlSystem>,
-    pub(crate) described: Described,
-    pub(crate) columns: Columns,
-    pub(crate) write: WriteOptions,
-    pub(crate) overwrite: bool,
+    target: Arc<Target>,
+    schema: SchemaRef,
+    overwrite: bool,
 }
 
 impl StagedSink {
+    pub(crate) fn new(target: Arc<Target>, overwrite: bool) -> Self {
+        Self {
+            schema: Arc::clone(target.opened().columns.schema()),
+            target,
+            overwrite,
+        }
+    }
+
     /// Returns the number of rows added.
     async fn write(&self, rows: SendableRecordBatchStream) -> Result<u64> {
-        let session = self.system.session().await?;
-        let staging = Arc::new(Staging::new(&self.described, &self.columns));
-        let leftover = Leftover {
-            session: Arc::clone(&session),
-            staging: Arc::clone(&staging),
-            runtime: Handle::current(),
-        };
-        let key = self.key()?;
-        let rows = self.prepared(rows, &staging, key);
+        let session = self.target.system.session().await?;
+        // Before the first row is asked for: a right that is missing must not cost a model's work.
+        let opened = self.target.prepare(&*session).await?;
+        let staging = Arc::new(Staging::new(
+            &opened.described,
+            &opened.columns,
+            seconds_now(),
+        ));
+        let expire = self.target.asked.write.expire;
+        sweep(&*session, &opened.described, expire).await;
+        let leftover = Leftover::watch(&session, &staging, expire);
+        let rows = self.prepared(rows, &opened, &staging)?;
         let written = match session.stage(&staging, rows).await {
             Ok(staged) if staged.rows == 0 && !self.overwrite => Ok(0),
-            Ok(staged) => self.publish(&*session, &staging, &staged, key).await,
+            Ok(staged) => self.publish(&*session, &opened, &staging, &staged).await,
             Err(error) => Err(error),
         };
         leftover.remove().await;
         written
     }
 
-    fn key(&self) -> error::Result<Option<usize>> {
-        let key = self.write.key.as_deref();
-        key.map(|key| write::key_position(key, self.columns.schema()))
+    /// The position of the column in write.key.
+    fn key(&self, opened: &Opened) -> error::Result<Option<usize>> {
+        let key = self.target.asked.write.key.as_deref();
+        key.map(|key| write::key_position(key, opened.columns.schema()))
             .transpose()
     }
 
@@ -72,19 +78,20 @@ impl StagedSink {
     fn prepared(
         &self,
         rows: SendableRecordBatchStream,
-        staging: &Arc<Staging>,
-        key: Option<usize>,
-    ) -> Rows {
-        let doing = format!("writing to {}", self.described.shown());
-        let fields = self.columns.schema().fields().iter();
+        opened: &Opened,
+        staging: &Staging,
+    ) -> Result<Rows> {
+        let key = self.key(opened)?;
+        let doing = format!("writing to {}", opened.described.shown());
+        let fields = opened.columns.schema().fields().iter();
         let fields: Vec<_> = fields
             .map(|f| f.as_ref().clone().with_nullable(true))
             .collect();
         let named: SchemaRef = Arc::new(Schema::new(fields));
         let staged = Arc::clone(staging.columns());
         // Where the step that publishes does not look for keys that come twice.
-        let missing = self.described.dialect.adding == Adding::Missing;
-        let name = self.write.key.clone().unwrap_or_default();
+        let missing = opened.described.dialect.adding == Adding::Missing;
+        let name = self.target.asked.write.key.clone().unwrap_or_default();
         let mut keys = (missing && key.is_some()).then(|| Keys::new(&name, Hashes::new()));
         let mut before = 0;
         let rows = rows.map(move |batch| {
@@ -114,21 +121,22 @@ impl StagedSink {
             Ok::<_, DataFusionError>(RecordBatch::try_new(Arc::clone(&staged), columns)?)
         });
         let rows = rows.try_filter(|batch| futures::future::ready(batch.num_rows() > 0));
-        rows.boxed()
+        Ok(rows.boxed())
     }
 
     /// Brings the staged rows into the target, all or none.
     async fn publish(
         &self,
         session: &dyn SqlSystem,
+        opened: &Opened,
         staging: &Staging,
         staged: &Staged,
-        key: Option<usize>,
     ) -> Result<u64> {
+        let key = self.key(opened)?;
         let statements = staging.publish(staged, key, self.overwrite);
-        let doing = format!("adding rows to {}", self.described.shown());
+        let doing = format!("adding rows to {}", opened.described.shown());
         let mut published = session.publish(&doing, &statements).await;
-        if published.is_err() && key.is_some() && self.described.dialect.enforces_keys {
+        if published.is_err() && key.is_some() && opened.described.dialect.enforces_keys {
             // Another writer may have added the same keys meanwhile; a second look sees them.
             published = session.publish(&doing, &statements).await;
         }
@@ -149,56 +157,22 @@ impl StagedSink {
     }
 }
 
-/// A staging table that the end of the session does not remove, until it is removed; also when the
-/// INSERT is given up.
-struct Leftover {
-    session: Arc<dyn SqlSystem>,
-    staging: Arc<Staging>,
-    runtime: Handle,
-}
-
-impl Leftover {
-    /// The rows are in the target, or an error is on its way: a table that stays takes only space.
-    async fn remove(self) {
-        if let Some(statement) = self.staging.remove() {
-            let doing = "removing a staging table";
-            let removed = self
-                .session
-                .publish(doing, std::slice::from_ref(&statement));
-            if let Ok(Ok(_)) = tokio::time::timeout(REMOVAL, removed).await {
-                self.staging.is_gone();
-            }
-        }
-    }
-}
-
-impl Drop for Leftover {
-    fn drop(&mut self) {
-        if let Some(statement) = self.staging.remove() {
-            let session = Arc::clone(&self.session);
-            self.runtime.spawn(async move {
-                let doing = "removing a staging table";
-                session.publish(doing, &[statement]).await.ok();
-            });
-        }
-    }
-}
-
 impl DisplayAs for StagedSink {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Described { way, detail, .. } = &self.described;
-        write!(f, "{way}Sink: table={}", self.described.shown())?;
+        let opened = self.target.opened();
+        let Described { way, detail, .. } = &opened.described;
+        write!(f, "{way}Sink: table={}", opened.described.shown())?;
         if !detail.is_empty() {
             write!(f, ", {detail}")?;
         }
-        write!(f, "{}", self.write)
+        write!(f, "{}", self.target.asked.write)
     }
 }
 
 #[async_trait]
 impl DataSink for StagedSink {
     fn schema(&self) -> &SchemaRef {
-        self.columns.schema()
+        &self.schema
     }
 
     async fn write_all(

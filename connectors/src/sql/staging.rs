@@ -4,8 +4,8 @@
 //! With a key, that step adds only rows whose key the target does not have yet: an INSERT that was
 //! killed anywhere can be run again.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use uuid::Uuid;
@@ -16,7 +16,7 @@ use super::dialect::{Adding, SqlDialect, StagingTable};
 use super::exchange::{Described, Staged, Statement};
 
 /// What the names of staging tables begin with.
-const NAME: &str = "casebook_staging_";
+pub(crate) const NAME: &str = "casebook_staging_";
 /// The column that numbers the rows, where requests may arrive twice.
 pub(crate) const NUMBER: &str = "casebook_row";
 
@@ -28,11 +28,22 @@ pub(crate) struct Staging {
     pub(crate) target: Vec<String>,
     /// As SQL.
     name: String,
+    /// The parts of its name, where it lies beside the target.
+    beside: Vec<String>,
     columns: Columns,
     /// The columns as they are staged.
     staged: SchemaRef,
     numbered: bool,
     made: AtomicBool,
+    /// The last sign of life, as SQL.
+    sign: Mutex<Option<String>>,
+}
+
+/// A table whose name says when its run was alive.
+pub(crate) struct Sign {
+    pub(crate) create: Statement,
+    /// As SQL.
+    pub(crate) name: String,
 }
 
 /// The name of column `i` of a staging table: no quotes, no case.
@@ -41,21 +52,19 @@ pub(crate) fn column(i: usize) -> String {
 }
 
 impl Staging {
-    /// For rows of `columns`, those of the target.
-    pub(crate) fn new(described: &Described, columns: &Columns) -> Self {
+    /// For rows of `columns`, those of the target; the run `began` so many seconds after 1970.
+    pub(crate) fn new(described: &Described, columns: &Columns, began: u64) -> Self {
         let dialect = described.dialect;
         let unique = Uuid::new_v4().simple();
+        let mut beside = described.name.clone();
+        beside.pop();
+        beside.push(format!("{NAME}{began}_{unique}"));
         let name = match dialect.staging {
             // The session's own: needs no quotes.
             StagingTable::Temporary => format!("{NAME}{unique}").to_uppercase(),
             StagingTable::SelectInto => format!("#{NAME}{unique}"),
             StagingTable::Private => "ORA$PTT_CASEBOOK".to_owned(),
-            StagingTable::Permanent => {
-                let mut beside = described.name.clone();
-                beside.pop();
-                beside.push(format!("{NAME}{unique}"));
-                dialect.table(&beside)
-            }
+            StagingTable::Permanent => dialect.table(&beside),
         };
         let fields = columns.schema().fields().iter().enumerate();
         let mut staged: Vec<Field> = fields
@@ -72,6 +81,8 @@ impl Staging {
             staged: Arc::new(Schema::new(staged)),
             numbered: described.resends,
             made: AtomicBool::new(false),
+            sign: Mutex::default(),
+            beside,
         }
     }
 
@@ -127,20 +138,40 @@ impl Staging {
         }
     }
 
-    /// Removes the table, if it was made and the end of the session does not remove it.
-    pub(crate) fn remove(&self) -> Option<Statement> {
-        let stays = self.dialect.staging == StagingTable::Permanent;
-        if !stays || !self.made.load(Ordering::Relaxed) {
-            return None;
+    /// True if the end of the session does not remove it.
+    pub(crate) fn stays(&self) -> bool {
+        self.dialect.staging == StagingTable::Permanent
+    }
+
+    /// Removes the table and its sign of life, if it was made and the end of the session does not
+    /// remove it.
+    pub(crate) fn remove(&self) -> Vec<Statement> {
+        if !self.stays() || !self.made.load(Ordering::Relaxed) {
+            return vec![];
         }
-        let if_exists = match self.dialect.if_not_exists {
-            true => "IF EXISTS ",
-            false => "",
-        };
-        Some(Statement::new(format!(
-            "DROP TABLE {if_exists}{}",
-            self.name
-        )))
+        let sign = self.sign.lock().unwrap_or_else(PoisonError::into_inner);
+        let tables = std::iter::once(&self.name).chain(sign.as_ref());
+        tables
+            .map(|table| drop_table(self.dialect, table))
+            .collect()
+    }
+
+    /// A sign of life, `now` in seconds since 1970; none while there is no table.
+    pub(crate) fn next_sign(&self, now: u64) -> Option<Sign> {
+        let made = self.made.load(Ordering::Relaxed);
+        let sql_type = (self.dialect.column_type)(&DataType::Int16, false).filter(|_| made)?;
+        let mut beside = self.beside.clone();
+        beside.last_mut()?.push_str(&format!("_alive_{now}"));
+        let name = self.dialect.table(&beside);
+        let create = Statement::new(format!("CREATE TABLE {name} (n {sql_type})"));
+        Some(Sign { create, name })
+    }
+
+    /// Notes that the sign of life `name` is there; what removes the one before.
+    pub(crate) fn signed(&self, name: String) -> Option<Statement> {
+        let mut sign = self.sign.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = sign.replace(name)?;
+        Some(drop_table(self.dialect, &before))
     }
 
     /// Notes that it was removed.
@@ -186,6 +217,7 @@ impl Staging {
                 column(i),
             )
         });
+        let once = key.is_none() && !overwrite;
         let last = match (overwrite, dialect.overwrite, key) {
             (true, Some(words), _) => format!("{words} {target} ({names}) {each_once}"),
             (true, None, _) | (false, _, None) => {
@@ -209,13 +241,29 @@ impl Staging {
         let last = Statement {
             sql: last,
             texts,
-            once: key.is_none() && !overwrite,
+            once,
         };
         match overwrite && dialect.overwrite.is_none() {
             true => vec![Statement::new(format!("DELETE FROM {target}")), last],
             false => vec![last],
         }
     }
+}
+
+/// Removes the table `name` beside the one that was `described`.
+pub(crate) fn drop_beside(described: &Described, name: &str) -> Statement {
+    let mut beside = described.name.clone();
+    beside.pop();
+    beside.push(name.to_owned());
+    drop_table(described.dialect, &described.dialect.table(&beside))
+}
+
+fn drop_table(dialect: &SqlDialect, table: &str) -> Statement {
+    let if_exists = match dialect.if_not_exists {
+        true => "IF EXISTS ",
+        false => "",
+    };
+    Statement::new(format!("DROP TABLE {if_exists}{table}"))
 }
 
 #[cfg(test)]
@@ -249,7 +297,7 @@ mod tests {
             stored_name: str::to_owned,
             resends,
         };
-        Staging::new(&described, &columns)
+        Staging::new(&described, &columns, 7)
     }
 
     fn published(staging: &Staging, key: Option<usize>, overwrite: bool) -> Vec<String> {
@@ -268,14 +316,13 @@ mod tests {
     fn each_system_stages_in_its_own_words() {
         let created = |dialect| {
             let staging = staging(dialect, false);
-            assert_eq!(staging.remove().map(|s| s.sql), None);
+            assert!(staging.remove().is_empty());
             let create = staging.create().replace(staging.name(), "STAGED");
-            (
-                create,
-                staging
-                    .remove()
-                    .map(|s| s.sql.replace(staging.name(), "STAGED")),
-            )
+            let removed = staging.remove();
+            let removed = removed
+                .first()
+                .map(|s| s.sql.replace(staging.name(), "STAGED"));
+            (create, removed)
         };
         let rows = "SELECT \"QA_ID\" AS C1, \"answer\" AS C2 FROM \"s\".\"qa\" WHERE 1 = 0";
         for (dialect, create) in [
@@ -294,13 +341,23 @@ mod tests {
         assert_eq!(drop(&DATABRICKS), "DROP TABLE IF EXISTS STAGED");
         assert_eq!(drop(&STANDARD), "DROP TABLE STAGED");
         let beside = staging(&DATABRICKS, true);
-        assert!(beside.name().starts_with("`s`.`casebook_staging_"));
+        assert!(beside.name().starts_with("`s`.`casebook_staging_7_"));
+        assert!(beside.next_sign(8).is_none());
         assert!(
             beside
                 .create()
                 .contains(", CAST(NULL AS BIGINT) AS casebook_row FROM")
         );
         assert_eq!(beside.names(), "C1, C2, casebook_row");
+        let sign = beside.next_sign(8).unwrap();
+        let (create, name) = (sign.create.sql, sign.name);
+        assert!(
+            name.ends_with("_alive_8`") && create.contains(&name),
+            "{create}"
+        );
+        assert!(beside.signed(name.clone()).is_none());
+        assert!(beside.signed("later".into()).unwrap().sql.contains(&name));
+        assert_eq!(beside.remove()[1].sql, "DROP TABLE IF EXISTS later");
     }
 
     #[test]

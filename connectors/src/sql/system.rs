@@ -28,6 +28,10 @@ pub(crate) trait SqlSystem: fmt::Debug + Send + Sync {
     /// [`Staging::columns`]. A missing right should show before `rows` are polled.
     async fn stage(&self, staging: &Staging, rows: Rows) -> datafusion::error::Result<Staged>;
 
+    /// The names of the tables beside this one that begin with `prefix`. Asked only where staging
+    /// tables outlive their session.
+    async fn tables(&self, prefix: &str) -> Result<Vec<String>>;
+
     /// Runs `statements`, all or none where there are several; how many rows the last one changed,
     /// where the system says so.
     async fn publish(&self, doing: &str, statements: &[Statement]) -> Result<Option<u64>>;
