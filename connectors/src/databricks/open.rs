@@ -1,7 +1,7 @@
 //! From a name to a table: found in the catalog, then opened the best way there is.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
 use datafusion::logical_expr::CreateExternalTable;
@@ -157,7 +157,7 @@ impl Workspace {
                     warehouse: warehouse.clone(),
                     catalog: self.catalog.clone(),
                     name: name.clone(),
-                    known,
+                    known: Arc::new(Mutex::new(known)),
                     version: self.settings.version.clone(),
                     because: Arc::clone(&because),
                 };

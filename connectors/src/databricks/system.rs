@@ -1,6 +1,6 @@
 //! One table of Unity Catalog, reached through a SQL warehouse, as [`crate::sql`] wants it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use datafusion::error::DataFusionError;
@@ -26,8 +26,8 @@ pub(super) struct WarehouseSystem {
     pub(super) warehouse: Warehouse,
     pub(super) catalog: Catalog,
     pub(super) name: TableName,
-    /// What the catalog said when the table was opened; none: it is asked.
-    pub(super) known: Option<Vec<ColumnInfo>>,
+    /// What the catalog said when the table was opened; after that, it is asked.
+    pub(super) known: Arc<Mutex<Option<Vec<ColumnInfo>>>>,
     pub(super) version: Option<Version>,
     /// Why the table is not reached as files: it ...
     pub(super) because: Arc<str>,
@@ -64,8 +64,13 @@ impl WarehouseSystem {
 #[async_trait]
 impl SqlSystem for WarehouseSystem {
     async fn describe(&self) -> Result<Described> {
-        let known = match &self.known {
-            Some(known) => Ok(known.clone()),
+        let known = self
+            .known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let known = match known {
+            Some(known) => Ok(known),
             None => match self.catalog.table(&self.name).await {
                 Ok(info) => Ok(info.columns.unwrap_or_default()),
                 Err(error) if error.kind() == ErrorKind::NotFound => Err(Arc::new(error)),
@@ -131,10 +136,7 @@ impl SqlSystem for WarehouseSystem {
 
     async fn session(&self) -> Result<Arc<dyn SqlSystem>> {
         // Statements of a warehouse share nothing but its tables.
-        Ok(Arc::new(Self {
-            known: None,
-            ..self.clone()
-        }))
+        Ok(Arc::new(self.clone()))
     }
 
     /// The rows that fit one statement need no staging table.

@@ -226,7 +226,7 @@ mod tests {
             assert_eq!(batches, expected, "{max_bytes}");
             assert_eq!(done, lets_go, "{max_bytes}");
         }
-        assert_eq!(expected[7].column(0).as_string_view().value(0).len(), 33);
+        assert_eq!(expected[7].column(0).as_string_view().value(0).len(), 32);
     }
 
     #[test]

@@ -239,6 +239,9 @@ mod tests {
     fn addresses() {
         let base = |account, host: Option<&str>| {
             let mut pairs = vec![("snowflake.account", account), USER, PASSWORD];
+            if host.is_some_and(|h| h.starts_with("http://127")) {
+                pairs.push(("snowflake.allow_http", "true"));
+            }
             pairs.extend(host.map(|h| ("snowflake.host", h)));
             settings(&pairs).map(|s| (s.base.to_string(), s.account))
         };
@@ -253,7 +256,9 @@ mod tests {
         check("a", Some(private), &format!("https://{private}/"), "A");
         let local = "http://127.0.0.1:9/";
         check("a", Some("http://127.0.0.1:9"), local, "A");
-        let error = base("a", Some("http://h/path")).unwrap_err().to_string();
+        let clear = base("a", Some("http://h")).unwrap_err().to_string();
+        assert!(clear.contains("'snowflake.allow_http' 'true'"), "{clear}");
+        let error = base("a", Some("https://h/path")).unwrap_err().to_string();
         assert!(error.contains("snowflake.host"), "{error}");
     }
 

@@ -134,7 +134,7 @@ impl Target {
         let known = self.opened();
         match known.is_there() && known.lacking.is_empty() {
             true => Ok(known),
-            false => self.look_again(&*self.system).await,
+            false => self.look_again().await,
         }
     }
 
@@ -150,7 +150,7 @@ impl Target {
             false => format!("creating {}", known.described.shown()),
         };
         let made = session.publish(&doing, &statements).await;
-        let now = self.look_again(session).await;
+        let now = self.look_again().await;
         match (made, now) {
             // Another writer may have done the same meanwhile.
             (_, Ok(now)) if now.is_there() && now.lacking.is_empty() => Ok(now),
@@ -163,8 +163,8 @@ impl Target {
         }
     }
 
-    async fn look_again(&self, system: &dyn SqlSystem) -> Result<Arc<Opened>> {
-        let now = Arc::new(opened(system.describe().await?, &self.asked)?);
+    async fn look_again(&self) -> Result<Arc<Opened>> {
+        let now = Arc::new(opened(self.system.describe().await?, &self.asked)?);
         let mut known = self.opened.write().unwrap_or_else(PoisonError::into_inner);
         *known = Arc::clone(&now);
         Ok(now)

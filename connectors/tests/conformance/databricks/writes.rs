@@ -33,7 +33,7 @@ async fn a_table_is_created_and_filled_once() {
             .await
             .lines()
             .count(),
-        4
+        2
     );
     assert_eq!(fake.get(|i| i.statements.len()), 0);
     let inserted = shown(&ctx, &format!("INSERT INTO qa {}", pairs(10, 5))).await;

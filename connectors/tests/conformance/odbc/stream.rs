@@ -126,17 +126,25 @@ async fn a_dropped_query_stops_at_the_source() {
     };
     // Nothing comes for ten minutes: the driver sits in one call.
     source.run("CREATE VIEW given_up.slow AS SELECT 1 AS n, pg_sleep(600)::text AS body");
+    let own = format!(
+        "{};ApplicationName=given_up_reader;",
+        source.connection.trim_end_matches(';')
+    );
     let ctx = session();
-    source.create(&ctx, "slow").await;
+    super::create(&ctx, "slow", "given_up.slow", &own, &[])
+        .await
+        .unwrap();
     let running = || {
-        let sql = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%given_up%slow%' AND \
-                   state = 'active' AND pid <> pg_backend_pid()";
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND \
+                   application_name = 'given_up_reader' AND query LIKE 'FETCH%'";
         source.value(sql)
     };
     let frame = ctx.sql("SELECT n, body FROM slow").await.unwrap();
     let mut stream = frame.execute_stream().await.unwrap();
     let patience = std::time::Duration::from_millis(100);
+    let begun = std::time::Instant::now();
     while running() == "0" {
+        assert!(begun.elapsed().as_secs() < 20, "it never ran");
         let polled = tokio::time::timeout(patience, stream.next()).await;
         assert!(polled.is_err(), "a row came");
     }
