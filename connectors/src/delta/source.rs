@@ -59,18 +59,22 @@ impl DeltaSource {
             make_directory(Path::new(path))?;
         }
         let shown = stores::shown(location);
-        let url = ensure_table_uri(location).map_err(|e| {
-            Error::invalid(format!("location '{shown}' of a Delta table: {e}")).with_source(e)
-        })?;
-        let (url, store) = match (local, table_stores::registered(&url)) {
-            (true, _) => (url, None),
-            (false, Some(store)) => (url, Some(store)),
-            (false, None) => {
-                let bucket = stores::build(&url, options)?;
-                let directory = object_store::path::Path::from_url_path(url.path())
-                    .map_err(|e| Error::invalid(format!("location '{shown}': {e}")))?;
-                let store: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(bucket, directory));
-                (table_stores::register(&store, shown)?, Some(store))
+        let invalid = |e: &dyn fmt::Display| {
+            Error::invalid(format!("location '{shown}' of a Delta table: {e}"))
+        };
+        let (url, store) = if local {
+            (ensure_table_uri(location).map_err(|e| invalid(&e))?, None)
+        } else {
+            let url = Url::parse(location).map_err(|e| invalid(&e))?;
+            match table_stores::registered(&url) {
+                Some(store) => (url, Some(store)),
+                None => {
+                    let bucket = stores::build(&url, options)?;
+                    let directory = object_store::path::Path::from_url_path(url.path());
+                    let directory = directory.map_err(|e| invalid(&e))?;
+                    let store: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(bucket, directory));
+                    (table_stores::register(&store, shown)?, Some(store))
+                }
             }
         };
         let source = Self {
