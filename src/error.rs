@@ -72,6 +72,9 @@ impl Error {
     /// Appends a sentence that says what to do.
     #[must_use]
     pub fn hint(mut self, hint: &str) -> Self {
+        if !self.message.ends_with(['.', '!', '?']) {
+            self.message.push('.');
+        }
         self.message.push(' ');
         self.message.push_str(hint);
         self
@@ -92,10 +95,11 @@ impl Error {
         let hint = near
             .map(|(_, v)| format!(" Did you mean '{v}'?"))
             .unwrap_or_default();
-        Self::invalid(format!(
-            "unknown {what} '{name}'.{hint} Valid: {}.",
-            valid.join(", ")
-        ))
+        let valid = match valid {
+            [] => "There is none.".to_owned(),
+            _ => format!("Valid: {}.", valid.join(", ")),
+        };
+        Self::invalid(format!("unknown {what} '{name}'.{hint} {valid}"))
     }
 
     /// Our own error inside `error`, or `error` as an [`ErrorKind::InvalidInput`] (planning) or

@@ -45,8 +45,9 @@ mod databricks;
 pub mod delta;
 
 pub use check::{CheckRequest, CheckStep};
-pub use connector::{Connector, ConnectorOptions, Maturity, OptionSpec};
+pub use connector::{Connector, ConnectorOptions, FileReaders, Maturity, OptionSpec};
 pub use csv_limits::{CsvLimits, InvalidUtf8};
+pub use declared::fitted;
 pub use error::{Error, ErrorKind, Result};
 pub use reference::{connector_table, option_reference};
 pub use registry::{CONNECTORS, register};

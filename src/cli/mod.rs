@@ -4,18 +4,20 @@ mod ask;
 mod check;
 mod compare;
 mod init;
+mod memory;
 mod print;
 mod profiles;
 mod progress;
 mod run;
 mod sql;
+mod terminal;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use casebook::config::Config;
-use casebook::{Casebook, Error, ErrorKind, Result, new_session};
+use casebook::{Casebook, Error, ErrorKind, Result, SessionOptions, new_session_with};
 use clap::{Parser, Subcommand};
 use datafusion::prelude::SessionContext;
 
@@ -102,11 +104,18 @@ impl Program {
         })
     }
 
-    /// A session with the configured tables.
-    async fn session(&self) -> Result<SessionContext> {
-        let ctx = new_session(&self.casebook)?;
+    /// A session that knows the configured tables; none is opened.
+    fn session(&self) -> Result<SessionContext> {
+        let named = match &self.config {
+            Some(config) => config.memory_bytes()?,
+            None => None,
+        };
+        let options = SessionOptions {
+            memory_bytes: named.or_else(memory::default_limit),
+        };
+        let ctx = new_session_with(&self.casebook, options)?;
         if let Some(config) = &self.config {
-            config.register_tables(&ctx).await?;
+            config.register_tables(&ctx)?;
         }
         Ok(ctx)
     }
@@ -160,7 +169,7 @@ pub(crate) async fn run() -> u8 {
     match command(arguments).await {
         Ok(()) => exit::OK,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", terminal::err(&error.to_string()));
             if verbose {
                 print_causes(&error);
             }
@@ -202,7 +211,7 @@ fn stop_on_ctrl_c(casebook: Arc<Casebook>) {
 fn print_causes(error: &dyn std::error::Error) {
     let mut next = error.source();
     while let Some(cause) = next {
-        eprintln!("  caused by: {cause}");
+        eprintln!("  caused by: {}", terminal::err(&cause.to_string()));
         next = cause.source();
     }
 }

@@ -14,6 +14,7 @@ use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::arrow::util::pretty::pretty_format_batches;
 
 use super::progress::beside;
+use super::terminal;
 
 /// Rows of a page; column widths are those of the page.
 const PAGE_ROWS: usize = 100;
@@ -91,7 +92,7 @@ impl Printer {
                 .iter()
                 .map(cut)
                 .collect::<Result<Vec<ArrayRef>>>()?;
-            let names = self.schema.fields().iter().map(|f| f.name().as_str());
+            let names = self.schema.fields().iter().map(|f| terminal::out(f.name()));
             let page = RecordBatch::try_from_iter(names.zip(columns)).map_err(failed)?;
             let text = pretty_format_batches(&[page]).map_err(failed)?;
             beside(|| writeln!(stdout(), "{text}")).map_err(failed)?;
@@ -117,10 +118,11 @@ fn cut(column: &ArrayRef) -> Result<ArrayRef> {
     let is_plan = column.as_string_opt::<i32>().is_some();
     let cells = (0..column.len()).map(|row| {
         let text = formatter.value(row).to_string();
-        match text.chars().count() > CELL_CHARS && !is_plan {
+        let text = match text.chars().count() > CELL_CHARS && !is_plan {
             true => text.chars().take(CELL_CHARS - 1).chain(['…']).collect(),
             false => text,
-        }
+        };
+        terminal::out(&text).into_owned()
     });
     Ok(Arc::new(cells.map(Some).collect::<StringArray>()))
 }

@@ -12,8 +12,8 @@ use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::{DFParser, Statement};
 use futures::StreamExt;
 
-use super::Program;
 use super::print::{Format, Printer};
+use super::{Program, terminal};
 
 /// Arguments of `casebook sql`.
 #[derive(Debug, Args)]
@@ -34,7 +34,7 @@ pub(super) struct Sql {
 
 impl Sql {
     pub(super) async fn run(self, program: &Program) -> Result<()> {
-        let ctx = program.session().await?;
+        let ctx = program.session()?;
         let text = match (&self.statements, &self.file) {
             (Some(text), _) => text.clone(),
             (None, Some(path)) => std::fs::read_to_string(path).map_err(|e| {
@@ -132,7 +132,7 @@ impl Sql {
             editor.add_history_entry(text.trim()).map_err(failed)?;
             program.casebook.clear_cancel();
             if let Err(error) = self.run_text(program, ctx, &text).await {
-                eprintln!("error: {error}");
+                eprintln!("error: {}", terminal::err(&error.to_string()));
             }
             text.clear();
         }

@@ -7,6 +7,7 @@
 mod interpolate;
 mod jobs;
 mod raw;
+mod session;
 mod tables;
 
 use std::path::{Path, PathBuf};
@@ -62,6 +63,7 @@ impl Config {
 
     /// References between sections must be to something that exists.
     fn check(&self) -> Result<()> {
+        self.memory_bytes()?;
         self.check_tables()?;
         for name in self.raw.profiles.keys() {
             let layers = self.profile_layers(name)?;
@@ -191,6 +193,16 @@ mod tests {
     }
 
     #[test]
+    fn a_memory_limit_is_a_size() {
+        let bytes = |text: &str| parse(text).unwrap().memory_bytes().unwrap();
+        assert_eq!(
+            bytes("[session]\nmemory_limit = \"1.5G\"\n"),
+            Some(1_610_612_736)
+        );
+        assert_eq!(bytes(""), None);
+    }
+
+    #[test]
     fn tables_of_a_connection_get_its_options() {
         let config = parse(
             "[connections.lake]\ntype = \"delta\"\naws = { region = \"r\" }\n[tables.cases]\n\
@@ -227,6 +239,13 @@ mod tests {
             text.contains("[connections.lake]") && text.contains("delta"),
             "{text}"
         );
+        for size in ["lots", "1K", "-4G", "4", ""] {
+            let text = error(&format!("[session]\nmemory_limit = \"{size}\"\n"));
+            assert!(
+                text.contains("memory_limit") && text.contains("4G"),
+                "{text}"
+            );
+        }
         let text = error("[models.m]\nsource = \"${env:UNSET}\"\n");
         assert!(
             text.contains("models.m.source") && text.contains("UNSET"),

@@ -9,6 +9,9 @@ use serde::Deserialize;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Raw {
+    /// `[session]`
+    #[serde(default)]
+    pub(super) session: RawSession,
     /// `[models.NAME]`
     #[serde(default)]
     pub(super) models: BTreeMap<String, RawModel>,
@@ -24,6 +27,14 @@ pub(super) struct Raw {
     /// `[jobs.NAME]`
     #[serde(default)]
     pub(super) jobs: BTreeMap<String, RawJob>,
+}
+
+/// The program's session.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSession {
+    /// Memory of sorting, joining and grouping, such as "4G"; absent: half of what there is
+    pub(super) memory_limit: Option<String>,
 }
 
 /// A model.

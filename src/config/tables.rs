@@ -9,7 +9,7 @@ use std::path::Path;
 
 use casebook_connectors::{CONNECTORS, CheckRequest, Connector};
 use datafusion::common::TableReference;
-use datafusion::logical_expr::{CreateExternalTable, DdlStatement, LogicalPlan};
+use datafusion::logical_expr::CreateExternalTable;
 use datafusion::prelude::SessionContext;
 
 use super::Config;
@@ -34,8 +34,10 @@ impl Config {
         self.raw.tables.keys().map(String::as_str)
     }
 
-    /// Makes the `[tables]` of the file in `ctx`.
-    pub async fn register_tables(&self, ctx: &SessionContext) -> Result<()> {
+    /// Makes the `[tables]` of the file known in `ctx`. Each is opened by the first statement that
+    /// names it: none is contacted here.
+    pub fn register_tables(&self, ctx: &SessionContext) -> Result<()> {
+        let mut tables = vec![];
         for (name, table) in &self.raw.tables {
             let place = self.place(name, table)?;
             // Not as SQL text: options hold credentials, and texts end up in messages.
@@ -47,16 +49,13 @@ impl Config {
             )
             .with_options(place.options)
             .build();
-            let plan = LogicalPlan::Ddl(DdlStatement::CreateExternalTable(Box::new(statement)));
-            ctx.execute_logical_plan(plan).await.map_err(|e| {
-                let error = Error::from_datafusion(e);
-                Error::new(
-                    error.kind(),
-                    format!("{} [tables.{name}]: {error}", self.origin.display()),
-                )
-            })?;
+            tables.push(statement);
         }
-        Ok(())
+        Ok(crate::catalog::declare(
+            ctx,
+            &self.origin.display().to_string(),
+            tables,
+        )?)
     }
 
     /// What `casebook check` tries for the table `name`; none for a training table, which is a

@@ -15,7 +15,7 @@ use super::options::WriteOptions;
 use super::sink::DeltaSink;
 use super::source::DeltaSource;
 use super::{features, scan};
-use crate::declared::check_column_order;
+use crate::declared::fitted;
 use crate::error::{Error, ErrorKind};
 
 /// A table by location; it holds no snapshot.
@@ -107,7 +107,7 @@ impl TableProvider for DeltaProvider {
             )
             .into());
         }
-        check_column_order(&input, &self.schema)?;
+        let input = fitted(input, &self.schema)?;
         let overwrite = insert_op == InsertOp::Overwrite;
         let location = self.source.location();
         let table = self.source.open().await?;

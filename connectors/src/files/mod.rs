@@ -20,12 +20,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
+use datafusion::datasource::file_format::FileFormatFactory;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::CreateExternalTable;
 
 use crate::connector::{Connector, ConnectorOptions, FILES, Maturity};
+use crate::csv::CsvTextFormatFactory;
 use crate::declared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::TableOptions;
@@ -84,6 +86,8 @@ const ROW_GROUP_BYTES: &str = "67108864";
 pub(crate) struct FilesFactory {
     connector: &'static Connector,
     table_schemas: Vec<(&'static str, SchemaRef)>,
+    /// Ours whatever the session's own reader of CSV is.
+    csv: Arc<dyn FileFormatFactory>,
 }
 
 impl FilesFactory {
@@ -91,6 +95,7 @@ impl FilesFactory {
         Self {
             connector,
             table_schemas: options.table_schemas.clone(),
+            csv: Arc::new(CsvTextFormatFactory::new(options.csv_limits.clone())),
         }
     }
 
@@ -167,7 +172,10 @@ impl FilesFactory {
         located: &[Located],
     ) -> datafusion::error::Result<ListingOptions> {
         let session = state.as_any().downcast_ref::<SessionState>();
-        let factory = session.and_then(|s| s.get_file_format_factory(self.connector.name));
+        let factory = match self.connector.name {
+            "CSV" => Some(Arc::clone(&self.csv)),
+            name => session.and_then(|s| s.get_file_format_factory(name)),
+        };
         let (Some(session), Some(factory)) = (session, factory) else {
             let message = format!("the session has no file format {}", self.connector.name);
             return Err(Error::new(ErrorKind::Unsupported, message).into());

@@ -24,7 +24,7 @@ use super::commit::Target;
 use super::locate::Located;
 use super::options::WriteOptions;
 use super::sink::FilesSink;
-use crate::declared::check_column_order;
+use crate::declared::fitted;
 use crate::error::{Error, ErrorKind};
 
 /// The files of one or several places.
@@ -191,7 +191,7 @@ impl TableProvider for FilesTable {
             )
             .into());
         }
-        check_column_order(&input, &self.schema())?;
+        let input = fitted(input, &self.schema())?;
         if !self.inner.options().table_partition_cols.is_empty() {
             if self.write.once() {
                 return Err(Error::new(
