@@ -4,7 +4,6 @@ use datafusion::catalog::TableProvider;
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionContext;
 use deltalake::DeltaTable;
-use deltalake::delta_datafusion::{FileSelection, MissingSelectedFilePolicy};
 use futures::TryStreamExt;
 
 use super::scan;
@@ -20,24 +19,18 @@ pub(super) async fn read(
     paths: Option<Vec<String>>,
 ) -> Result<Hashes> {
     let doing = || format!("reading column {key} of the Delta table at '{location}'");
-    let state = scan::session(table, &SessionContext::new().state());
-    let provider = scan::provider(table, location)?;
-    let index = provider
+    let session = SessionContext::new().state();
+    let index = scan::provider(table, location)?
         .schema()
         .index_of(key)
         .map_err(|e| Error::while_doing(doing(), e))?;
     let projection = vec![index];
     let plan = match paths {
-        None => scan::plan(table, location, &state, Some(&projection), &[], None).await,
-        Some(paths) => {
-            let files = FileSelection::from_file_paths(paths)
-                .with_missing_file_policy(MissingSelectedFilePolicy::Ignore);
-            let provider = provider.with_file_selection(files);
-            provider.scan(&state, Some(&projection), &[], None).await
-        }
+        None => scan::plan(table, location, &session, Some(&projection), &[], None).await,
+        Some(paths) => scan::plan_files(table, location, &session, &projection, paths).await,
     };
     let mut stream = plan
-        .and_then(|plan| execute_stream(plan, state.task_ctx()))
+        .and_then(|plan| execute_stream(plan, session.task_ctx()))
         .map_err(|e| Error::while_doing(doing(), e))?;
     let mut out = Hashes::new();
     while let Some(batch) = stream
