@@ -8,7 +8,7 @@ use futures::TryStreamExt;
 
 use super::scan;
 use crate::error::{Error, Result};
-use crate::keys::{Hashes, hashes};
+use crate::keys::{Hashes, collect};
 
 /// The keys in column `key` of `table`, or of those of its files whose `paths` are given and
 /// which are still there. Only that column is read.
@@ -32,13 +32,13 @@ pub(super) async fn read(
     let mut stream = plan
         .and_then(|plan| execute_stream(plan, session.task_ctx()))
         .map_err(|e| Error::while_doing(doing(), e))?;
-    let mut out = Hashes::new();
+    let mut out = Hashes::default();
     while let Some(batch) = stream
         .try_next()
         .await
         .map_err(|e| Error::while_doing(doing(), e))?
     {
-        out.extend(hashes(batch.column(0), key)?);
+        collect(&mut out, batch.column(0), key)?;
     }
     Ok(out)
 }

@@ -92,6 +92,8 @@ impl DeltaFactory {
         let (known, more) = (&self.table_schemas, cmd.schema.inner());
         let declared = declared::asked_for(known, options.get("table.create"), more)?;
         let source = DeltaSource::new(location, &options)?;
+        let location = source.location().to_owned();
+        let location = location.as_str();
         let evolve = evolve::asked_for(&options)?;
         let wanted = declared.map(|columns| Wanted { columns, evolve });
         let columns = match (source.open().await, &wanted) {
