@@ -118,7 +118,16 @@ impl ExecutionPlan for DeltaExec {
             object_store_registry: Arc::clone(&self.stores),
             ..context.runtime_env().as_ref().clone()
         };
-        let context = Arc::new(context.as_ref().clone().with_runtime(Arc::new(runtime)));
+        let context = Arc::new(TaskContext::new(
+            context.task_id(),
+            context.session_id(),
+            context.session_config().clone(),
+            context.scalar_functions().clone(),
+            context.higher_order_functions().clone(),
+            context.aggregate_functions().clone(),
+            context.window_functions().clone(),
+            Arc::new(runtime),
+        ));
         let batches = caught(&self.what, || self.inner.execute(partition, context))??;
         let schema = batches.schema();
         let batches = stream(Arc::clone(&self.what), batches);
@@ -221,6 +230,7 @@ impl ExecutionPlan for DeltaExec {
     }
 
     fn required_input_distribution(&self) -> Vec<Distribution> {
+        #[allow(deprecated)] // the trait still has it
         self.inner.required_input_distribution()
     }
 

@@ -125,8 +125,10 @@ pub(super) fn stores_of(
         directory,
         owner: Arc::clone(&owner),
     };
+    let base = root.as_object_store_url();
+    let base: &Url = base.as_ref();
     Ok(Arc::new(OwnStore {
-        base: root.as_object_store_url().as_ref().clone(),
+        base: base.clone(),
         store: GuardedStore::new(log_store.root_object_store(None), Some(bounds)),
         owner,
     }))

@@ -25,7 +25,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 pub(crate) use format::GuardedFormat;
 pub(crate) use source::{GuardedSource, shown};
-pub(crate) use store::{Bounds, GuardedStore};
+pub(crate) use store::{Bounds, GuardedStore, outside};
 
 thread_local! {
     /// How many [`caught`] are under way on this thread.

@@ -208,8 +208,8 @@ mod tests {
     async fn store(bounds: Option<Bounds>) -> Arc<GuardedStore> {
         let inner = InMemory::new();
         for path in ["t/a", "t/b/c", "tt/a", "a"] {
-            let put = inner.put(&Path::from(path), PutPayload::from_static(b"0123456789"));
-            put.await.unwrap();
+            let content = PutPayload::from_static(b"0123456789");
+            inner.put(&Path::from(path), content).await.unwrap();
         }
         GuardedStore::new(Arc::new(inner), bounds)
     }
