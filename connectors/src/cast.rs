@@ -6,8 +6,10 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
-use datafusion::arrow::compute::{CastOptions, cast_with_options};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt64Array,
+};
+use datafusion::arrow::compute::{CastOptions, cast_with_options, take};
 use datafusion::arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -73,7 +75,11 @@ impl CheckedCast {
             Err(error) => error,
         };
         // Only now is it worth the time to look for the row.
-        let rows = (0..column.len()).map(|row| column.slice(row, 1));
+        // A slice of a list holds on to the values of its neighbours, so each row is taken out.
+        let rows = (0..column.len() as u64).map(|row| {
+            let one = UInt64Array::from(vec![row]);
+            take(column, &one, None).unwrap_or_else(|_| column.slice(row as usize, 1))
+        });
         let mut bad = rows.enumerate();
         let bad = bad.find_map(|(row, one)| {
             let error = fitted(&one, field.data_type()).err()?;
@@ -81,20 +87,22 @@ impl CheckedCast {
         });
         let Some((row, value, error)) = bad else {
             return Err(Error::invalid(format!(
-                "column {} ({}) of {}: {failed}",
+                "column {} ({}) of {}: {}",
                 field.name(),
                 field.data_type(),
-                self.into
+                self.into,
+                cut(&failed.to_string())
             )));
         };
         Err(Error::invalid(format!(
-            "row {} of the INSERT has {} in column {}, which is {} in {} ({error}); nothing was \
+            "row {} of the INSERT has {} in column {}, which is {} in {} ({}); nothing was \
              written: correct the value, or filter such rows out",
             self.rows_before + row + 1,
             shown(&value),
             field.name(),
             field.data_type(),
-            self.into
+            self.into,
+            cut(&error.to_string())
         )))
     }
 }
@@ -129,11 +137,16 @@ fn shown(one: &ArrayRef) -> String {
     let Ok(value) = value else {
         return "a value".into();
     };
-    let mut shown: String = value.chars().take(SHOWN_CHARS).collect();
-    if shown.len() < value.len() {
+    format!("'{}'", cut(&value))
+}
+
+/// The beginning of `text`, which may hold a value.
+fn cut(text: &str) -> String {
+    let mut shown: String = text.chars().take(SHOWN_CHARS).collect();
+    if shown.len() < text.len() {
         shown.push('…');
     }
-    format!("'{shown}'")
+    shown
 }
 
 /// `schema` with columns that may be null.

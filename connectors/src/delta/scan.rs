@@ -7,6 +7,8 @@
 use std::sync::Arc;
 
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
+use datafusion::error::DataFusionError;
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SessionState, SessionStateBuilder};
@@ -19,13 +21,14 @@ use deltalake::delta_datafusion::{
 };
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 use url::Url;
 
 use super::exec::DeltaExec;
 use super::listed::{self, Listed};
 use super::numbers;
 use crate::error::{Error, Result};
-use crate::guard::{caught, caught_while, named};
+use crate::guard::{GuardedStore, caught, caught_while, named};
 
 /// Scans planned at the same time; each reads up to eight deletion vectors at once.
 const PLANNED_AT_ONCE: usize = 4;
@@ -54,19 +57,21 @@ fn session(stores: &Arc<dyn ObjectStoreRegistry>, outer: &dyn Session) -> Sessio
         object_store_registry: Arc::clone(stores),
         ..outer.runtime_env().as_ref().clone()
     };
-    let mut config = outer.config().clone();
-    let parquet = &mut config.options_mut().execution.parquet;
-    if parquet.coerce_int96.is_none() {
-        // Nanoseconds, which is what the library makes of INT96, end in the year 2262. Delta's
-        // timestamps are microseconds of UTC.
-        parquet.coerce_int96 = Some("us".into());
-        parquet.coerce_int96_tz.get_or_insert_with(|| "UTC".into());
-    }
-    let builder = match outer.as_any().downcast_ref::<SessionState>() {
+    let mut builder = match outer.as_any().downcast_ref::<SessionState>() {
         Some(state) => SessionStateBuilder::new_from_existing(state.clone()),
-        None => SessionStateBuilder::new().with_default_features(),
+        None => SessionStateBuilder::new()
+            .with_default_features()
+            .with_config(outer.config().clone()),
     };
-    let builder = builder.with_config(config);
+    if let Some(config) = builder.config() {
+        let parquet = &mut config.options_mut().execution.parquet;
+        if parquet.coerce_int96.is_none() {
+            // Nanoseconds, which is what the library makes of INT96, end in the year 2262. Delta's
+            // timestamps are microseconds of UTC.
+            parquet.coerce_int96 = Some("us".into());
+            parquet.coerce_int96_tz.get_or_insert_with(|| "UTC".into());
+        }
+    }
     builder.with_runtime_env(Arc::new(runtime)).build()
 }
 
@@ -79,10 +84,35 @@ pub(super) async fn plan(
     filters: &[Expr],
     limit: Option<usize>,
 ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-    let what = format!("the Delta table at '{location}'");
     let planned = plan_some(table, location, outer, projection, filters, limit, None);
-    let planned = caught_while(&what, planned).await;
-    planned.map_err(|e| named(&what, e))
+    let what = format!("the Delta table at '{location}'");
+    match caught_while(&what, planned).await {
+        Ok(plan) => Ok(plan),
+        Err(error) => Err(named(
+            &what,
+            damaged_file(table, location).await.unwrap_or(error),
+        )),
+    }
+}
+
+/// Planning reads the footers of files with deletion vectors, and does not say which is damaged:
+/// the error of the first that cannot be read.
+async fn damaged_file(table: &DeltaTable, location: &str) -> Option<DataFusionError> {
+    let store: Arc<dyn ObjectStore> = GuardedStore::new(table.object_store(), None);
+    let files = listed::files(table, location).await.ok()?;
+    for file in files.iter().filter(|file| file.has_deletes) {
+        let what = format!("'{}'", file.path);
+        let read = async {
+            let path = Path::parse(&file.path).unwrap_or_else(|_| Path::from(file.path.as_str()));
+            let file = store.head(&path).await?;
+            let footer = DFParquetMetadata::new(store.as_ref(), &file);
+            footer.fetch_metadata().await
+        };
+        if let Err(error) = caught_while(&what, read).await {
+            return Some(named(&what, error));
+        }
+    }
+    None
 }
 
 /// As [`plan`], of those files that `paths` select and that are still there.

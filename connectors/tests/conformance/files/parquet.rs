@@ -86,23 +86,20 @@ async fn old_timestamps_are_real_dates() {
         });
         assert_eq!(found, expected.collect::<Vec<_>>(), "{format}");
         for (condition, ids) in [
-            ("decided < TIMESTAMP '1600-01-01T00:00:00Z'", "0"),
-            ("decided < TIMESTAMP '1700-01-01T00:00:00Z'", "0 1"),
-            ("decided = TIMESTAMP '1607-05-14T01:02:03.456789Z'", "1"),
-            (
-                "decided <> TIMESTAMP '1607-05-14T01:02:03.456789Z'",
-                "0 3 4 5",
-            ),
+            ("decided < '1600-01-01T00:00:00Z'", "0"),
+            ("decided < '1700-01-01T00:00:00Z'", "0 1"),
+            ("decided = '1607-05-14T01:02:03.456789Z'", "1"),
+            ("decided <> '1607-05-14T01:02:03.456789Z'", "0 3 4 5"),
             ("decided > '2200-01-01T00:00:00Z'", "4 5"),
-            ("decided >= TIMESTAMP '9999-12-31T23:59:59.999999Z'", "5"),
+            ("decided >= '9999-12-31T23:59:59.999999Z'", "5"),
             ("decided IS NULL", "2"),
             (
-                "decided BETWEEN TIMESTAMP '1969-12-31T00:00:00Z' AND TIMESTAMP '2262-04-12T00:00:00Z'",
+                "decided BETWEEN '1969-12-31T00:00:00Z' AND '2262-04-12T00:00:00Z'",
                 "3 4",
             ),
             ("date_part('year', decided) = 1607", "1"),
             (
-                "decided IN (TIMESTAMP '0001-01-01T00:00:00Z', TIMESTAMP '2262-04-12T00:00:00Z')",
+                "decided IN ('0001-01-01T00:00:00Z', '2262-04-12T00:00:00Z')",
                 "0 4",
             ),
         ] {
