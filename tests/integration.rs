@@ -4,6 +4,8 @@
 
 #[path = "integration/bad_input.rs"]
 mod bad_input;
+#[path = "integration/from_0_1.rs"]
+mod from_0_1;
 #[path = "integration/host.rs"]
 mod host;
 #[path = "integration/imports.rs"]

@@ -3,7 +3,9 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
+use datafusion::parquet::errors::ParquetError;
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -80,6 +82,30 @@ impl Error {
         ))
     }
 
+    /// Wraps a failure while reading `what`; where no cause says more, the data is damaged or of
+    /// another kind than declared.
+    pub(crate) fn while_reading(
+        what: &str,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
+        let source = source.into();
+        let doing = format!("reading {what}");
+        match classify(source.as_ref()) {
+            (ErrorKind::Internal, _) if is_damage(source.as_ref()) => Self::new(
+                ErrorKind::Corrupt,
+                format!(
+                    "{doing}: {}; the file is damaged: write it again or leave it out",
+                    deepest(source.as_ref())
+                ),
+            )
+            .with_source(source),
+            (ErrorKind::Internal, _) => {
+                Self::invalid(format!("{doing}: {}", deepest(source.as_ref()))).with_source(source)
+            }
+            _ => Self::while_doing(doing, source),
+        }
+    }
+
     /// Wraps a failure while `doing` something; the kind comes from the deepest cause that says
     /// one: a full disk, a missing file, a refused permission.
     pub(crate) fn while_doing(
@@ -149,6 +175,19 @@ fn classify(error: &(dyn StdError + 'static)) -> (ErrorKind, &'static str) {
         next = cause.source();
     }
     (ErrorKind::Internal, "")
+}
+
+/// True if a reader of Parquet found what it cannot make sense of.
+fn is_damage(error: &(dyn StdError + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        let arrow = cause.downcast_ref::<ArrowError>();
+        if cause.is::<ParquetError>() || matches!(arrow, Some(ArrowError::ParquetError(_))) {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
 }
 
 /// The message of the deepest cause, which is the one that says what happened; an [`Error`] of ours

@@ -12,14 +12,17 @@
 
 #[cfg(feature = "s3")]
 mod aws_profile;
+mod cast;
 mod check;
 mod connector;
 mod csv_limits;
 mod declared;
 mod error;
+mod evolve;
 mod files;
 #[cfg(feature = "gcs")]
 mod gcs;
+mod guard;
 #[cfg(any(feature = "snowflake", feature = "databricks", feature = "gcs"))]
 #[cfg_attr(
     not(any(feature = "snowflake", feature = "databricks")),
@@ -49,6 +52,7 @@ pub use connector::{Connector, ConnectorOptions, FileReaders, Maturity, OptionSp
 pub use csv_limits::{CsvLimits, InvalidUtf8};
 pub use declared::fitted;
 pub use error::{Error, ErrorKind, Result};
+pub use guard::hide_caught_panics;
 pub use reference::{connector_table, option_reference};
 pub use registry::{CONNECTORS, register};
 pub use secret::Secret;

@@ -2,6 +2,7 @@
 
 use crate::connector::OptionSpec;
 use crate::error::{Error, Result};
+use crate::evolve::EVOLVE;
 use crate::options::{TableOptions, parse_value};
 use crate::rejects;
 
@@ -13,6 +14,7 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
         default: "the table must exist",
         doc: "name of the declared schema with which a missing table is created (qa_pairs)",
     },
+    EVOLVE,
     OptionSpec {
         key: "write.key",
         secret: false,

@@ -6,6 +6,7 @@ use datafusion::catalog::Session;
 use datafusion::common::TableReference;
 use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::error::DataFusionError;
+use datafusion::execution::object_store::ObjectStoreUrl;
 use futures::StreamExt;
 use object_store::ObjectStoreExt;
 
@@ -43,6 +44,11 @@ pub(super) struct Located {
 }
 
 impl Located {
+    /// The store that holds its files.
+    pub(super) fn base(&self) -> ObjectStoreUrl {
+        self.url.object_store()
+    }
+
     /// Finds the files of connector `format`. A directory that is not there is made if `is_new`.
     pub(super) async fn find(
         state: &dyn Session,

@@ -30,6 +30,7 @@ use crate::connector::{Connector, ConnectorOptions, FILES, Maturity};
 use crate::csv::CsvTextFormatFactory;
 use crate::declared;
 use crate::error::{Error, ErrorKind, Result};
+use crate::guard::GuardedFormat;
 use crate::options::TableOptions;
 
 use locate::Located;
@@ -194,6 +195,11 @@ impl FilesFactory {
                 // The library's parallel writer bounds rows only, and a row can be megabytes.
                 default("format.max_row_group_bytes", ROW_GROUP_BYTES);
                 default("format.allow_single_file_parallelism", "false");
+                // Nanoseconds, which is what the library makes of INT96, end in the year 2262.
+                let set = &state.config_options().execution.parquet.coerce_int96;
+                if set.is_none() {
+                    default("format.coerce_int96", "us");
+                }
             }
             _ => {
                 let compression = located.first().and_then(|l| l.compression);
@@ -203,6 +209,10 @@ impl FilesFactory {
             }
         }
         let format = factory.create(session, &passed)?;
+        let format = match self.connector.name {
+            "PARQUET" => GuardedFormat::new(format, located.first().map(Located::base)),
+            _ => format,
+        };
         // Places that are files or globs name their files themselves.
         let extension = match located {
             [one] => one.extension.clone(),

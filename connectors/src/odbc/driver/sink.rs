@@ -59,7 +59,7 @@ impl OdbcSink {
             .table
             .key
             .as_ref()
-            .map(|key| Keys::new(key, Hashes::new()));
+            .map(|key| Keys::new(key, Hashes::default()));
         loop {
             let next = tokio::select! {
                 next = rows.next() => next,
@@ -71,7 +71,7 @@ impl OdbcSink {
             };
             let mut batch = self.named(&batch)?;
             if let Some(keys) = &mut keys {
-                batch = keys.keep_new(&batch)?;
+                batch = keys.keep_new(&batch).await?;
             }
             if batch.num_rows() > 0 && orders.send(Order::Stage(batch)).await.is_err() {
                 return Ok(());
