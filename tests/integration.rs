@@ -16,6 +16,8 @@ mod pipeline;
 mod program;
 #[path = "integration/reference.rs"]
 mod reference;
+#[path = "integration/secrets.rs"]
+mod secrets;
 #[path = "integration/structure.rs"]
 mod structure;
 

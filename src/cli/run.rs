@@ -21,7 +21,7 @@ pub(super) struct Run {
     dry_run: bool,
     /// Print no progress
     #[arg(long, short)]
-    quiet: bool,
+    pub(super) quiet: bool,
 }
 
 impl Run {
@@ -38,7 +38,8 @@ impl Run {
         let plan = jobs::plan(&ctx, &program.casebook, &job).await?;
         if self.dry_run {
             for step in &plan.steps {
-                println!("-- {}\n{};\n", step.phase.name(), step.sql);
+                let sql = program.casebook.hidden.out_of(&step.sql);
+                println!("-- {}\n{sql};\n", step.phase.name());
             }
             if let Some(comparison) = &job.compare {
                 println!("-- compare base and tuned: {}", comparison.tuned);

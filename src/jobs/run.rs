@@ -55,7 +55,7 @@ pub async fn run(
     };
     let done = running.phases(&mut outcome, observer).await;
     if let Err(error) = &done {
-        outcome.error = Some(error.to_string());
+        outcome.error = Some(casebook.hidden.out_of(&error.to_string()));
         outcome.status = match error.kind() {
             ErrorKind::Interrupted => Status::Interrupted,
             _ => Status::Failed,

@@ -16,6 +16,7 @@ use url::Url;
 use super::{features, schema, stores as table_stores};
 use crate::declared;
 use crate::error::{Error, ErrorKind, Result};
+use crate::location;
 use crate::options::{TableOptions, parse_value};
 use crate::stores;
 
@@ -58,7 +59,7 @@ impl DeltaSource {
         if local {
             make_directory(Path::new(path))?;
         }
-        let shown = stores::shown(location);
+        let shown = location::shown(location);
         let url = ensure_table_uri(location).map_err(|e| {
             Error::invalid(format!("location '{shown}' of a Delta table: {e}")).with_source(e)
         })?;
@@ -70,11 +71,11 @@ impl DeltaSource {
                 let directory = object_store::path::Path::from_url_path(url.path())
                     .map_err(|e| Error::invalid(format!("location '{shown}': {e}")))?;
                 let store: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(bucket, directory));
-                (table_stores::register(&store, shown)?, Some(store))
+                (table_stores::register(&store, &shown)?, Some(store))
             }
         };
         let source = Self {
-            location: shown.to_owned(),
+            location: shown.into_owned(),
             url,
             store,
             version: None,
