@@ -65,6 +65,12 @@ impl From<HashMap<String, String>> for GivenOptions {
     }
 }
 
+impl<const N: usize> From<[(String, String); N]> for GivenOptions {
+    fn from(options: [(String, String); N]) -> Self {
+        Self(options.into())
+    }
+}
+
 impl fmt::Debug for GivenOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut keys: Vec<&String> = self.0.keys().collect();
