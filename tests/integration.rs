@@ -4,12 +4,16 @@
 
 #[path = "integration/bad_input.rs"]
 mod bad_input;
+#[path = "integration/fuzzed.rs"]
+mod fuzzed;
 #[path = "integration/imports.rs"]
 mod imports;
 #[path = "integration/inputs.rs"]
 mod inputs;
 #[path = "integration/job.rs"]
 mod job;
+#[path = "integration/mutations.rs"]
+mod mutations;
 #[path = "integration/pipeline.rs"]
 mod pipeline;
 #[path = "integration/program.rs"]
