@@ -6,6 +6,8 @@
 mod bad_input;
 #[path = "integration/from_0_1.rs"]
 mod from_0_1;
+#[path = "integration/fuzzed.rs"]
+mod fuzzed;
 #[path = "integration/host.rs"]
 mod host;
 #[path = "integration/imports.rs"]
@@ -14,6 +16,8 @@ mod imports;
 mod inputs;
 #[path = "integration/job.rs"]
 mod job;
+#[path = "integration/mutations.rs"]
+mod mutations;
 #[path = "integration/opening.rs"]
 mod opening;
 #[path = "integration/pipeline.rs"]
@@ -22,6 +26,8 @@ mod pipeline;
 mod program;
 #[path = "integration/reference.rs"]
 mod reference;
+#[path = "integration/secrets.rs"]
+mod secrets;
 #[path = "integration/structure.rs"]
 mod structure;
 
