@@ -59,7 +59,10 @@ impl TableOptions {
                 .iter()
                 .find(|o| o.key == key || o.key == bare)
             {
-                out.own.insert(spec.key, value);
+                match spec.key.starts_with("format.") {
+                    true => drop(out.format.insert(spec.key.to_owned(), value)),
+                    false => drop(out.own.insert(spec.key, value)),
+                }
             } else if STORE_PREFIXES.iter().any(|p| bare.starts_with(p)) {
                 out.store.insert(bare.to_owned(), Secret::new(value));
             } else if key.starts_with("format.") && has_format(connector) {
