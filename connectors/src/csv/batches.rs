@@ -74,8 +74,8 @@ impl<F: FnMut(RecordBatch) -> bool> BatchSink<F> {
         }
         let schema = Arc::clone(&self.target.schema);
         let mut columns = Vec::with_capacity(self.builders.len());
-        for (builder, field) in self.builders.iter_mut().zip(schema.fields()) {
-            let text: ArrayRef = Arc::new(builder.finish());
+        for (i, field) in schema.fields().iter().enumerate() {
+            let text: ArrayRef = Arc::new(self.builders[i].finish());
             columns.push(match field.data_type() {
                 DataType::Utf8View => text,
                 other => self.parse(&text, other, field.name())?,

@@ -207,7 +207,7 @@ fn check_same(
         });
         differs(bad.unwrap_or(0), "cannot be read again").with_source(e)
     })?;
-    if read == *column {
+    if &read == column {
         return Ok(());
     }
     let other = (0..text.len()).find(|row| read.slice(*row, 1) != column.slice(*row, 1));
