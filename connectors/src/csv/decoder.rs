@@ -34,6 +34,8 @@ pub(super) struct Position {
 enum State {
     RecordStart,
     CellStart,
+    /// Blanks at the start of a cell, which may be in front of a quote by mistake.
+    Blanks,
     Plain,
     Quoted,
     Escaped,
@@ -193,6 +195,20 @@ impl Decoder {
             State::CellStart if self.dialect.leading == Some(true) && self.is_blank(byte) => {
                 self.start_cell(at, false);
                 Ok(at + 1)
+            }
+            State::CellStart if self.dialect.leading.is_none() && self.is_blank(byte) => {
+                self.start_cell(at, false);
+                self.state = State::Blanks;
+                Ok(at)
+            }
+            State::Blanks if self.is_blank(byte) => {
+                self.push(&[byte], sink)?;
+                Ok(at + 1)
+            }
+            State::Blanks if byte == self.dialect.quote => Err(self.blank_before_quote()),
+            State::Blanks => {
+                self.state = State::Plain;
+                Ok(at)
             }
             State::CellStart => {
                 self.start_cell(at, byte == self.dialect.quote);
@@ -377,7 +393,6 @@ impl Decoder {
             if cell.is_empty() {
                 return sink.cell(column, None, false);
             }
-            self.check_leading(cell)?;
         }
         match std::str::from_utf8(cell) {
             Ok(text) => sink.cell(column, Some(text), self.quoted),
@@ -400,18 +415,15 @@ impl Decoder {
     }
 
     /// Blanks before quotes, which then are part of the text: few mean that.
-    fn check_leading(&self, cell: &[u8]) -> Result<()> {
-        let text = cell.iter().position(|byte| !self.is_blank(*byte));
-        let quote = text.filter(|i| *i > 0 && cell[*i] == self.dialect.quote);
-        if self.dialect.leading == Some(false) || quote.is_none() {
-            return Ok(());
-        }
-        Err(Error::invalid(format!(
+    fn blank_before_quote(&self) -> Error {
+        Error::invalid(format!(
             "record {}, cell {}: a blank before a quote (byte {}); set \
              format.ignore_leading_whitespace to true if the quotes are around the text, to false \
              if they are part of it",
-            self.record.record, self.column, self.cell_start
-        )))
+            self.record.record,
+            self.column + 1,
+            self.cell_start
+        ))
     }
 
     fn end_record(&mut self, next: u64, sink: &mut impl CellSink) -> Result<()> {

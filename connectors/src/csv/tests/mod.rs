@@ -7,13 +7,15 @@ mod round_trip;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
-use datafusion::prelude::SessionContext;
+use datafusion::prelude::{SessionConfig, SessionContext};
 
 use crate::{ConnectorOptions, register};
 
 /// A session with our CSV.
 fn session() -> SessionContext {
-    let ctx = SessionContext::new();
+    // Without one, TIMESTAMP WITH TIME ZONE has none.
+    let config = SessionConfig::new().set_str("datafusion.execution.time_zone", "+00:00");
+    let ctx = SessionContext::new_with_config(config);
     register(&ctx, &ConnectorOptions::default()).unwrap();
     ctx
 }

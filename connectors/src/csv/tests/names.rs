@@ -149,7 +149,7 @@ async fn headers_that_programs_write_are_usable() {
         .await;
     assert_eq!(typed.unwrap(), "1|a, b");
     let said = folder.rows("", "x.tsv", "OPTIONS ('delimiter' ',')").await;
-    assert!(said.unwrap_err().contains("3 cells") || folder.ask("SELECT * FROM t").await.is_err());
+    assert!(said.unwrap_err().contains("2 cells"));
     let error = folder
         .create("", "x.tsv", "OPTIONS ('delimiter' '||')")
         .await
