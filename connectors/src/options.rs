@@ -72,12 +72,13 @@ impl TableOptions {
                 .iter()
                 .find(|o| o.key == key || o.key == bare)
             {
-                match spec.secret {
-                    true => drop(out.secrets.insert(spec.key, Secret::new(value))),
-                    false => {
-                        check_size(spec.key, &value)?;
-                        out.own.insert(spec.key, value);
-                    }
+                if spec.secret {
+                    out.secrets.insert(spec.key, Secret::new(value));
+                } else if spec.key.starts_with("format.") {
+                    out.format.insert(spec.key.to_owned(), value);
+                } else {
+                    check_size(spec.key, &value)?;
+                    out.own.insert(spec.key, value);
                 }
             } else if STORE_PREFIXES.iter().any(|p| bare.starts_with(p)) {
                 out.store.insert(bare.to_owned(), Secret::new(value));

@@ -211,7 +211,11 @@ impl FilesFactory {
                 }
             }
         }
-        let format = factory.create(session, &passed)?;
+        let declared = !cmd.schema.fields().is_empty() || options.get("table.create").is_some();
+        let format = match factory.downcast_ref::<CsvTextFormatFactory>() {
+            Some(ours) => ours.create_for_table(session, &passed, declared)?,
+            None => factory.create(session, &passed)?,
+        };
         let format = match self.connector.name {
             "PARQUET" => GuardedFormat::new(format, located.first().map(Located::base)),
             _ => format,
