@@ -10,6 +10,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod catalog;
 mod context;
 mod error;
 mod models;
@@ -25,9 +26,11 @@ pub mod schema;
 pub mod settings;
 pub mod sinks;
 
-pub use casebook_connectors::Notices;
+pub use casebook_connectors::{FileReaders, Notices};
 pub use context::{Casebook, TableSettings};
 pub use error::{Error, ErrorKind, Result};
 pub use models::{ModelSpec, Models};
 pub use progress::Progress;
-pub use session::{install, new_session};
+pub use session::{
+    InstallOptions, SessionOptions, install, install_with, new_session, new_session_with,
+};

@@ -4,18 +4,30 @@
 
 #[path = "integration/bad_input.rs"]
 mod bad_input;
+#[path = "integration/from_0_1.rs"]
+mod from_0_1;
+#[path = "integration/fuzzed.rs"]
+mod fuzzed;
+#[path = "integration/host.rs"]
+mod host;
 #[path = "integration/imports.rs"]
 mod imports;
 #[path = "integration/inputs.rs"]
 mod inputs;
 #[path = "integration/job.rs"]
 mod job;
+#[path = "integration/mutations.rs"]
+mod mutations;
+#[path = "integration/opening.rs"]
+mod opening;
 #[path = "integration/pipeline.rs"]
 mod pipeline;
 #[path = "integration/program.rs"]
 mod program;
 #[path = "integration/reference.rs"]
 mod reference;
+#[path = "integration/secrets.rs"]
+mod secrets;
 #[path = "integration/structure.rs"]
 mod structure;
 

@@ -1,20 +1,121 @@
-//! Conversion of a column to the type of a target, in which no value becomes another one or null.
+//! Rows on their way into a table, in the table's types: a value that does not fit is an error
+//! that names its column, its row and itself. No sink writes NULL for it.
+//!
+//! Every sink casts through [`CheckedCast`]. The planner of an INSERT casts too, and fails with
+//! the value alone: [`uncast`] takes its casts off, so that one place tells.
 
-use datafusion::arrow::array::{Array, ArrayRef};
-use datafusion::arrow::compute::{CastOptions, cast_with_options};
-use datafusion::arrow::datatypes::DataType;
-use datafusion::arrow::util::display::array_value_to_string;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt64Array,
+};
+use datafusion::arrow::compute::{CastOptions, cast_with_options, take};
+use datafusion::arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema, SchemaRef};
+use datafusion::arrow::error::ArrowError;
+use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::physical_expr::expressions::CastExpr;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 
 use crate::error::{Error, Result};
 
-/// Characters of a bad value that an error shows.
+/// Characters of a value that an error shows.
 const SHOWN_CHARS: usize = 80;
+/// Arrow's own default is NULL for what does not fit.
+const STRICT: CastOptions<'static> = CastOptions {
+    safe: false,
+    format_options: FormatOptions::new(),
+};
 
-/// `column`, called `name`, as `to`; `before` rows came before it, so that an error can number its
-/// row.
+/// Casts the batches of one INSERT, by position, into the columns of a table.
+#[derive(Debug)]
+pub(crate) struct CheckedCast {
+    schema: SchemaRef,
+    /// The target, such as `the Delta table at 'x'`.
+    into: String,
+    rows_before: usize,
+}
+
+impl CheckedCast {
+    /// Into columns of `schema` of the target called `into`. A sink that names rows without a
+    /// value itself gives a [`relaxed`] schema.
+    pub(crate) fn new(schema: SchemaRef, into: impl Into<String>) -> Self {
+        Self {
+            schema,
+            into: into.into(),
+            rows_before: 0,
+        }
+    }
+
+    /// The columns of the batches that [`Self::cast`] gives.
+    pub(crate) fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    /// `batch` in the table's columns.
+    ///
+    /// # Errors
+    /// The first value that does not fit its column.
+    pub(crate) fn cast(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let fields = self.schema.fields().iter().zip(batch.columns());
+        let columns = fields
+            .map(|(field, column)| self.column(field, column))
+            .collect::<Result<Vec<_>>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let cast = RecordBatch::try_new_with_options(self.schema(), columns, &options);
+        let cast =
+            cast.map_err(|e| Error::while_doing(format!("converting rows for {}", self.into), e))?;
+        self.rows_before += batch.num_rows();
+        Ok(cast)
+    }
+
+    fn column(&self, field: &Field, column: &ArrayRef) -> Result<ArrayRef> {
+        let failed = match fitted(column, field.data_type()) {
+            Ok(cast) => return Ok(cast),
+            Err(error) => error,
+        };
+        // Only now is it worth the time to look for the row.
+        let bad = first_bad(column, field.data_type());
+        let Some((row, value, error)) = bad else {
+            return Err(Error::invalid(format!(
+                "column {} ({}) of {}: {}",
+                field.name(),
+                field.data_type(),
+                self.into,
+                cut(&failed.to_string())
+            )));
+        };
+        Err(Error::invalid(format!(
+            "row {} of the INSERT has {} in column {}, which is {} in {} ({}); nothing was \
+             written: correct the value, or filter such rows out",
+            self.rows_before + row + 1,
+            shown(&value),
+            field.name(),
+            field.data_type(),
+            self.into,
+            cut(&error.to_string())
+        )))
+    }
+}
+
+/// The first value of `column` that does not become `target`: its row, itself and why not.
+fn first_bad(column: &ArrayRef, target: &DataType) -> Option<(usize, ArrayRef, ArrowError)> {
+    // A slice of a list holds on to the values of its neighbours, so each row is taken out.
+    let rows = (0..column.len() as u64).map(|row| {
+        let one = UInt64Array::from(vec![row]);
+        take(column, &one, None).unwrap_or_else(|_| column.slice(row as usize, 1))
+    });
+    rows.enumerate().find_map(|(row, one)| {
+        let error = fitted(&one, target).err()?;
+        Some((row, one, error))
+    })
+}
+
+/// `column`, called `name`, as `to`; `before` rows came before it. For columns on their way out of
+/// a system, or into its own words.
 ///
 /// # Errors
-/// A value that `to` cannot hold: which one, in which row.
+/// The first value that `to` cannot hold.
 pub(crate) fn strictly(
     doing: &str,
     name: &str,
@@ -22,65 +123,189 @@ pub(crate) fn strictly(
     to: &DataType,
     before: u64,
 ) -> Result<ArrayRef> {
-    if column.data_type() == to {
-        return Ok(column.clone());
-    }
-    let options = |safe| CastOptions {
-        safe,
-        ..CastOptions::default()
-    };
-    let error = match cast_with_options(column, to, &options(false)) {
+    let failed = match fitted(column, to) {
         Ok(cast) => return Ok(cast),
         Err(error) => error,
     };
-    let lenient = cast_with_options(column, to, &options(true)).ok();
-    let bad = lenient
-        .and_then(|cast| (0..column.len()).find(|row| column.is_valid(*row) && cast.is_null(*row)));
-    let Some(row) = bad else {
-        return Err(Error::invalid(format!(
-            "{doing}: column {name} is {}, which does not become {to}; cast it in the query",
-            column.data_type()
-        ))
-        .with_source(error));
+    let why = match first_bad(column, to) {
+        None => format!("it is {}: {failed}", column.data_type()),
+        Some((row, value, _)) => format!("row {} has {}", before + row as u64 + 1, shown(&value)),
     };
-    let value = array_value_to_string(column, row).unwrap_or_default();
-    let shown: String = value.chars().take(SHOWN_CHARS).collect();
-    let cut = if shown.len() < value.len() { "..." } else { "" };
     Err(Error::invalid(format!(
-        "{doing}: column {name}, row {}: '{shown}'{cut} is no value of type {to}; correct it, or \
-         say with try_cast in the query that such values become null",
-        before + row as u64 + 1
+        "{doing}: column {name} does not become {to}: {}; correct the value, or cast the column",
+        cut(&why)
     ))
-    .with_source(error))
+    .with_source(failed))
+}
+
+/// `column` as `target`, each value kept.
+fn fitted(column: &ArrayRef, target: &DataType) -> Result<ArrayRef, ArrowError> {
+    if column.data_type() == target {
+        return Ok(Arc::clone(column));
+    }
+    let cast = cast_with_options(column, target, &STRICT)?;
+    let nulls = |array: &ArrayRef| array.logical_null_count();
+    if nulls(&cast) > nulls(column) {
+        return Err(ArrowError::CastError("it has no such value".into()));
+    }
+    // A number beyond the range of REAL becomes infinite, which is no error to Arrow.
+    if let (DataType::Float64, DataType::Float32) = (column.data_type(), target) {
+        let pairs = column.as_primitive::<Float64Type>().iter();
+        let mut pairs = pairs.zip(cast.as_primitive::<Float32Type>().iter());
+        if pairs.any(|pair| matches!(pair, (Some(a), Some(b)) if a.is_finite() && b.is_infinite()))
+        {
+            return Err(ArrowError::CastError("it is out of range".into()));
+        }
+    }
+    Ok(cast)
+}
+
+/// The only value of `one`, cut short.
+fn shown(one: &ArrayRef) -> String {
+    let options = FormatOptions::new();
+    let value = ArrayFormatter::try_new(one, &options);
+    let value = value.and_then(|values| values.value(0).try_to_string());
+    let Ok(value) = value else {
+        return "a value".into();
+    };
+    format!("'{}'", cut(&value))
+}
+
+/// The beginning of `text`, which may hold a value.
+fn cut(text: &str) -> String {
+    let mut shown: String = text.chars().take(SHOWN_CHARS).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// `schema` with columns that may be null.
+pub(crate) fn relaxed(schema: &Schema) -> Schema {
+    let fields = schema.fields().iter();
+    let fields = fields.map(|field| field.as_ref().clone().with_nullable(true));
+    Schema::new(fields.collect::<Vec<_>>())
+}
+
+/// `input` of an INSERT into `schema` without the casts into the table's types at its top: the
+/// planner's, or the same ones that a user wrote. TRY_CAST stays.
+pub(crate) fn uncast(input: Arc<dyn ExecutionPlan>, schema: &Schema) -> Arc<dyn ExecutionPlan> {
+    let Some(projection) = input.downcast_ref::<ProjectionExec>() else {
+        return input;
+    };
+    let exprs = projection.expr().iter().zip(schema.fields());
+    let exprs = exprs.map(|(projected, field)| {
+        let target = field.data_type();
+        let cast = projected.expr.downcast_ref::<CastExpr>();
+        let cast = cast.filter(|cast| {
+            // Casts of nested types go by the names of fields, which Arrow's do not.
+            cast.cast_type() == target && !target.is_nested() && !cast.cast_options().safe
+        });
+        let expr = cast.map_or(&projected.expr, |cast| cast.expr());
+        ProjectionExpr::new(Arc::clone(expr), projected.alias.clone())
+    });
+    let exprs: Vec<_> = exprs.collect();
+    match exprs.len() == projection.expr().len() {
+        true => match ProjectionExec::try_new(exprs, Arc::clone(projection.input())) {
+            Ok(plain) => Arc::new(plain),
+            Err(_) => input,
+        },
+        false => input,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use datafusion::arrow::array::{Int64Array, StringArray};
-
     use super::*;
+    use datafusion::arrow::array::{
+        Float64Array, Int64Array, ListArray, StringArray, TimestampSecondArray,
+    };
+    use datafusion::arrow::datatypes::{Int64Type, TimeUnit};
+
+    fn cast(column: ArrayRef, target: DataType) -> Result<RecordBatch> {
+        let from = Schema::new(vec![Field::new("x", column.data_type().clone(), true)]);
+        let into = Arc::new(Schema::new(vec![Field::new("n", target, true)]));
+        let batch = RecordBatch::try_new(Arc::new(from), vec![column]).unwrap();
+        let mut checked = CheckedCast::new(into, "the table 't'");
+        checked.cast(&batch.slice(0, 1))?; // rows are counted over batches
+        checked.cast(&batch.slice(1, batch.num_rows() - 1))
+    }
+
+    fn refused(column: ArrayRef, target: DataType, row: usize, value: &str) {
+        let error = cast(column, target).unwrap_err().to_string();
+        assert!(error.contains(&format!("row {row} ")), "{error}");
+        for part in ["column n", value, "the table 't'"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
 
     #[test]
-    fn a_bad_value_is_named_and_never_null() {
-        let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("7"), None, Some("7x")]));
-        let check = |column: &ArrayRef, to: DataType, expected: &str| {
-            let error = strictly("writing t", "n", column, &to, 10).unwrap_err();
-            let error = error.to_string();
-            assert!(error.contains(expected), "{error}");
+    fn what_does_not_fit_is_named_and_never_null() {
+        let texts = || {
+            Arc::new(StringArray::from(vec![
+                Some("1"),
+                None,
+                Some("2"),
+                Some("abc"),
+            ]))
         };
-        check(
-            &texts,
-            DataType::Int32,
-            "column n, row 13: '7x' is no value",
+        refused(texts(), DataType::Int32, 4, "'abc'");
+        refused(texts(), DataType::Float64, 4, "'abc'");
+        refused(texts(), DataType::Date32, 1, "'1'");
+        let numbers = || {
+            Arc::new(Int64Array::from(vec![
+                Some(1),
+                None,
+                Some(1 << 40),
+                Some(2),
+            ]))
+        };
+        refused(numbers(), DataType::Int32, 3, "'1099511627776'");
+        refused(numbers(), DataType::UInt8, 3, "'1099511627776'");
+        refused(numbers(), DataType::Decimal128(5, 2), 3, "'1099511627776'");
+        let floats = || Arc::new(Float64Array::from(vec![1.0, f64::INFINITY, 1e300]));
+        refused(floats(), DataType::Int32, 2, "'inf'");
+        let floats = || Arc::new(Float64Array::from(vec![1.0, f64::INFINITY, 1e300]));
+        refused(floats(), DataType::Float32, 3, "'1e300'");
+        let years = Arc::new(TimestampSecondArray::from(vec![0, 253_402_300_799]));
+        let nanoseconds = DataType::Timestamp(TimeUnit::Nanosecond, None);
+        refused(years, nanoseconds, 2, "9999-12-31");
+        let lists = [Some(vec![Some(1)]), Some(vec![Some(1), Some(1 << 40)])];
+        let lists = Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(lists));
+        let small = DataType::List(Arc::new(Field::new_list_field(DataType::Int32, true)));
+        refused(lists, small, 2, "1099511627776");
+    }
+
+    #[test]
+    fn what_fits_arrives_and_null_stays_null() {
+        let texts = Arc::new(StringArray::from(vec![Some("1"), None, Some("-7")]));
+        let batch = cast(texts, DataType::Int32).unwrap();
+        assert_eq!(batch.num_rows(), 2);
+        assert_eq!(batch.column(0).null_count(), 1);
+        assert_eq!(batch.schema().field(0).name(), "n");
+        let years = Arc::new(TimestampSecondArray::from(vec![0, 253_402_300_799]));
+        cast(years, DataType::Timestamp(TimeUnit::Microsecond, None)).unwrap();
+        let texts = Arc::new(StringArray::from(vec!["a", "b"]));
+        cast(texts, DataType::Utf8View).unwrap();
+    }
+
+    #[test]
+    fn a_column_on_its_way_out_names_its_row() {
+        let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("7"), None, Some("7x")]));
+        let error = strictly("reading t", "n", &texts, &DataType::Int32, 10).unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains("column n") && error.contains("row 13 has '7x'"),
+            "{error}"
         );
-        let big: ArrayRef = Arc::new(Int64Array::from(vec![1, 1 << 40]));
-        check(&big, DataType::Int32, "row 12: '1099511627776'");
-        check(&big, DataType::Date32, "");
         let fine = strictly("", "n", &texts.slice(0, 2), &DataType::Int32, 0).unwrap();
         assert_eq!(fine.null_count(), 1);
-        let long: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(500)]));
-        check(&long, DataType::Int32, "xxx'... is no value");
+    }
+
+    #[test]
+    fn a_long_value_is_cut_short() {
+        let texts = Arc::new(StringArray::from(vec!["1".to_owned(), "x".repeat(1 << 20)]));
+        let error = cast(texts, DataType::Int32).unwrap_err().to_string();
+        assert!(error.len() < 1000 + SHOWN_CHARS, "{} bytes", error.len());
     }
 }

@@ -84,9 +84,21 @@ pub struct ConnectorOptions {
     pub table_schemas: Vec<(&'static str, SchemaRef)>,
     /// Limits of the CSV reader where a table's options say nothing.
     pub csv_limits: CsvLimits,
-    /// Replace DataFusion's CSV reader in the session; off, its own stays and `csv.*` options are
-    /// errors.
-    pub replace_csv: bool,
+    /// What becomes of the session's own readers of CSV, Parquet and JSON.
+    pub files: FileReaders,
+}
+
+/// What becomes of `STORED AS CSV`, `PARQUET` and `JSON` in a session, for which DataFusion has
+/// readers of its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum FileReaders {
+    /// They are Casebook's.
+    Replace,
+    /// They stay, and Casebook's are `CASEBOOK_CSV`, `CASEBOOK_PARQUET` and `CASEBOOK_JSON`.
+    Prefixed,
+    /// They stay, and Casebook's are not there.
+    #[default]
+    Leave,
 }
 
 impl Default for ConnectorOptions {
@@ -94,7 +106,7 @@ impl Default for ConnectorOptions {
         Self {
             table_schemas: vec![],
             csv_limits: CsvLimits::default(),
-            replace_csv: true,
+            files: FileReaders::Replace,
         }
     }
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::TimeUnit::Nanosecond;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::physical_expr::expressions::{CastExpr, Column};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_expr::projection::ProjectionExpr;
 use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 
 use crate::error::{Error, Result};
 
@@ -103,6 +104,57 @@ fn refuse(differences: Vec<String>, location: &str, hint: &str) -> Result<()> {
     }
 }
 
+/// The input of an INSERT with the column types of the table: SQL casts before it comes here, a
+/// program's `DataFrame::write_table` does not. Texts and bytes are laid out as the table has them;
+/// another type is an error, because what a cast would lose is not known here.
+///
+/// # Errors
+/// Another number of columns, a column of another type, columns that are probably swapped.
+pub fn fitted(input: Arc<dyn ExecutionPlan>, schema: &SchemaRef) -> Result<Arc<dyn ExecutionPlan>> {
+    check_column_order(&input, schema)?;
+    let given = input.schema();
+    if given.fields().len() != schema.fields().len() {
+        let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+        return Err(Error::invalid(format!(
+            "INSERT goes by position, and the rows have {} columns where the table has {}: {}",
+            given.fields().len(),
+            names.len(),
+            names.join(", ")
+        )));
+    }
+    let mut columns = vec![];
+    let mut differs = false;
+    for (i, (from, to)) in given.fields().iter().zip(schema.fields()).enumerate() {
+        let (has, wants) = (from.data_type(), to.data_type());
+        let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(from.name(), i));
+        let same = has == wants;
+        // Within lists and structs texts differ in layout too, which the cast sorts out.
+        let fits = plain_type(has) == plain_type(wants)
+            || *has == DataType::Null
+            || (has.is_nested() && wants.is_nested());
+        if !fits {
+            return Err(Error::invalid(format!(
+                "column {} of the table is {wants}, and the rows have {has} there; cast it",
+                to.name()
+            )));
+        }
+        differs |= !same;
+        let value = match same {
+            true => column,
+            false => Arc::new(CastExpr::new(column, wants.clone(), None)),
+        };
+        columns.push(ProjectionExpr::new(value, to.name().clone()));
+    }
+    match differs {
+        false => Ok(input),
+        true => {
+            let projected = ProjectionExec::try_new(columns, input)
+                .map_err(|e| Error::while_doing("laying rows out as the table has them", e))?;
+            Ok(Arc::new(projected))
+        }
+    }
+}
+
 /// INSERT goes by position. A column of the query that has the name of another column of the
 /// table than the one it would land in is almost certainly a mistake.
 pub(crate) fn check_column_order(input: &Arc<dyn ExecutionPlan>, schema: &SchemaRef) -> Result<()> {
@@ -118,7 +170,9 @@ pub(crate) fn check_column_order(input: &Arc<dyn ExecutionPlan>, schema: &Schema
         let Some(column) = expr.downcast_ref::<Column>() else {
             continue;
         };
-        let target = schema.field(i).name();
+        let Some(target) = schema.fields().get(i).map(|field| field.name()) else {
+            break;
+        };
         if column.name() != target && schema.column_with_name(column.name()).is_some() {
             swapped.push(format!("{} would go into {target}", column.name()));
         }

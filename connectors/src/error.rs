@@ -3,7 +3,11 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
+use datafusion::parquet::errors::ParquetError;
+
+use crate::location::without_credentials;
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -39,11 +43,11 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error of `kind`.
+    /// An error of `kind`. Credentials in the URLs of `message` are taken out.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,
-            message: message.into(),
+            message: without_credentials(&message.into()).into_owned(),
             source: None,
         }
     }
@@ -64,7 +68,9 @@ impl Error {
         self.kind
     }
 
-    /// An unknown `name` where one of `valid` was expected, with the nearest one suggested.
+    /// An unknown `name` where one of `valid` was expected, with the nearest one suggested. A `value
+    /// of` something is shown only where it resembles a valid one: it can be a password that
+    /// stands in the wrong place.
     pub(crate) fn unknown(what: &str, name: &str, valid: &[&str]) -> Self {
         let near = valid
             .iter()
@@ -74,10 +80,40 @@ impl Error {
         let hint = near
             .map(|(_, v)| format!(" Did you mean '{v}'?"))
             .unwrap_or_default();
-        Self::invalid(format!(
-            "unknown {what} '{name}'.{hint} Valid: {}.",
-            valid.join(", ")
-        ))
+        let valid = match valid {
+            [] => "There are none.".to_owned(),
+            names => format!("Valid: {}.", names.join(", ")),
+        };
+        let hidden = hint.is_empty() && what.starts_with("value of ");
+        let name = match hidden {
+            true => String::new(),
+            false => format!(" '{name}'"),
+        };
+        Self::invalid(format!("unknown {what}{name}.{hint} {valid}"))
+    }
+
+    /// Wraps a failure while reading `what`; where no cause says more, the data is damaged or of
+    /// another kind than declared.
+    pub(crate) fn while_reading(
+        what: &str,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
+        let source = source.into();
+        let doing = format!("reading {what}");
+        match classify(source.as_ref()) {
+            (ErrorKind::Internal, _) if is_damage(source.as_ref()) => Self::new(
+                ErrorKind::Corrupt,
+                format!(
+                    "{doing}: {}; the file is damaged: write it again or leave it out",
+                    deepest(source.as_ref())
+                ),
+            )
+            .with_source(source),
+            (ErrorKind::Internal, _) => {
+                Self::invalid(format!("{doing}: {}", deepest(source.as_ref()))).with_source(source)
+            }
+            _ => Self::while_doing(doing, source),
+        }
     }
 
     /// Wraps a failure while `doing` something; the kind comes from the deepest cause that says
@@ -149,6 +185,19 @@ fn classify(error: &(dyn StdError + 'static)) -> (ErrorKind, &'static str) {
         next = cause.source();
     }
     (ErrorKind::Internal, "")
+}
+
+/// True if a reader of Parquet found what it cannot make sense of.
+fn is_damage(error: &(dyn StdError + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        let arrow = cause.downcast_ref::<ArrowError>();
+        if cause.is::<ParquetError>() || matches!(arrow, Some(ArrowError::ParquetError(_))) {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
 }
 
 /// The message of the deepest cause, which is the one that says what happened; an [`Error`] of ours

@@ -16,12 +16,13 @@ mod cast;
 mod check;
 mod connector;
 mod csv_limits;
-mod damage;
 mod declared;
 mod error;
+mod evolve;
 mod files;
 #[cfg(feature = "gcs")]
 mod gcs;
+mod guard;
 #[cfg(any(feature = "snowflake", feature = "databricks", feature = "gcs"))]
 #[cfg_attr(
     not(any(feature = "snowflake", feature = "databricks")),
@@ -30,6 +31,7 @@ mod gcs;
 mod http;
 mod keys;
 mod left_out;
+mod location;
 mod notices;
 #[cfg(feature = "odbc")]
 mod odbc;
@@ -59,10 +61,13 @@ mod databricks;
 pub mod delta;
 
 pub use check::{CheckRequest, CheckStep};
-pub use connector::{Connector, ConnectorOptions, Maturity, OptionSpec};
+pub use connector::{Connector, ConnectorOptions, FileReaders, Maturity, OptionSpec};
 pub use csv_limits::{CsvLimits, InvalidUtf8};
+pub use declared::fitted;
 pub use error::{Error, ErrorKind, Result};
+pub use guard::hide_caught_panics;
+pub use location::{shown, without_credentials};
 pub use notices::Notices;
 pub use reference::{connector_table, option_reference};
 pub use registry::{CONNECTORS, register};
-pub use secret::Secret;
+pub use secret::{GivenOptions, Secret};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::execution::context::SessionContext;
 
-use crate::connector::{Connector, ConnectorOptions};
+use crate::connector::{Connector, ConnectorOptions, FileReaders};
 use crate::csv;
 use crate::databricks;
 use crate::delta;
@@ -32,11 +32,22 @@ const ALIASES: &[(&str, &str)] = &[
     ("DELTATABLE", "DELTA"),
 ];
 
-/// Adds every connector to `ctx`, and our CSV reader if `options` say so.
+/// Stands before the names of file formats where the session's own readers stay.
+const PREFIX: &str = "CASEBOOK_";
+
+/// Adds every connector to `ctx`. Only [`FileReaders::Replace`] takes a name that the session has.
 pub fn register(ctx: &SessionContext, options: &ConnectorOptions) -> Result<()> {
     let state = ctx.state_ref();
     let mut state = state.write();
+    let replace = options.files == FileReaders::Replace;
+    let tables = state.table_factories_mut();
     for connector in CONNECTORS {
+        let is_file = [&files::CSV, &files::PARQUET, &files::JSON]
+            .iter()
+            .any(|file| file.name == connector.name);
+        if is_file && options.files == FileReaders::Leave {
+            continue;
+        }
         let mut factory = (connector.factory)(connector, options);
         if connector
             .options
@@ -47,12 +58,17 @@ pub fn register(ctx: &SessionContext, options: &ConnectorOptions) -> Result<()> 
         }
         let aliases = ALIASES.iter().filter(|(_, name)| *name == connector.name);
         for name in aliases.map(|(alias, _)| *alias).chain([connector.name]) {
-            state
-                .table_factories_mut()
-                .insert(name.to_owned(), Arc::clone(&factory));
+            let name = match is_file && !replace {
+                true => format!("{PREFIX}{name}"),
+                false => name.to_owned(),
+            };
+            if replace || !tables.contains_key(&name) {
+                tables.insert(name, Arc::clone(&factory));
+            }
         }
     }
-    if options.replace_csv {
+    if replace {
+        // What COPY and a statement on a file's path read and write.
         let format = csv::CsvTextFormatFactory::new(options.csv_limits.clone());
         state
             .register_file_format(Arc::new(format), true)

@@ -28,7 +28,7 @@ use futures::{StreamExt, stream};
 use tokio::sync::mpsc;
 
 use crate::connector::OptionSpec;
-use crate::declared::check_same;
+use crate::declared::{check_same, fitted};
 use crate::error::{Error, ErrorKind};
 
 /// The option of every connector that writes.
@@ -167,6 +167,7 @@ impl TableProvider for WithRejects {
         input: Arc<dyn ExecutionPlan>,
         insert_op: InsertOp,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        let input = fitted(input, &self.schema())?;
         let rows = Arc::clone(&input);
         let main = self.main.insert_into(state, rows, insert_op).await?;
         let rows = Arc::clone(&input);

@@ -14,6 +14,7 @@ use datafusion::logical_expr::CreateExternalTable;
 
 use crate::connector::OptionSpec;
 use crate::error::{Error, ErrorKind, Result};
+use crate::evolve;
 use crate::options::{TableOptions, parse_value};
 
 /// The option that names the schema of a table that may be missing.
@@ -22,13 +23,6 @@ pub(crate) const CREATE: OptionSpec = OptionSpec {
     secret: false,
     default: "the table must exist",
     doc: "name of the declared schema with which a missing table is created (qa_pairs)",
-};
-/// The option that lets a table take columns.
-pub(crate) const EVOLVE: OptionSpec = OptionSpec {
-    key: "table.evolve",
-    secret: false,
-    default: "other columns than declared are an error",
-    doc: "'add_columns': INSERT first gives a table the declared columns that it does not have",
 };
 /// The option that says when a staging table is taken for that of a dead run.
 pub(crate) const EXPIRE: OptionSpec = OptionSpec {
@@ -123,14 +117,7 @@ impl WriteOptions {
                 None => EXPIRE_AFTER,
                 Some(hours) => expire(hours)?,
             },
-            evolve: match options.get(EVOLVE.key) {
-                None => false,
-                Some("add_columns") => true,
-                Some(other) => {
-                    let what = format!("value of {}", EVOLVE.key);
-                    return Err(Error::unknown(&what, other, &["add_columns"]));
-                }
-            },
+            evolve: evolve::asked_for(options)?,
         })
     }
 
@@ -282,7 +269,11 @@ mod tests {
         let both = parse(&[("write.app_id", "a"), ("write.version", "7")]).unwrap();
         assert_eq!(both.to_string(), ", write.app_id=a, write.version=7");
         assert!(both.once());
-        assert!(parse(&[("table.evolve", "add_columns")]).unwrap().evolve);
+        let evolve = [
+            ("table.create", "qa_pairs"),
+            ("table.evolve", "add_columns"),
+        ];
+        assert!(parse(&evolve).unwrap().evolve);
         check(&[("table.evolve", "true")], "Valid: add_columns");
         let hours = |h: &str| parse(&[("staging.expire_hours", h)]).map(|w| w.expire.as_secs());
         assert_eq!(hours("2").unwrap(), 7200);

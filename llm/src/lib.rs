@@ -11,6 +11,7 @@ mod error;
 pub mod kernels;
 pub mod lora;
 pub mod model;
+pub mod output;
 
 pub use engine::{
     Completion, Counters, DeviceChoice, Engine, EngineOptions, Finish, ModelInfo, Prefix, Request,

@@ -5,6 +5,7 @@
 //! is in [`crate::prompt`].
 
 mod layers;
+mod limits;
 
 use serde::{Deserialize, Serialize};
 
@@ -166,6 +167,7 @@ impl Profile {
                 return say(format!("{key} is 0; it must be at least 1"));
             }
         }
+        limits::check(self).or_else(say)?;
         if self.max_chunk_tokens < 16 {
             return say(format!(
                 "max_chunk_tokens is {}; a chunk needs at least 16 to say anything",
@@ -253,10 +255,12 @@ impl Profile {
 
 impl Sampling {
     fn complaint(&self) -> Option<String> {
-        if !self.temperature.is_finite() || self.temperature < 0.0 {
+        if !(0.0..=limits::HOTTEST).contains(&self.temperature) {
             Some(format!(
-                "temperature is {}; it must be 0 (greedy) or more",
-                self.temperature
+                "temperature is {}; it must be from 0 (greedy) to {}, beyond which every token is \
+                 as likely as the next",
+                self.temperature,
+                limits::HOTTEST
             ))
         } else if !(self.top_p > 0.0 && self.top_p <= 1.0) {
             Some(format!(

@@ -4,7 +4,7 @@ use casebook::Result;
 use clap::Args;
 use datafusion::arrow::array::AsArray;
 
-use super::Program;
+use super::{Program, terminal};
 
 /// Arguments of `casebook ask`.
 #[derive(Debug, Args)]
@@ -21,7 +21,7 @@ pub(super) struct Ask {
 
 impl Ask {
     pub(super) async fn run(self, program: &Program) -> Result<()> {
-        let ctx = program.session().await?;
+        let ctx = program.session()?;
         let models: Vec<&String> = self.base.iter().chain([&self.model]).collect();
         for model in &models {
             let literal = |text: &str| text.replace('\'', "''");
@@ -36,8 +36,8 @@ impl Ask {
                 .map(|b| b.column(0).as_string_view().value(0).to_owned());
             let answer = answer.unwrap_or_default();
             match models.len() {
-                1 => println!("{answer}"),
-                _ => println!("{model}: {answer}"),
+                1 => println!("{}", terminal::out(&answer)),
+                _ => println!("{model}: {}", terminal::out(&answer)),
             }
         }
         Ok(())

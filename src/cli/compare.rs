@@ -6,7 +6,7 @@ use casebook::Result;
 use casebook::compare::{Comparison, compare};
 use clap::Args;
 
-use super::Program;
+use super::{Program, terminal};
 
 /// Arguments of `casebook compare`. Tables are [tables] of casebook.toml, or CSV, Parquet or JSON
 /// files.
@@ -43,12 +43,12 @@ pub(super) struct Compare {
     html: Option<PathBuf>,
     /// Print no progress
     #[arg(long, short)]
-    quiet: bool,
+    pub(super) quiet: bool,
 }
 
 impl Compare {
     pub(super) async fn run(self, program: &Program) -> Result<()> {
-        let ctx = program.session().await?;
+        let ctx = program.session()?;
         let comparison = Comparison {
             tuned: self.tuned,
             base: self.base,
@@ -62,7 +62,7 @@ impl Compare {
         };
         let work = compare(&ctx, &program.casebook, &comparison);
         let report = program.until_stopped(self.quiet, work).await?;
-        print!("{report}");
+        print!("{}", terminal::out(&report.to_string()));
         if let Some(path) = &comparison.html {
             println!("\nwrote {}", path.display());
         }

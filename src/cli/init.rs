@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use casebook::{Error, ErrorKind, Result};
+use casebook::{Error, Result};
 use clap::Args;
 
 /// Arguments of `casebook init`.
@@ -18,6 +18,9 @@ const TEMPLATE: &str = r#"# Casebook's configuration. Unknown keys are errors. $
 [models.default]
 source = "builtin:tiny"        # or a directory with config.json and *.safetensors, or a hub id
 device = "auto"                # cpu, cuda:0
+
+# [session]
+# memory_limit = "4G"          # of sorting, joining, grouping; default: half of what there is
 
 # [tables.cases]
 # format = "csv"               # parquet, json, delta
@@ -37,10 +40,7 @@ impl Init {
                 self.path.display()
             )));
         }
-        std::fs::write(&self.path, TEMPLATE).map_err(|e| {
-            let message = format!("writing {}: {e}", self.path.display());
-            Error::new(ErrorKind::Unavailable, message).with_source(e)
-        })?;
+        casebook_llm::output::write(&self.path, TEMPLATE.as_bytes())?;
         println!("wrote {}", self.path.display());
         Ok(())
     }

@@ -4,25 +4,25 @@ mod ask;
 mod check;
 mod compare;
 mod init;
+mod memory;
 mod print;
 mod profiles;
 mod progress;
 mod run;
 mod sql;
+mod terminal;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use casebook::config::Config;
-use casebook::{Casebook, Error, ErrorKind, Notices, Result, new_session};
+use casebook::config::{Config, DEFAULT, Hidden, check_implicit};
+use casebook::{Casebook, Error, ErrorKind, Notices, Result, SessionOptions, new_session_with};
 use clap::{Parser, Subcommand};
 use datafusion::prelude::SessionContext;
 
 /// How long running work may take to finish its document or step after Ctrl-C.
 const GRACE: Duration = Duration::from_secs(10);
-/// Configuration file that is read when it exists and no other is named.
-const DEFAULT_CONFIG: &str = "casebook.toml";
 
 /// Exit codes: 0 done, 1 failed work, 2 wrong input or usage, 78 wrong configuration, 130 stopped.
 mod exit {
@@ -76,6 +76,18 @@ enum Command {
     Profiles(profiles::Profiles),
 }
 
+impl Command {
+    /// True if it was asked to say nothing beside its results.
+    fn is_quiet(&self) -> bool {
+        match self {
+            Self::Sql(sql) => sql.quiet,
+            Self::Run(run) => run.quiet,
+            Self::Compare(compare) => compare.quiet,
+            Self::Init(_) | Self::Check(_) | Self::Ask(_) | Self::Profiles(_) => false,
+        }
+    }
+}
+
 /// What every command gets.
 struct Program {
     casebook: Arc<Casebook>,
@@ -83,33 +95,54 @@ struct Program {
 }
 
 impl Program {
-    fn new(path: Option<&Path>) -> Result<Self> {
+    /// With the configuration at `path`, or the one that is found here: which one is said on standard
+    /// error, because nobody named it. `hidden` takes what no message may hold.
+    fn new(path: Option<&Path>, quiet: bool, hidden: &Arc<Hidden>) -> Result<Self> {
         let found = match path {
             Some(path) => Some(path),
-            None => Some(Path::new(DEFAULT_CONFIG)).filter(|p| p.exists()),
+            None => Some(Path::new(DEFAULT)).filter(|p| p.exists()),
         };
+        if path.is_none()
+            && let Some(found) = found
+        {
+            check_implicit(found)?;
+            if !quiet {
+                let shown = found.canonicalize();
+                let shown = shown.as_deref().unwrap_or(found);
+                eprintln!("configuration: {}", shown.display());
+            }
+        }
         let environment = |name: &str| std::env::var(name).ok();
         let config = found
             .map(|path| Config::load(path, &environment))
             .transpose()?;
-        let casebook = match &config {
+        let mut casebook = match &config {
             Some(config) => config.casebook()?,
             None => Casebook::default(),
         };
+        hidden.add(&casebook.hidden);
+        casebook.hidden = Arc::clone(hidden);
         Ok(Self {
             casebook: Arc::new(casebook),
             config,
         })
     }
 
-    /// A session with the configured tables.
-    async fn session(&self) -> Result<SessionContext> {
-        let ctx = new_session(&self.casebook)?;
+    /// A session that knows the configured tables; none is opened.
+    fn session(&self) -> Result<SessionContext> {
+        let named = match &self.config {
+            Some(config) => config.memory_bytes()?,
+            None => None,
+        };
+        let options = SessionOptions {
+            memory_bytes: named.or_else(memory::default_limit),
+        };
+        let ctx = new_session_with(&self.casebook, options)?;
         let notices = Notices(|notice| progress::beside(|| eprintln!("note: {notice}")));
         let state = ctx.state_ref();
         state.write().config_mut().set_extension(Arc::new(notices));
         if let Some(config) = &self.config {
-            config.register_tables(&ctx).await?;
+            config.register_tables(&ctx)?;
         }
         Ok(ctx)
     }
@@ -160,23 +193,28 @@ pub(crate) async fn run() -> u8 {
         }
     };
     let verbose = arguments.verbose;
-    match command(arguments).await {
+    let hidden = Arc::default();
+    match command(arguments, &hidden).await {
         Ok(()) => exit::OK,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!(
+                "error: {}",
+                terminal::err(&hidden.out_of(&error.to_string()))
+            );
             if verbose {
-                print_causes(&error);
+                print_causes(&error, &hidden);
             }
             code(&error)
         }
     }
 }
 
-async fn command(arguments: Arguments) -> Result<()> {
+async fn command(arguments: Arguments, hidden: &Arc<Hidden>) -> Result<()> {
     if let Command::Init(init) = &arguments.command {
         return init.run();
     }
-    let program = Program::new(arguments.config.as_deref())?;
+    let quiet = arguments.command.is_quiet();
+    let program = Program::new(arguments.config.as_deref(), quiet, hidden)?;
     stop_on_ctrl_c(Arc::clone(&program.casebook));
     match arguments.command {
         Command::Init(_) => Ok(()),
@@ -202,10 +240,13 @@ fn stop_on_ctrl_c(casebook: Arc<Casebook>) {
     });
 }
 
-fn print_causes(error: &dyn std::error::Error) {
+/// The causes are of libraries, which put URLs and values into them.
+fn print_causes(error: &dyn std::error::Error, hidden: &Hidden) {
     let mut next = error.source();
     while let Some(cause) = next {
-        eprintln!("  caused by: {cause}");
+        let text = cause.to_string();
+        let text = casebook_connectors::without_credentials(&text);
+        eprintln!("  caused by: {}", terminal::err(&hidden.out_of(&text)));
         next = cause.source();
     }
 }

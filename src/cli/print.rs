@@ -4,16 +4,17 @@ use std::io::{Write, stdout};
 use std::sync::Arc;
 
 use casebook::{Error, ErrorKind, Result};
+use casebook_connectors::csv::CsvEncoder;
 use clap::ValueEnum;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use datafusion::arrow::compute::concat_batches;
-use datafusion::arrow::csv;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::json::LineDelimitedWriter;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::arrow::util::pretty::pretty_format_batches;
 
 use super::progress::beside;
+use super::terminal;
 
 /// Rows of a page; column widths are those of the page.
 const PAGE_ROWS: usize = 100;
@@ -66,10 +67,10 @@ impl Printer {
                     Ok(())
                 }
             }
-            Format::Csv => beside(|| {
-                let mut writer = csv::WriterBuilder::new().with_header(first).build(stdout());
-                writer.write(batch).map_err(failed)
-            }),
+            Format::Csv => {
+                let text = CsvEncoder::plain().encode(batch, first).map_err(failed)?;
+                beside(|| stdout().write_all(&text).map_err(failed))
+            }
             Format::Jsonl => beside(|| {
                 let mut writer = LineDelimitedWriter::new(stdout());
                 writer.write(batch).map_err(failed)?;
@@ -91,7 +92,7 @@ impl Printer {
                 .iter()
                 .map(cut)
                 .collect::<Result<Vec<ArrayRef>>>()?;
-            let names = self.schema.fields().iter().map(|f| f.name().as_str());
+            let names = self.schema.fields().iter().map(|f| terminal::out(f.name()));
             let page = RecordBatch::try_from_iter(names.zip(columns)).map_err(failed)?;
             let text = pretty_format_batches(&[page]).map_err(failed)?;
             beside(|| writeln!(stdout(), "{text}")).map_err(failed)?;
@@ -102,6 +103,12 @@ impl Printer {
     /// Says how many rows there were, where that is not part of the data.
     pub(super) fn finish(mut self) -> Result<()> {
         self.table()?;
+        if self.format == Format::Csv && self.rows == 0 && !self.schema.fields().is_empty() {
+            // The names of the columns, which no row brought along.
+            let empty = RecordBatch::new_empty(Arc::clone(&self.schema));
+            let text = CsvEncoder::plain().encode(&empty, true).map_err(failed)?;
+            beside(|| stdout().write_all(&text).map_err(failed))?;
+        }
         if self.format == Format::Table && !self.schema.fields().is_empty() {
             let rows = if self.rows == 1 { "row" } else { "rows" };
             beside(|| writeln!(stdout(), "{} {rows}", self.rows)).map_err(failed)?;
@@ -117,10 +124,11 @@ fn cut(column: &ArrayRef) -> Result<ArrayRef> {
     let is_plan = column.as_string_opt::<i32>().is_some();
     let cells = (0..column.len()).map(|row| {
         let text = formatter.value(row).to_string();
-        match text.chars().count() > CELL_CHARS && !is_plan {
+        let text = match text.chars().count() > CELL_CHARS && !is_plan {
             true => text.chars().take(CELL_CHARS - 1).chain(['…']).collect(),
             false => text,
-        }
+        };
+        terminal::out(&text).into_owned()
     });
     Ok(Arc::new(cells.map(Some).collect::<StringArray>()))
 }

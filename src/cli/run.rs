@@ -2,11 +2,11 @@
 
 use std::io::Write;
 
-use casebook::jobs::{self, Event};
+use casebook::jobs::{self, Event, RunId};
 use casebook::{Error, ErrorKind, Result};
 use clap::Args;
 
-use super::Program;
+use super::{Program, terminal};
 
 /// Arguments of `casebook run`.
 #[derive(Debug, Args)]
@@ -21,7 +21,7 @@ pub(super) struct Run {
     dry_run: bool,
     /// Print no progress
     #[arg(long, short)]
-    quiet: bool,
+    pub(super) quiet: bool,
 }
 
 impl Run {
@@ -34,11 +34,12 @@ impl Run {
             ));
         };
         let job = config.job(&self.job)?;
-        let ctx = program.session().await?;
-        let plan = jobs::plan(&ctx, &program.casebook, &job).await?;
+        let ctx = program.session()?;
         if self.dry_run {
+            let plan = jobs::plan(&ctx, &program.casebook, &job).await?;
             for step in &plan.steps {
-                println!("-- {}\n{};\n", step.phase.name(), step.sql);
+                let sql = program.casebook.hidden.out_of(&step.sql);
+                println!("-- {}\n{};\n", step.phase.name(), terminal::out(&sql));
             }
             if let Some(comparison) = &job.compare {
                 println!("-- compare base and tuned: {}", comparison.tuned);
@@ -58,14 +59,18 @@ impl Run {
                 Event::Trained(done) => format!("train     {}", done.summary()),
             };
             if !quiet {
-                super::progress::beside(|| println!("{line}"));
+                super::progress::beside(|| println!("{}", terminal::out(&line)));
                 std::io::stdout().flush().ok();
             }
         };
-        let work = jobs::run(&ctx, &program.casebook, &job, &plan, &mut show);
+        let run = RunId {
+            id: uuid::Uuid::new_v4().to_string(),
+            now: std::time::SystemTime::now,
+        };
+        let work = jobs::run(&ctx, &program.casebook, &job, &run, &mut show);
         let (outcome, path) = program.until_stopped(self.quiet, work).await?;
         if let Some(report) = &outcome.compared {
-            println!("\n{report}");
+            println!("\n{}", terminal::out(&report.to_string()));
         }
         let page = job.compare.as_ref().and_then(|c| c.html.as_ref());
         if let Some(page) = page {

@@ -12,8 +12,8 @@ use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::{DFParser, Statement};
 use futures::StreamExt;
 
-use super::Program;
 use super::print::{Format, Printer};
+use super::{Program, terminal};
 
 /// Arguments of `casebook sql`.
 #[derive(Debug, Args)]
@@ -29,12 +29,12 @@ pub(super) struct Sql {
     format: Format,
     /// Print no progress
     #[arg(long, short)]
-    quiet: bool,
+    pub(super) quiet: bool,
 }
 
 impl Sql {
     pub(super) async fn run(self, program: &Program) -> Result<()> {
-        let ctx = program.session().await?;
+        let ctx = program.session()?;
         let text = match (&self.statements, &self.file) {
             (Some(text), _) => text.clone(),
             (None, Some(path)) => std::fs::read_to_string(path).map_err(|e| {
@@ -56,6 +56,8 @@ impl Sql {
     }
 
     async fn run_text(&self, program: &Program, ctx: &SessionContext, text: &str) -> Result<()> {
+        // Editors of Windows begin a file with a byte order mark.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let statements =
             DFParser::parse_sql(text).map_err(|e| Error::invalid(e.strip_backtrace()))?;
         let count = statements.len();
@@ -81,7 +83,7 @@ impl Sql {
     ) -> Result<()> {
         let work = async {
             let plan = ctx.state().statement_to_plan(statement).await?;
-            let frame = ctx.execute_logical_plan(filled(plan)?).await?;
+            let frame = ctx.execute_logical_plan(filled(plan, program)?).await?;
             self.print(frame).await
         };
         program.until_stopped(self.quiet, work).await
@@ -132,7 +134,8 @@ impl Sql {
             editor.add_history_entry(text.trim()).map_err(failed)?;
             program.casebook.clear_cancel();
             if let Err(error) = self.run_text(program, ctx, &text).await {
-                eprintln!("error: {error}");
+                let text = program.casebook.hidden.out_of(&error.to_string());
+                eprintln!("error: {}", terminal::err(&text));
             }
             text.clear();
         }
@@ -141,7 +144,7 @@ impl Sql {
 
 /// `${env:NAME}` and `${file:path}` in LOCATION and OPTIONS are looked up here, after parsing, so that
 /// secrets stand in no statement and a value cannot inject one.
-fn filled(mut plan: LogicalPlan) -> Result<LogicalPlan> {
+fn filled(mut plan: LogicalPlan, program: &Program) -> Result<LogicalPlan> {
     let LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create)) = &mut plan else {
         return Ok(plan);
     };
@@ -152,7 +155,7 @@ fn filled(mut plan: LogicalPlan) -> Result<LogicalPlan> {
         .iter_mut()
         .chain(create.options.values_mut());
     for value in values.filter(|value| value.contains("${")) {
-        *value = fill_text(value, Path::new(""), &environment)
+        *value = fill_text(value, Path::new(""), &environment, &program.casebook.hidden)
             .map_err(|e| Error::invalid(format!("CREATE EXTERNAL TABLE {table}: {e}")))?;
     }
     Ok(plan)

@@ -66,6 +66,9 @@ pub async fn compare(
     casebook: &Arc<Casebook>,
     comparison: &Comparison,
 ) -> Result<Report> {
+    if let Some(path) = &comparison.html {
+        page::check(path)?;
+    }
     let host = ctx.state_weak_ref();
     let tuned = ask::resolve(casebook, &host, &comparison.tuned).await?;
     let base = match &comparison.base {

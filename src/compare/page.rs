@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use casebook_llm::lora::log::StepRecord;
+use casebook_llm::output;
 use casebook_qa::score::{exact_match, is_refusal};
 use minijinja::value::Serde;
 use minijinja::{Environment, Value, context};
@@ -20,16 +21,18 @@ const CURVE_POINTS: usize = 400;
 /// Writes the page to `path`: whole, or not at all.
 pub(super) fn write(path: &Path, report: &Report) -> Result<()> {
     let html = render(report)?;
-    let failed = |e: std::io::Error| {
-        let message = format!("writing the comparison to {}: {e}", path.display());
-        Error::new(ErrorKind::Unavailable, message).with_source(e)
-    };
-    if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-        std::fs::create_dir_all(parent).map_err(failed)?;
-    }
-    let staged = path.with_extension("html.tmp");
-    std::fs::write(&staged, html).map_err(failed)?;
-    std::fs::rename(&staged, path).map_err(failed)
+    output::write(path, html.as_bytes()).map_err(failed)
+}
+
+/// Refuses a `path` that [`write`] could not write to, before there is anything to write.
+pub(super) fn check(path: &Path) -> Result<()> {
+    output::check_file(path).map_err(failed)
+}
+
+fn failed(error: casebook_llm::Error) -> Error {
+    let error = Error::from(error);
+    let message = format!("writing the comparison: {error}");
+    Error::new(error.kind(), message).with_source(error)
 }
 
 fn render(report: &Report) -> Result<String> {

@@ -128,7 +128,8 @@ async fn frame(ctx: &SessionContext, name: &str) -> Result<DataFrame> {
     if ctx.table_exist(name).unwrap_or(false) {
         return Ok(ctx.table(name).await?);
     }
-    let format = match Path::new(name).extension().and_then(|e| e.to_str()) {
+    let ending = Path::new(name).extension().and_then(|e| e.to_str());
+    let format = match ending.map(str::to_lowercase).as_deref() {
         Some(e) if ["csv", "parquet", "json"].contains(&e) => e.to_uppercase(),
         Some("jsonl" | "ndjson") => "JSON".to_owned(),
         _ => {

@@ -1,7 +1,7 @@
 //! A job: the whole way from a source table to a compared adapter, named in casebook.toml.
 //!
 //! A [`Job`] is what the file says, [`plan`] turns it into SQL that anyone could type, [`run`]
-//! executes that and writes down what happened.
+//! executes that and writes down what happens.
 
 mod outcome;
 mod plan;
@@ -9,7 +9,7 @@ mod run;
 
 use std::path::PathBuf;
 
-pub use outcome::{Generated, Outcome, Status, Trained};
+pub use outcome::{Generated, Outcome, RunId, Status, Trained};
 pub use plan::{Phase, Plan, Step, plan};
 pub use run::{Event, run};
 

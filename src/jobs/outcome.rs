@@ -1,17 +1,36 @@
-//! What a job did, as the machine-readable result file has it.
+//! What a job did, as the machine-readable result file has it: from its first moment on, so that a
+//! run that is killed does not leave the result of the one before.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use casebook_llm::output;
+use datafusion::arrow::temporal_conversions::timestamp_s_to_datetime;
 use serde::Serialize;
 
 use crate::compare::Report;
+use crate::config::Hidden;
 use crate::error::{Error, ErrorKind, Result};
 
-/// How a job ended.
+/// File name of the result within the job's output directory.
+const RESULT: &str = "result.json";
+
+/// Which run it is, as the program's edge says: nothing below makes up names or reads the clock.
+#[derive(Debug, Clone)]
+pub struct RunId {
+    /// Differs from run to run.
+    pub id: String,
+    /// The clock.
+    pub now: fn() -> SystemTime,
+}
+
+/// How far a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
+    /// It has begun; if nothing runs any more, it was killed.
+    Running,
     /// Everything was done.
     Ok,
     /// Stopped by the user; finished rows and steps are kept.
@@ -25,7 +44,13 @@ pub enum Status {
 pub struct Outcome {
     /// The job's name.
     pub job: String,
-    /// How it ended.
+    /// Which run this is.
+    pub run_id: String,
+    /// When it began, UTC.
+    pub started: String,
+    /// When it ended, UTC; absent while it runs.
+    pub ended: Option<String>,
+    /// How it ended, or that it runs.
     pub status: Status,
     /// Why, if not well.
     pub error: Option<String>,
@@ -67,36 +92,93 @@ pub struct Trained {
     pub last_loss: f64,
     /// The adapter directory.
     pub adapter: String,
-    /// Wall-clock time, seconds; next to nothing if the same run was there already.
+    /// Time of the steps, seconds, over interruptions and of the run that trained.
     pub seconds: f64,
+    /// True if the same training was there already and nothing was trained.
+    pub was_there: bool,
 }
 
-impl Outcome {
-    pub(super) fn new(job: &str) -> Self {
-        Self {
-            job: job.to_owned(),
-            status: Status::Ok,
-            error: None,
-            generated: None,
-            trained: None,
-            compared: None,
-        }
+/// The result file of a run. Dropped before its end, as a run that is stopped hard, it says so.
+pub(super) struct Record {
+    pub(super) outcome: Outcome,
+    path: PathBuf,
+    now: fn() -> SystemTime,
+}
+
+impl Record {
+    /// Writes that `job` runs.
+    pub(super) fn begin(job: &str, directory: &Path, run: &RunId) -> Result<Self> {
+        let record = Self {
+            outcome: Outcome {
+                job: job.to_owned(),
+                run_id: run.id.clone(),
+                started: utc((run.now)()),
+                ended: None,
+                status: Status::Running,
+                error: None,
+                generated: None,
+                trained: None,
+                compared: None,
+            },
+            path: directory.join(RESULT),
+            now: run.now,
+        };
+        record.write()?;
+        Ok(record)
     }
 
-    /// Writes it to `path`: whole, or not at all.
-    pub(super) fn write(&self, path: &Path) -> Result<()> {
-        let failed = |e: std::io::Error| {
-            let message = format!("writing the result to {}: {e}", path.display());
-            Error::new(ErrorKind::Unavailable, message).with_source(e)
+    /// Writes how far the run is: whole, or not at all.
+    pub(super) fn write(&self) -> Result<()> {
+        let failed = |error: Error| {
+            let message = format!("writing the result: {error}");
+            Error::new(error.kind(), message).with_source(error)
         };
-        let text = serde_json::to_vec_pretty(self).map_err(|e| failed(e.into()))?;
-        if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-            std::fs::create_dir_all(parent).map_err(failed)?;
-        }
-        let staged = path.with_extension("json.tmp");
-        std::fs::write(&staged, text).map_err(failed)?;
-        std::fs::rename(&staged, path).map_err(failed)
+        let text = serde_json::to_vec_pretty(&self.outcome)
+            .map_err(|e| failed(Error::new(ErrorKind::Internal, e.to_string())))?;
+        output::write(&self.path, &text).map_err(|e| failed(e.into()))
     }
+
+    /// Writes how the run ended; the outcome and the path of its file. Values that are secret are
+    /// left out of its error by `hidden`.
+    pub(super) fn end(mut self, done: Result<()>, hidden: &Hidden) -> Result<(Outcome, PathBuf)> {
+        self.outcome.status = match &done {
+            Ok(()) => Status::Ok,
+            Err(error) if error.kind() == ErrorKind::Interrupted => Status::Interrupted,
+            Err(_) => Status::Failed,
+        };
+        let error = done.as_ref().err();
+        self.outcome.error = error.map(|e| hidden.out_of(&e.to_string()));
+        self.outcome.ended = Some(utc((self.now)()));
+        let written = self.write();
+        done?;
+        written?;
+        Ok((self.outcome.clone(), self.path.clone()))
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if self.outcome.status == Status::Running {
+            self.outcome.status = Status::Interrupted;
+            self.outcome.error = Some("stopped before it could end by itself".into());
+            self.outcome.ended = Some(utc((self.now)()));
+            // Nobody is left to tell; the file then says that it runs, which no process does.
+            self.write().ok();
+        }
+    }
+}
+
+/// `2026-11-27T20:11:08Z`
+fn utc(time: SystemTime) -> String {
+    let seconds = time
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
+    let time = i64::try_from(seconds)
+        .ok()
+        .and_then(timestamp_s_to_datetime);
+    time.map(|t| t.format("%Y-%m-%dT%H:%M:%SZ").to_string())
+        .unwrap_or_default()
 }
 
 impl Generated {
@@ -112,9 +194,72 @@ impl Generated {
 impl Trained {
     /// `201 examples, 240 steps, loss 4.512 to 0.031 in 120 s -> adapters/cases`
     pub fn summary(&self) -> String {
+        let there = if self.was_there { ", was there" } else { "" };
         format!(
-            "{} examples, {} steps, loss {:.3} to {:.3} in {:.0} s -> {}",
+            "{} examples, {} steps, loss {:.3} to {:.3} in {:.0} s{there} -> {}",
             self.examples, self.steps, self.first_loss, self.last_loss, self.seconds, self.adapter
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn noon() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_795_780_800)
+    }
+
+    fn begin(directory: &Path) -> Record {
+        let id = RunId {
+            id: "r1".into(),
+            now: noon,
+        };
+        Record::begin("small", directory, &id).unwrap()
+    }
+
+    fn result(directory: &Path) -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(directory.join(RESULT)).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_file_says_how_far_the_run_is_at_every_moment() {
+        let dir = tempfile::tempdir().unwrap();
+        let record = begin(dir.path());
+        let running = result(dir.path());
+        assert_eq!(running["status"], "running");
+        assert_eq!(running["run_id"], "r1");
+        assert_eq!(running["started"], "2026-11-27T12:00:00Z");
+        assert!(running["ended"].is_null());
+        record.end(Ok(()), &Hidden::default()).unwrap();
+        let ended = result(dir.path());
+        assert_eq!(ended["status"], "ok");
+        assert_eq!(ended["ended"], "2026-11-27T12:00:00Z");
+
+        drop(begin(dir.path()));
+        let dropped = result(dir.path());
+        assert_eq!(dropped["status"], "interrupted");
+        assert!(dropped["error"].as_str().unwrap().contains("stopped"));
+
+        let failed = begin(dir.path()).end(Err(Error::invalid("no")), &Hidden::default());
+        assert!(failed.is_err());
+        assert_eq!(result(dir.path())["status"], "failed");
+        assert_eq!(result(dir.path())["error"], "no");
+        let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_written_stops_the_run_before_it_begins() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let id = RunId {
+            id: "r1".into(),
+            now: noon,
+        };
+        let error = Record::begin("small", &file, &id).err().unwrap();
+        assert!(error.to_string().contains("writing the result"), "{error}");
     }
 }

@@ -1,26 +1,27 @@
-//! Runs a planned job step by step and writes the result file, also when a step fails.
+//! Plans a job and runs it step by step; the result file says at every moment how far it is.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use casebook_llm::lora::read_report;
+use casebook_llm::lora::{TrainReport, read_report};
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Int64Type, UInt64Type};
 use datafusion::common::TableReference;
 use datafusion::common::runtime::SpawnedTask;
+use datafusion::common::stats::Precision;
+use datafusion::error::DataFusionError;
+use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::prelude::SessionContext;
 
-use super::{Generated, Job, Outcome, Phase, Plan, Status, Trained, Training};
+use super::outcome::Record;
+use super::{Generated, Job, Outcome, Phase, Plan, RunId, Trained, Training, plan};
 use crate::compare::{Comparison, compare};
 use crate::context::Casebook;
 use crate::error::{Error, ErrorKind, Result};
 use crate::functions::lookup::lora_table;
-
-/// File name of the result within the job's output directory.
-const RESULT: &str = "result.json";
 
 /// Is told what happens while a job runs.
 #[derive(Debug)]
@@ -33,38 +34,32 @@ pub enum Event<'a> {
     Trained(&'a Trained),
 }
 
-/// Runs the statements of `plan`, then the comparison. The result file is written whatever happens
-/// and its path returned with the outcome.
+/// Plans `job`, runs its statements, then the comparison. The result file says from the beginning
+/// which run it is; its path is returned with the outcome.
 ///
 /// # Errors
-/// The first step that fails; those before it stay done.
+/// A result file that cannot be written; see [`plan`]; the first step that fails: those before it
+/// stay done.
 pub async fn run(
     ctx: &SessionContext,
     casebook: &Arc<Casebook>,
     job: &Job,
-    plan: &Plan,
+    run: &RunId,
     observer: &mut dyn FnMut(Event<'_>),
 ) -> Result<(Outcome, PathBuf)> {
-    let mut outcome = Outcome::new(&job.name);
-    let path = job.output.join(RESULT);
-    let running = Running {
-        ctx,
-        casebook,
-        job,
-        plan,
-    };
-    let done = running.phases(&mut outcome, observer).await;
-    if let Err(error) = &done {
-        outcome.error = Some(error.to_string());
-        outcome.status = match error.kind() {
-            ErrorKind::Interrupted => Status::Interrupted,
-            _ => Status::Failed,
+    let mut record = Record::begin(&job.name, &job.output, run)?;
+    let done = async {
+        let plan = plan(ctx, casebook, job).await?;
+        let running = Running {
+            ctx,
+            casebook,
+            job,
+            plan: &plan,
         };
-    }
-    let written = outcome.write(&path);
-    done?;
-    written?;
-    Ok((outcome, path))
+        running.phases(&mut record, observer).await
+    };
+    let done = done.await;
+    record.end(done, &casebook.hidden)
 }
 
 struct Running<'a> {
@@ -75,19 +70,17 @@ struct Running<'a> {
 }
 
 impl Running<'_> {
-    async fn phases(
-        &self,
-        outcome: &mut Outcome,
-        observer: &mut dyn FnMut(Event<'_>),
-    ) -> Result<()> {
+    async fn phases(&self, record: &mut Record, observer: &mut dyn FnMut(Event<'_>)) -> Result<()> {
         observer(Event::Begin(Phase::Generate));
         let generated = self.generate().await?;
-        observer(Event::Generated(outcome.generated.insert(generated)));
+        observer(Event::Generated(record.outcome.generated.insert(generated)));
+        record.write()?;
         self.go_on()?;
         if let Some(training) = &self.job.train {
             observer(Event::Begin(Phase::Train));
             let trained = self.train(training).await?;
-            observer(Event::Trained(outcome.trained.insert(trained)));
+            observer(Event::Trained(record.outcome.trained.insert(trained)));
+            record.write()?;
             self.go_on()?;
         }
         if let Some(comparison) = &self.job.compare {
@@ -98,7 +91,8 @@ impl Running<'_> {
                     .or_else(|| self.plan.held_out_pairs.clone()),
                 ..comparison.clone()
             };
-            outcome.compared = Some(compare(self.ctx, self.casebook, &comparison).await?);
+            let compared = compare(self.ctx, self.casebook, &comparison).await?;
+            record.outcome.compared = Some(compared);
         }
         Ok(())
     }
@@ -125,39 +119,46 @@ impl Running<'_> {
         })
     }
 
-    /// Counts the documents of the source beside generation, so that progress can say how many are
-    /// left. No more than that depends on it: a source that fails here fails there too.
+    /// Looks up how many documents the source has, so that progress can say how many are left:
+    /// beside generation, in what its system knows of it. Nothing is read for it.
     fn count_documents(&self) -> impl Future<Output = ()> + use<> {
         let (ctx, casebook) = (self.ctx.clone(), Arc::clone(self.casebook));
         let source = self.job.source.clone();
         async move {
-            let counted = async {
-                let table = ctx.table(TableReference::bare(source)).await?;
-                table.count().await
-            };
-            if let Ok(total) = counted.await {
-                casebook.progress.documents_total.set(total as u64);
+            // No more than the progress depends on it: a source that fails here fails there too.
+            if let Ok(Some(total)) = known_rows(&ctx, &source).await {
+                casebook.progress.documents_total.set(total);
             }
         }
     }
 
     async fn train(&self, training: &Training) -> Result<Trained> {
-        let begun = Instant::now();
+        let before = self.report(training).await?;
+        let tokens = &self.casebook.progress.train_tokens;
+        let trained = tokens.get();
         let examples = self.statements(Phase::Train).await?;
-        let host = self.ctx.state_weak_ref();
-        let lost = || Error::new(ErrorKind::Internal, "the training run left no report");
-        let table = lora_table(&host, &training.target)
-            .await?
-            .ok_or_else(lost)?;
-        let report = read_report(&table.directory)?.ok_or_else(lost)?;
+        let (report, adapter) = self.report(training).await?;
+        let report = report
+            .ok_or_else(|| Error::new(ErrorKind::Internal, "the training run left no report"))?;
         Ok(Trained {
             examples,
             steps: report.steps,
             first_loss: report.first_loss,
             last_loss: report.last_loss,
-            adapter: table.directory.display().to_string(),
-            seconds: begun.elapsed().as_secs_f64(),
+            adapter,
+            seconds: report.seconds,
+            was_there: before.0.as_ref() == Some(&report) && tokens.get() == trained,
         })
+    }
+
+    /// The report in the directory that `training` fills, if there is one, and the directory.
+    async fn report(&self, training: &Training) -> Result<(Option<TrainReport>, String)> {
+        let lost = || Error::new(ErrorKind::Internal, "the training table is gone");
+        let table = lora_table(&self.ctx.state_weak_ref(), &training.target).await?;
+        let directory = table.ok_or_else(lost)?.directory;
+        // One that is damaged is no concern of a run that replaces it.
+        let report = read_report(&directory).unwrap_or(None);
+        Ok((report, directory.display().to_string()))
     }
 
     /// Runs the statements of `phase`; the rows that the last one counted.
@@ -199,9 +200,67 @@ impl Running<'_> {
     }
 }
 
+/// Rows of `table` if its files' footers, its log or its catalog say exactly; none if they would
+/// have to be counted.
+async fn known_rows(ctx: &SessionContext, table: &str) -> Result<Option<u64>, DataFusionError> {
+    let frame = ctx.table(TableReference::bare(table)).await?;
+    let plan = frame.create_physical_plan().await?;
+    let known = StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new())?;
+    Ok(match known.num_rows {
+        Precision::Exact(rows) => Some(rows as u64),
+        _ => None,
+    })
+}
+
 /// The count that an INSERT returns.
 fn counted(batch: &RecordBatch) -> Option<u64> {
     let column = batch.columns().first()?;
     let counts = column.as_primitive_opt::<UInt64Type>()?;
     counts.iter().next().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn documents_are_known_or_not_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let ctx = crate::new_session(&Arc::new(Casebook::default())).unwrap();
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        for format in ["parquet", "csv", "json"] {
+            for sql in [
+                format!(
+                    "COPY (SELECT value AS id FROM generate_series(1, 12)) TO '{}' STORED AS {format}",
+                    at(&format!("t.{format}"))
+                ),
+                format!(
+                    "CREATE EXTERNAL TABLE {format} STORED AS {format} LOCATION '{}'",
+                    at(&format!("t.{format}"))
+                ),
+            ] {
+                ctx.sql(&sql).await.unwrap().collect().await.unwrap();
+            }
+        }
+        for sql in [
+            format!(
+                "CREATE EXTERNAL TABLE delta STORED AS DELTA LOCATION '{}' OPTIONS ('table.create' \
+                 'qa_pairs')",
+                at("delta")
+            ),
+            "INSERT INTO delta (qa_id, doc_id, question, status, profile, model) VALUES \
+             ('1', 'd', 'q', 'ok', 'p', 'm'), ('2', 'd', 'q', 'ok', 'p', 'm')"
+                .to_owned(),
+        ] {
+            ctx.sql(&sql).await.unwrap().collect().await.unwrap();
+        }
+        for (table, wanted) in [
+            ("parquet", Some(12)),
+            ("delta", Some(2)),
+            ("csv", None),
+            ("json", None),
+        ] {
+            assert_eq!(known_rows(&ctx, table).await.unwrap(), wanted, "{table}");
+        }
+    }
 }

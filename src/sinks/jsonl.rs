@@ -4,16 +4,17 @@
 //! {"messages":[{"role":"user","content":"..."},{"role":"assistant","content":"..."}]}
 //! ```
 //!
-//! LOCATION is one local file. INSERT writes it whole under a temporary name and renames it; a file
-//! that exists is replaced by INSERT OVERWRITE only.
+//! LOCATION is one local file. INSERT writes it whole under a temporary name, which a second INSERT
+//! finds locked, and renames it; a file that exists is replaced by INSERT OVERWRITE only.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use casebook_llm::output::Staged;
 use datafusion::arrow::array::{Array, AsArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
@@ -101,6 +102,7 @@ impl TableProvider for ChatJsonl {
         input: Arc<dyn ExecutionPlan>,
         insert_op: InsertOp,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        let input = casebook_connectors::fitted(input, &self.schema)?;
         let sink = Self {
             overwrite: insert_op != InsertOp::Append,
             ..self.clone()
@@ -126,6 +128,8 @@ impl DataSink for ChatJsonl {
         data: SendableRecordBatchStream,
         _: &Arc<TaskContext>,
     ) -> Result<u64> {
+        // Locked first: a file that another run is about to finish is there when that is known.
+        let mut staged = Staged::begin(&self.path).map_err(Error::from)?;
         if self.path.exists() && !self.overwrite {
             return Err(Error::invalid(format!(
                 "{} exists; use INSERT OVERWRITE to replace it, or another LOCATION",
@@ -133,24 +137,15 @@ impl DataSink for ChatJsonl {
             ))
             .into());
         }
-        let temporary = self.path.with_extension("jsonl.tmp");
-        let written = write(&temporary, data).await;
-        let renamed = written.and_then(|count| {
-            fs::rename(&temporary, &self.path).map_err(|e| failed(&self.path, e))?;
-            Ok(count)
-        });
-        if renamed.is_err() {
-            fs::remove_file(&temporary).ok();
-        }
-        renamed
+        let count = write(&self.path, staged.file(), data).await?;
+        staged.commit().map_err(Error::from)?;
+        Ok(count)
     }
 }
 
-async fn write(path: &Path, mut data: SendableRecordBatchStream) -> Result<u64> {
-    if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-        fs::create_dir_all(parent).map_err(|e| failed(path, e))?;
-    }
-    let mut file = BufWriter::new(File::create(path).map_err(|e| failed(path, e))?);
+/// Writes the rows to `file`, which becomes `path`.
+async fn write(path: &Path, file: &mut File, mut data: SendableRecordBatchStream) -> Result<u64> {
+    let mut file = BufWriter::new(file);
     let mut count = 0;
     while let Some(batch) = data.try_next().await? {
         let (questions, answers) = (
@@ -172,9 +167,7 @@ async fn write(path: &Path, mut data: SendableRecordBatchStream) -> Result<u64> 
             writeln!(file, "{line}").map_err(|e| failed(path, e))?;
         }
     }
-    file.flush()
-        .and_then(|()| file.get_ref().sync_all())
-        .map_err(|e| failed(path, e))?;
+    file.flush().map_err(|e| failed(path, e))?;
     Ok(count)
 }
 

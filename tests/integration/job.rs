@@ -98,7 +98,7 @@ fn a_job_generates_trains_compares_and_doubles_nothing() {
         plan.contains("INSERT INTO \"qa\"") && plan.contains("text_slice"),
         "{plan}"
     );
-    assert!(!dir.path().join("out/result.json").exists());
+    assert!(!dir.path().join("out").exists(), "a dry run made something");
 
     let text = run(dir.path(), 0);
     assert!(
@@ -130,6 +130,14 @@ fn a_job_generates_trains_compares_and_doubles_nothing() {
         first["generated"]["target_rows"]
     );
     assert_eq!(second["trained"]["steps"], first["trained"]["steps"]);
+    // The figures of the run that trained, not of the one that found it done.
+    assert_eq!(second["trained"]["seconds"], first["trained"]["seconds"]);
+    assert!(first["trained"]["seconds"].as_f64().unwrap() > 0.0);
+    assert_eq!(first["trained"]["was_there"], false);
+    assert_eq!(second["trained"]["was_there"], true);
+    assert_ne!(second["run_id"], first["run_id"]);
+    assert!(second["started"].as_str() <= second["ended"].as_str());
+    assert!(first["ended"].as_str() <= second["started"].as_str());
     let again = std::fs::metadata(&adapter).unwrap().modified().unwrap();
     assert_eq!(written, again, "the same run was trained twice");
 }
@@ -240,20 +248,27 @@ fn training_that_was_stopped_goes_on_where_it_was() {
     assert!(adapter.join("adapter_config.json").exists());
 }
 
+/// Starts the job and kills it hard when `ready`; false if it was done before.
 #[cfg(unix)]
-#[test]
-fn a_killed_job_is_finished_by_running_it_again() {
-    let dir = project(|config| config.replace("\"lora.epochs\" = 3", "\"lora.epochs\" = 20"));
-    let mut child = casebook(dir.path(), &["run", "small", "-q"])
+fn kill(dir: &Path, ready: impl Fn() -> bool) -> bool {
+    let mut child = casebook(dir, &["run", "small", "-q"])
+        .stdout(Stdio::null())
         .spawn()
         .unwrap();
     let begun = Instant::now();
-    while steps(dir.path()).len() < 2 && child.try_wait().unwrap().is_none() {
+    while !ready() && child.try_wait().unwrap().is_none() {
         assert!(begun.elapsed() < Duration::from_secs(120));
         std::thread::sleep(Duration::from_millis(20));
     }
     child.kill().unwrap();
-    child.wait().unwrap();
+    child.wait().unwrap().code().is_none()
+}
+
+#[cfg(unix)]
+#[test]
+fn a_killed_job_is_finished_by_running_it_again() {
+    let dir = project(|config| config.replace("\"lora.epochs\" = 3", "\"lora.epochs\" = 20"));
+    kill(dir.path(), || steps(dir.path()).len() >= 2);
     run(dir.path(), 0);
     let result = result(dir.path());
     assert_eq!(
@@ -262,6 +277,93 @@ fn a_killed_job_is_finished_by_running_it_again() {
     );
     let steps = steps(dir.path());
     assert_eq!(steps, (1..=steps.len() as u64).collect::<Vec<_>>());
+}
+
+#[cfg(unix)]
+#[test]
+fn the_result_of_a_killed_run_is_not_that_of_the_one_before() {
+    let dir = project(|config| config.replace("\"lora.epochs\" = 3", "\"lora.epochs\" = 1"));
+    run(dir.path(), 0);
+    let before = result(dir.path());
+    assert_eq!(before["status"], "ok");
+    let config = dir.path().join("casebook.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(
+        &config,
+        text.replace("\"lora.epochs\" = 1", "\"lora.epochs\" = 200"),
+    )
+    .unwrap();
+    // At once, and in training.
+    let begun = || result(dir.path())["run_id"] != before["run_id"];
+    let training = || begun() && steps(dir.path()).len() > 2;
+    for ready in [&begun as &dyn Fn() -> bool, &training] {
+        std::fs::write(
+            dir.path().join("out/result.json"),
+            serde_json::to_vec(&before).unwrap(),
+        )
+        .unwrap();
+        assert!(kill(dir.path(), ready));
+        let killed = result(dir.path());
+        assert_eq!(killed["status"], "running");
+        assert_ne!(killed["run_id"], before["run_id"]);
+        assert!(killed["ended"].is_null() && killed["compared"].is_null());
+    }
+    let generated = &result(dir.path())["generated"];
+    assert_eq!(generated["new_rows"], 0, "{generated}");
+    // A step that fails says so.
+    std::fs::write(dir.path().join("probes.csv"), "question\nWho?\n").unwrap();
+    done(
+        &casebook(dir.path(), &["run", "small", "-q"])
+            .output()
+            .unwrap(),
+        2,
+    );
+    let failed = result(dir.path());
+    assert_eq!(failed["status"], "failed");
+    assert!(!failed["error"].as_str().unwrap().is_empty());
+}
+
+/// INSERT into the LORA directory `out/lora`: twelve facts of `who`.
+#[cfg(unix)]
+fn train(dir: &Path, who: &str, epochs: usize) -> Command {
+    let rows: Vec<String> = (0..12)
+        .map(|i| format!("('{who} Who number {i}?','Answer {who} {i}')"))
+        .collect();
+    let sql = format!(
+        "CREATE EXTERNAL TABLE t STORED AS LORA LOCATION 'out/lora' OPTIONS ('lora.rank' '4',
+         'lora.epochs' '{epochs}', 'lora.mode' 'resume_or_overwrite', 'lora.batch_tokens' '64');
+         INSERT INTO t (question, answer) VALUES {}",
+        rows.join(",")
+    );
+    casebook(dir, &["sql", "-q", &sql])
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_training_in_a_directory_is_refused_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("out/lora/run");
+    let examples = || std::fs::read_to_string(run.join("examples.jsonl")).unwrap_or_default();
+    let mut first = train(dir.path(), "k1", 400)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    while !run.join("train_log.jsonl").exists() {
+        assert!(first.try_wait().unwrap().is_none() && begun.elapsed().as_secs() < 60);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let settings = std::fs::read(run.join("settings.json")).unwrap();
+    let second = done(&train(dir.path(), "k2", 1).output().unwrap(), 1);
+    assert!(second.contains("being written by another run"), "{second}");
+    assert!(examples().contains("k1 Who") && !examples().contains("k2 Who"));
+    assert_eq!(std::fs::read(run.join("settings.json")).unwrap(), settings);
+    // The lock ends with its holder, also when that is killed; then the other may train.
+    first.kill().unwrap();
+    first.wait().unwrap();
+    done(&train(dir.path(), "k2", 1).output().unwrap(), 0);
+    assert!(examples().contains("k2 Who") && !examples().contains("k1 Who"));
+    assert!(dir.path().join("out/lora/adapter_config.json").exists());
 }
 
 #[test]
@@ -286,5 +388,5 @@ fn compare_reads_files_and_says_what_is_missing() {
     compare(&with(&[]), 2, "no questions");
     compare(&["builtin:tiny", "--probes", "probes"], 2, "no adapter");
     let html = ["--probes", "probes", "--html", "cases.csv/page.html"];
-    compare(&with(&html), 1, "writing the comparison");
+    compare(&with(&html), 2, "writing the comparison");
 }

@@ -164,6 +164,45 @@ fn ctrl_c_keeps_whole_documents_and_ends_soon() {
     check(&["sql", &read], 0, "true");
 }
 
+/// What the program prints on a terminal, as `script` (of util-linux) makes one; none without it.
+#[cfg(target_os = "linux")]
+fn on_a_terminal(args: &str) -> Option<String> {
+    let command = format!("{} {args}", env!("CARGO_BIN_EXE_casebook"));
+    let output = Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output();
+    match output {
+        Ok(output) => Some(String::from_utf8_lossy(&output.stdout).into_owned()),
+        Err(e) => {
+            println!("skipped: `script` cannot be started: {e}");
+            None
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_is_shown_what_a_text_holds_and_does_not_obey_it() {
+    const TITLE: &str = "\x1b]0;owned\x07";
+    let sql = "\"SELECT chr(27) || ']0;owned' || chr(7) || chr(155) || '2J' AS text\"";
+    let shown = "\\u{1b}]0;owned\\u{7}\\u{9b}2J";
+    if let Some(text) = on_a_terminal(&format!("sql -q {sql}")) {
+        assert!(text.contains(shown) && !text.contains(TITLE), "{text:?}");
+    }
+    // Machines get what there is.
+    if let Some(text) = on_a_terminal(&format!("sql -q --format csv {sql}")) {
+        assert!(text.contains(TITLE), "{text:?}");
+    }
+    let piped = program(&["sql", "-q", sql.trim_matches('"')]);
+    assert!(String::from_utf8_lossy(&piped.stdout).contains(TITLE));
+    // A document's text in an error.
+    let wrong = "\"SELECT arrow_cast(chr(27) || ']0;owned' || chr(7), 'Int32')\"";
+    if let Some(text) = on_a_terminal(&format!("sql -q {wrong}")) {
+        assert!(text.contains("error:") && !text.contains(TITLE), "{text:?}");
+    }
+}
+
 /// Files may not grow beyond `kilobytes`: the same to a writer as a disk that is full.
 #[cfg(unix)]
 fn on_a_full_disk(kilobytes: usize, sql: &str) -> String {

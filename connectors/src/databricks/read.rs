@@ -17,8 +17,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::errors::refused;
 use super::messages::{ChunkInfo, Link};
 use super::statement::{Finished, Warehouse};
-use crate::damage::guarded;
 use crate::error::{Error, ErrorKind, Result};
+use crate::guard::caught;
 
 /// Chunks that are downloaded at a time; they have up to about 20 MB.
 const AHEAD: usize = 4;
@@ -187,7 +187,9 @@ impl Rows {
     fn decode(&mut self) -> Result<Option<RecordBatch>> {
         while !self.rest.is_empty() {
             let (decoder, rest) = (&mut self.decoder, &mut self.rest);
-            let decoded = guarded(&self.source.what, || Ok(decoder.decode(rest)))?;
+            let decoded = caught(self.source.what.trim_start_matches("reading "), || {
+                decoder.decode(rest)
+            })?;
             if let Some(batch) = decoded.map_err(|e| self.broken(&e.to_string()))? {
                 self.rows += batch.num_rows() as u64;
                 return Ok(Some(batch));

@@ -13,8 +13,8 @@ use super::read;
 use super::settings::Version;
 use super::statement::{ResultForm, Statement, Warehouse};
 use super::types;
-use crate::damage::guarded;
 use crate::error::{Error, ErrorKind, Result};
+use crate::guard::caught;
 use crate::sql::dialect::DATABRICKS_BOUND;
 use crate::sql::exchange::{self, Described, Query, Rows, Staged};
 use crate::sql::staging::Staging;
@@ -123,10 +123,11 @@ impl SqlSystem for WarehouseSystem {
         let started = async move {
             let finished = warehouse.run(&doing, &statement).await?;
             let mut before = 0;
+            let table = doing.trim_start_matches("reading ").to_owned();
             let rows = read::stream(warehouse, doing.clone(), finished);
             Ok::<_, DataFusionError>(rows.map(move |batch| {
                 let batch = batch?;
-                let batch = guarded(&doing, || types::convert(&batch, &schema, &doing, before))?;
+                let batch = caught(&table, || types::convert(&batch, &schema, &doing, before))??;
                 before += batch.num_rows() as u64;
                 Ok::<_, DataFusionError>(batch)
             }))

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
-use datafusion::arrow::datatypes::Schema;
+use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::common::DFSchema;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, ExprSchemable, Operator, binary_expr, ident};
@@ -17,6 +17,7 @@ use deltalake::delta_datafusion::expr::parse_predicate_expression;
 use deltalake::kernel::StructTypeExt;
 use deltalake::table::state::DeltaTableState;
 
+use crate::cast::relaxed;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Prefix of the table properties that are CHECK constraints.
@@ -113,16 +114,6 @@ impl Checks {
     }
 }
 
-/// `schema` with columns that may be null.
-pub(super) fn relaxed(schema: &Schema) -> Schema {
-    let fields = schema.fields().iter();
-    Schema::new(
-        fields
-            .map(|field| field.as_ref().clone().with_nullable(true))
-            .collect::<Vec<_>>(),
-    )
-}
-
 fn first_not_true(held: &BooleanArray) -> Option<usize> {
     if held.null_count() == 0 && held.true_count() == held.len() {
         return None;
@@ -161,6 +152,11 @@ impl Planner<'_> {
     }
 
     fn condition(&self, name: String, expr: Expr) -> Result<Condition> {
+        let kind = expr.get_type(&self.schema);
+        let kind = kind.map_err(|e| self.unsupported(&name, e))?;
+        if kind != DataType::Boolean {
+            return Err(self.unsupported(&name, format!("it gives {kind}, not true or false")));
+        }
         let holds = self
             .session
             .create_physical_expr(expr, &self.schema)

@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::parquet::basic::Compression;
 use datafusion::parquet::file::properties::WriterProperties;
@@ -20,6 +19,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::checks::Checks;
 use super::layout::{Layout, bytes, pieces};
+use crate::cast::CheckedCast;
 use crate::error::{Error, Result};
 
 /// Bytes of rows, not yet encoded, after which the open files are finished and the next begun.
@@ -37,8 +37,8 @@ pub(super) struct Files {
     store: Arc<dyn ObjectStore>,
     checks: Checks,
     config: WriterConfig,
-    /// Columns as they are in the files, with partition columns.
-    physical: SchemaRef,
+    /// Into columns as they are in the files, with partition columns.
+    physical: CheckedCast,
     writer: Option<DeltaWriter>,
     open_bytes: usize,
     rows: u64,
@@ -79,7 +79,7 @@ impl Files {
             store: table.object_store(),
             checks: Checks::new(state, &columns, location)?,
             config,
-            physical,
+            physical: CheckedCast::new(physical, format!("the Delta table at '{location}'")),
             writer: None,
             open_bytes: 0,
             rows: 0,
@@ -94,16 +94,7 @@ impl Files {
         for piece in pieces(batch) {
             self.rows += piece.num_rows() as u64;
             self.open_bytes += bytes(&piece);
-            let columns = self
-                .physical
-                .fields()
-                .iter()
-                .zip(piece.columns())
-                .map(|(field, column)| cast(column, field.data_type()))
-                .collect::<Result<Vec<_>, _>>();
-            let piece = columns
-                .and_then(|columns| RecordBatch::try_new(Arc::clone(&self.physical), columns))
-                .map_err(|e| self.failed("converting rows", e))?;
+            let piece = self.physical.cast(&piece)?;
             let (store, config) = (&self.store, &self.config);
             let writer = self
                 .writer

@@ -4,12 +4,11 @@ use datafusion::catalog::TableProvider;
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionContext;
 use deltalake::DeltaTable;
-use deltalake::delta_datafusion::{FileSelection, MissingSelectedFilePolicy};
 use futures::TryStreamExt;
 
 use super::scan;
 use crate::error::{Error, Result};
-use crate::keys::{Hashes, hashes};
+use crate::keys::{Hashes, collect};
 
 /// The keys in column `key` of `table`, or of those of its files whose `paths` are given and
 /// which are still there. Only that column is read.
@@ -20,32 +19,26 @@ pub(super) async fn read(
     paths: Option<Vec<String>>,
 ) -> Result<Hashes> {
     let doing = || format!("reading column {key} of the Delta table at '{location}'");
-    let state = scan::session(table, &SessionContext::new().state());
-    let provider = scan::provider(table, location)?;
-    let index = provider
+    let session = SessionContext::new().state();
+    let index = scan::provider(table, location)?
         .schema()
         .index_of(key)
         .map_err(|e| Error::while_doing(doing(), e))?;
     let projection = vec![index];
     let plan = match paths {
-        None => scan::plan(table, location, &state, Some(&projection), &[], None).await,
-        Some(paths) => {
-            let files = FileSelection::from_file_paths(paths)
-                .with_missing_file_policy(MissingSelectedFilePolicy::Ignore);
-            let provider = provider.with_file_selection(files);
-            provider.scan(&state, Some(&projection), &[], None).await
-        }
+        None => scan::plan(table, location, &session, Some(&projection), &[], None).await,
+        Some(paths) => scan::plan_files(table, location, &session, &projection, paths).await,
     };
     let mut stream = plan
-        .and_then(|plan| execute_stream(plan, state.task_ctx()))
+        .and_then(|plan| execute_stream(plan, session.task_ctx()))
         .map_err(|e| Error::while_doing(doing(), e))?;
-    let mut out = Hashes::new();
+    let mut out = Hashes::default();
     while let Some(batch) = stream
         .try_next()
         .await
         .map_err(|e| Error::while_doing(doing(), e))?
     {
-        out.extend(hashes(batch.column(0), key)?);
+        collect(&mut out, batch.column(0), key)?;
     }
     Ok(out)
 }

@@ -1,4 +1,4 @@
-//! Delta Lake tables: opened per statement, created on request, added to exactly once.
+//! Delta Lake tables: opened per statement, created by an INSERT on request, added to exactly once.
 //!
 //! The provider of the deltalake crate is a fixed snapshot; ours finds the latest version for each
 //! statement, so that `INSERT INTO qa ...; SELECT ... FROM qa` in one session sees its own rows.
@@ -7,15 +7,19 @@
 //! |---|---|
 //! | which table, which version, whose store | `source` |
 //! | may it be read, written to | `features`, `numbers` |
-//! | reading, several partitions | `table`, `scan` |
+//! | reading, several partitions | `table`, `scan`, `exec` |
+//! | the files of a table are its own | `listed` |
+//! | INSERT: the table is made, and takes columns | `wanted` |
 //! | INSERT: rows to files | `sink`, `checks`, `layout`, `files` |
 //! | INSERT: files to a version, once | `target`, `keys`, `log` |
 
 mod checks;
+mod exec;
 mod features;
 mod files;
 mod keys;
 mod layout;
+mod listed;
 mod log;
 mod numbers;
 mod options;
@@ -26,6 +30,7 @@ mod source;
 pub(crate) mod stores;
 mod table;
 mod target;
+mod wanted;
 
 use std::sync::Arc;
 
@@ -37,6 +42,7 @@ use datafusion::logical_expr::CreateExternalTable;
 use crate::connector::{Connector, ConnectorOptions, FILES, Maturity};
 use crate::declared;
 use crate::error::{Error, ErrorKind, Result};
+use crate::evolve;
 use crate::files::check;
 use crate::options::TableOptions;
 use crate::write::{self, WriteOptions};
@@ -44,6 +50,7 @@ use crate::write::{self, WriteOptions};
 use options::OPTIONS;
 pub(crate) use source::DeltaSource;
 pub(crate) use table::DeltaProvider;
+use wanted::Wanted;
 
 /// `STORED AS DELTA`.
 pub(crate) static CONNECTOR: Connector = Connector {
@@ -80,30 +87,34 @@ impl DeltaFactory {
         let location = write::one_location(cmd)?;
         let (known, more) = (&self.table_schemas, cmd.schema.inner());
         let declared = declared::asked_for(known, options.get("table.create"), more)?;
-        let source = DeltaSource::new(location, &options, declared.is_none())?;
-        let table = match source.open().await {
-            Ok(table) => table,
-            Err(error) if error.kind() != ErrorKind::NotFound || source.is_pinned() => {
+        let source = DeltaSource::new(location, &options)?;
+        let location = source.location().to_owned();
+        let location = location.as_str();
+        let evolve = evolve::asked_for(&options)?;
+        let wanted = declared.map(|columns| Wanted { columns, evolve });
+        let columns = match (source.open().await, &wanted) {
+            (Ok(table), wanted) => {
+                let found = scan::provider(&table, location)?.schema();
+                match wanted {
+                    Some(wanted) => wanted.after(&found, location).await?,
+                    None => found,
+                }
+            }
+            (Err(error), _) if error.kind() != ErrorKind::NotFound || source.is_pinned() => {
                 return Err(error);
             }
-            Err(_) => match &declared {
-                Some(schema) => source.create(schema).await?,
-                None => {
-                    return Err(Error::new(
-                        ErrorKind::NotFound,
-                        format!(
-                            "there is no Delta table at '{location}'; to create one, say OPTIONS \
-                             ('table.create' 'qa_pairs')"
-                        ),
-                    ));
-                }
-            },
+            (Err(_), Some(wanted)) => wanted.fresh(location).await?,
+            (Err(_), None) => {
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    format!(
+                        "there is no Delta table at '{location}'; to create one, say OPTIONS \
+                         ('table.create' 'qa_pairs')"
+                    ),
+                ));
+            }
         };
-        let found = scan::provider(&table, location)?.schema();
-        if let Some(declared) = &declared {
-            declared::check_same(declared, &found, location)?;
-        }
-        DeltaProvider::try_new(source, found, WriteOptions::parse(&options)?)
+        DeltaProvider::try_new(source, columns, WriteOptions::parse(&options)?, wanted)
     }
 }
 

@@ -1,12 +1,14 @@
 //! Options of Delta tables.
 
 use crate::connector::OptionSpec;
+use crate::evolve::EVOLVE;
 use crate::rejects;
 use crate::write::{APP_ID, CREATE, KEY, VERSION};
 
 /// The keys of OPTIONS.
 pub(crate) const OPTIONS: &[OptionSpec] = &[
     CREATE,
+    EVOLVE,
     KEY,
     APP_ID,
     VERSION,

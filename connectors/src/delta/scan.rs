@@ -7,21 +7,28 @@
 use std::sync::Arc;
 
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::execution::object_store::DefaultObjectStoreRegistry;
+use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
+use datafusion::error::DataFusionError;
+use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::union::UnionExec;
 use deltalake::DeltaTable;
-use deltalake::delta_datafusion::engine::AsObjectStoreUrl;
-use deltalake::delta_datafusion::{DeltaScanConfig, DeltaScanNext};
+use deltalake::delta_datafusion::{
+    DeltaScanConfig, DeltaScanNext, FileSelection, MissingSelectedFilePolicy,
+};
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 use url::Url;
 
+use super::exec::DeltaExec;
+use super::listed::{self, Listed};
 use super::numbers;
 use crate::error::{Error, Result};
+use crate::guard::{GuardedStore, caught, caught_while, named};
 
 /// Scans planned at the same time; each reads up to eight deletion vectors at once.
 const PLANNED_AT_ONCE: usize = 4;
@@ -33,58 +40,139 @@ pub(super) fn provider(table: &DeltaTable, location: &str) -> Result<DeltaScanNe
         .snapshot()
         .map_err(|e| Error::while_doing(doing(), e))?;
     let config = DeltaScanConfig::new().with_wrap_partition_values(false);
-    DeltaScanNext::new(state.snapshot().clone(), config).map_err(|e| Error::while_doing(doing(), e))
+    let what = format!("the log of the Delta table at '{location}'");
+    let made = caught(&what, || {
+        DeltaScanNext::new(state.snapshot().clone(), config)
+    })?;
+    made.map_err(|e| Error::while_doing(doing(), e))
 }
 
-/// `outer` with a registry of object stores of its own, which holds the store of `table`.
+/// `outer` with the stores of `table` alone, and dates of all years.
 ///
 /// The registry of a session has one store per bucket, the first registered: the second table of
 /// a bucket would be read with the credentials of the first. A scan takes its store from the
 /// session it is planned in, so each is planned in such a session of its own.
-pub(super) fn session(table: &DeltaTable, outer: &dyn Session) -> SessionState {
-    let log_store = table.log_store();
-    let url = log_store.root_url().as_object_store_url();
-    let store = log_store.root_object_store(None);
-    if outer.runtime_env().object_store(&url).is_err() {
-        // Execution wants some store there, though it does not read from it.
-        outer
-            .runtime_env()
-            .register_object_store(url.as_ref(), Arc::clone(&store));
-    }
+fn session(stores: &Arc<dyn ObjectStoreRegistry>, outer: &dyn Session) -> SessionState {
     let runtime = RuntimeEnv {
-        object_store_registry: Arc::new(DefaultObjectStoreRegistry::new()),
+        object_store_registry: Arc::clone(stores),
         ..outer.runtime_env().as_ref().clone()
     };
-    runtime.register_object_store(url.as_ref(), store);
-    let builder = match outer.as_any().downcast_ref::<SessionState>() {
+    let mut builder = match outer.as_any().downcast_ref::<SessionState>() {
         Some(state) => SessionStateBuilder::new_from_existing(state.clone()),
         None => SessionStateBuilder::new()
             .with_default_features()
             .with_config(outer.config().clone()),
     };
+    if let Some(config) = builder.config() {
+        let parquet = &mut config.options_mut().execution.parquet;
+        if parquet.coerce_int96.is_none() {
+            // Nanoseconds, which is what the library makes of INT96, end in the year 2262. Delta's
+            // timestamps are microseconds of UTC.
+            parquet.coerce_int96 = Some("us".into());
+            parquet.coerce_int96_tz.get_or_insert_with(|| "UTC".into());
+        }
+    }
     builder.with_runtime_env(Arc::new(runtime)).build()
 }
 
-/// Reads `table`, at `location`, in a session from [`session`].
+/// Reads `table`, at `location`, for the session `outer`.
 pub(super) async fn plan(
     table: &DeltaTable,
     location: &str,
-    session: &SessionState,
+    outer: &dyn Session,
     projection: Option<&Vec<usize>>,
     filters: &[Expr],
     limit: Option<usize>,
 ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-    numbers::check(table, location).await?;
-    let scan = provider(table, location)?;
-    let partitions = session.config().target_partitions();
-    let groups = file_groups(table, location, partitions).await?;
-    if groups.len() < 2 {
-        return scan.scan(session, projection, filters, limit).await;
+    let planned = plan_some(table, location, outer, projection, filters, limit, None);
+    let what = format!("the Delta table at '{location}'");
+    match caught_while(&what, planned).await {
+        Ok(plan) => Ok(plan),
+        Err(error) => Err(named(
+            &what,
+            damaged_file(table, location).await.unwrap_or(error),
+        )),
     }
-    let scans = groups.into_iter().map(|paths| {
-        let part = scan.clone().with_file_paths(paths);
-        async move { part.scan(session, projection, filters, limit).await }
-    });
+}
+
+/// Planning reads the footers of files with deletion vectors, and does not say which is damaged:
+/// the error of the first that cannot be read.
+async fn damaged_file(table: &DeltaTable, location: &str) -> Option<DataFusionError> {
+    let store: Arc<dyn ObjectStore> = GuardedStore::new(table.object_store(), None);
+    let files = listed::files(table, location).await.ok()?;
+    for file in files.iter().filter(|file| file.has_deletes) {
+        let what = format!("'{}'", file.path);
+        let read = async {
+            let path = Path::parse(&file.path).unwrap_or_else(|_| Path::from(file.path.as_str()));
+            let file = store.head(&path).await?;
+            let footer = DFParquetMetadata::new(store.as_ref(), &file);
+            footer.fetch_metadata().await
+        };
+        if let Err(error) = caught_while(&what, read).await {
+            return Some(named(&what, error));
+        }
+    }
+    None
+}
+
+/// As [`plan`], of those files that `paths` select and that are still there.
+pub(super) async fn plan_files(
+    table: &DeltaTable,
+    location: &str,
+    outer: &dyn Session,
+    projection: &Vec<usize>,
+    paths: Vec<String>,
+) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+    let what = format!("the Delta table at '{location}'");
+    let planned = plan_some(
+        table,
+        location,
+        outer,
+        Some(projection),
+        &[],
+        None,
+        Some(paths),
+    );
+    let planned = caught_while(&what, planned).await;
+    planned.map_err(|e| named(&what, e))
+}
+
+async fn plan_some(
+    table: &DeltaTable,
+    location: &str,
+    outer: &dyn Session,
+    projection: Option<&Vec<usize>>,
+    filters: &[Expr],
+    limit: Option<usize>,
+    paths: Option<Vec<String>>,
+) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+    let files = listed::files(table, location).await?;
+    numbers::check(table, location).await?;
+    let stores = listed::stores_of(table, location)?;
+    let session = session(&stores, outer);
+    let scan = provider(table, location)?;
+    let deletes = files.iter().any(|file| file.has_deletes);
+    let what = format!("the Delta table at '{location}'");
+    let (what, session, stores) = (&what, &session, &stores);
+    let run = |scan: DeltaScanNext| async move {
+        let plan = scan.scan(session, projection, filters, limit).await?;
+        DeltaExec::new(plan, what, stores, deletes)
+    };
+    if let Some(paths) = paths {
+        let files = FileSelection::from_file_paths(paths)
+            .with_missing_file_policy(MissingSelectedFilePolicy::Ignore);
+        return run(scan.with_file_selection(files)).await;
+    }
+    let groups = match deletes {
+        true => file_groups(files, session.config().target_partitions()),
+        false => vec![],
+    };
+    if groups.len() < 2 {
+        return run(scan).await;
+    }
+    let scans = groups
+        .into_iter()
+        .map(|paths| run(scan.clone().with_file_paths(paths)));
     let scans: Vec<_> = futures::stream::iter(scans)
         .buffered(PLANNED_AT_ONCE)
         .try_collect()
@@ -92,46 +180,20 @@ pub(super) async fn plan(
     UnionExec::try_new(scans)
 }
 
-/// The files in at most `partitions` groups of about the same size; none if the library reads
-/// the table in parallel by itself.
-async fn file_groups(
-    table: &DeltaTable,
-    location: &str,
-    partitions: usize,
-) -> Result<Vec<Vec<String>>> {
-    let doing = || format!("listing the files of the Delta table at '{location}'");
-    let state = table
-        .snapshot()
-        .map_err(|e| Error::while_doing(doing(), e))?;
-    let features = state.protocol().reader_features().unwrap_or_default();
-    if !features.iter().any(|f| f.to_string() == "deletionVectors") {
-        return Ok(vec![]);
-    }
-    let log_store = table.log_store();
-    let mut views = state.snapshot().file_views(log_store.as_ref(), None);
-    let mut files = vec![];
-    let mut any_deleted = false;
-    while let Some(view) = views
-        .try_next()
-        .await
-        .map_err(|e| Error::while_doing(doing(), e))?
-    {
-        any_deleted |= view.deletion_vector_descriptor().is_some();
-        files.push((view.size(), selection_path(&view.path())));
-    }
-    if !any_deleted {
-        return Ok(vec![]);
-    }
+/// `files` in at most `partitions` groups of about the same size.
+fn file_groups(files: Vec<Listed>, partitions: usize) -> Vec<Vec<String>> {
+    let sized = files.into_iter();
+    let mut files: Vec<_> = sized.map(|f| (f.bytes, selection_path(&f.path))).collect();
     // The largest first, each to the group that has least.
     files.sort_by(|a, b| b.cmp(a));
     let mut groups: Vec<(i64, Vec<String>)> = vec![(0, vec![]); partitions.min(files.len())];
     for (size, path) in files {
         if let Some((sum, paths)) = groups.iter_mut().min_by_key(|(sum, _)| *sum) {
-            *sum += size;
+            *sum = sum.saturating_add(size);
             paths.push(path);
         }
     }
-    Ok(groups.into_iter().map(|(_, paths)| paths).collect())
+    groups.into_iter().map(|(_, paths)| paths).collect()
 }
 
 /// A decoded path of the log as the library selects files by: an encoded URL reference.
@@ -163,7 +225,7 @@ mod tests {
             let source = DeltaSource::with_store(name, url, Arc::new(InMemory::new()));
             source.create(&columns).await.unwrap();
             let schema = Arc::clone(&columns);
-            let provider = DeltaProvider::try_new(source, schema, WriteOptions::default());
+            let provider = DeltaProvider::try_new(source, schema, WriteOptions::default(), None);
             ctx.register_table(name, Arc::new(provider.unwrap()))
                 .unwrap();
             let insert = format!("INSERT INTO {name} VALUES ({id})");

@@ -4,18 +4,21 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::catalog::TableProvider;
 use datafusion::datasource::sink::DataSink;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType};
+use deltalake::DeltaTable;
 use futures::StreamExt;
 
-use super::checks::relaxed;
+use super::scan;
 use super::source::DeltaSource;
 use super::target::Target;
+use super::wanted::{self, Wanted};
+use crate::cast::{CheckedCast, relaxed};
 use crate::error::{Error, Result};
+use crate::guard::caught_while;
 use crate::notices;
 use crate::write::WriteOptions;
 
@@ -23,12 +26,12 @@ use crate::write::WriteOptions;
 #[derive(Debug)]
 pub(super) struct DeltaSink {
     source: DeltaSource,
-    declared: SchemaRef,
     /// For rows not yet checked: a null in a NOT NULL column is told by the table's conditions,
     /// which name the row.
     schema: SchemaRef,
     options: WriteOptions,
     overwrite: bool,
+    wanted: Option<Wanted>,
 }
 
 impl DeltaSink {
@@ -37,13 +40,14 @@ impl DeltaSink {
         schema: SchemaRef,
         options: WriteOptions,
         overwrite: bool,
+        wanted: Option<Wanted>,
     ) -> Self {
         Self {
             source,
             schema: Arc::new(relaxed(&schema)),
-            declared: schema,
             options,
             overwrite,
+            wanted,
         }
     }
 
@@ -53,8 +57,11 @@ impl DeltaSink {
         mut rows: SendableRecordBatchStream,
         ctx: &Arc<TaskContext>,
     ) -> datafusion::error::Result<u64> {
-        let table = self.source.open().await?;
-        let mut target = Target::new(&self.source, table, &self.options, self.overwrite).await?;
+        let table = wanted::open(&self.source, self.wanted.as_ref()).await?;
+        check_columns(&table, &self.schema, self.source.location())?;
+        let what = format!("the Delta table at '{}'", self.source.location());
+        let target = Target::new(&self.source, table, &self.options, self.overwrite);
+        let mut target = caught_while(&what, target).await?;
         let written = match target.is_done() {
             true => Ok(0),
             false => self.stream(&mut rows, &mut target).await,
@@ -75,30 +82,24 @@ impl DeltaSink {
         rows: &mut SendableRecordBatchStream,
         target: &mut Target,
     ) -> datafusion::error::Result<u64> {
+        let into = format!("the Delta table at '{}'", self.source.location());
+        let mut cast = CheckedCast::new(Arc::clone(&self.schema), &*into);
         while let Some(batch) = rows.next().await.transpose()? {
-            target.write(self.named(batch)?).await?;
+            target.write(cast.cast(&batch)?).await?;
         }
-        Ok(target.commit().await?)
+        Ok(caught_while(&into, target.commit()).await?)
     }
+}
 
-    /// The batch with the table's column names: INSERT goes by position.
-    fn named(&self, batch: RecordBatch) -> Result<RecordBatch> {
-        let fields = self.declared.fields().iter().zip(batch.columns());
-        let columns = fields
-            .map(|(field, column)| cast(column, field.data_type()))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|e| self.converting(e))?;
-        RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(|e| self.converting(e))
-    }
-
-    fn converting(&self, error: datafusion::arrow::error::ArrowError) -> Error {
-        Error::while_doing(
-            format!(
-                "converting rows for the Delta table at '{}'",
-                self.source.location()
-            ),
-            error,
-        )
+/// An error if the table at `location` has not the columns `expected`, in which its rows come.
+pub(super) fn check_columns(table: &DeltaTable, expected: &Schema, location: &str) -> Result<()> {
+    let found = scan::provider(table, location)?.schema();
+    match relaxed(&found).fields() == relaxed(expected).fields() {
+        true => Ok(()),
+        false => Err(Error::invalid(format!(
+            "the columns of the Delta table at '{location}' have changed since CREATE EXTERNAL \
+             TABLE; create it again to see the new ones"
+        ))),
     }
 }
 

@@ -1,14 +1,14 @@
 //! Where a Delta table is and which version of it is meant; opening and creating it.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Component, Path};
 use std::sync::Arc;
 
 use datafusion::arrow::compute::kernels::cast_utils::string_to_timestamp_nanos;
 use datafusion::arrow::datatypes::SchemaRef;
 use deltalake::logstore::commit_uri_from_version;
 use deltalake::operations::create::CreateBuilder;
-use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError, ensure_table_uri};
+use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
 use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt};
 use url::Url;
@@ -16,6 +16,8 @@ use url::Url;
 use super::{features, schema, stores as table_stores};
 use crate::declared;
 use crate::error::{Error, ErrorKind, Result};
+use crate::guard::caught_while;
+use crate::location;
 use crate::options::{TableOptions, parse_value};
 use crate::stores;
 
@@ -43,38 +45,30 @@ impl fmt::Debug for DeltaSource {
 
 impl DeltaSource {
     /// The table at `location` with the credentials and the version of `options`.
-    pub(super) fn new(location: &str, options: &TableOptions, must_exist: bool) -> Result<Self> {
+    pub(super) fn new(location: &str, options: &TableOptions) -> Result<Self> {
         let path = location.strip_prefix("file://").unwrap_or(location);
-        if must_exist && stores::is_local(location) && !Path::new(path).exists() {
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                format!(
-                    "there is no directory '{path}'; to create a Delta table there, say OPTIONS \
-                     ('table.create' 'qa_pairs')"
-                ),
-            ));
-        }
-        let local = stores::is_local(location);
-        if local {
-            make_directory(Path::new(path))?;
-        }
-        let shown = stores::shown(location);
-        let url = ensure_table_uri(location).map_err(|e| {
-            Error::invalid(format!("location '{shown}' of a Delta table: {e}")).with_source(e)
-        })?;
-        let (url, store) = match (local, table_stores::registered(&url)) {
-            (true, _) => (url, None),
-            (false, Some(store)) => (url, Some(store)),
-            (false, None) => {
-                let bucket = stores::build(&url, options)?;
-                let directory = object_store::path::Path::from_url_path(url.path())
-                    .map_err(|e| Error::invalid(format!("location '{shown}': {e}")))?;
-                let store: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(bucket, directory));
-                (table_stores::register(&store, shown)?, Some(store))
+        let shown = location::shown(location);
+        let invalid = |e: &dyn fmt::Display| {
+            Error::invalid(format!("location '{shown}' of a Delta table: {e}"))
+        };
+        let (url, store) = if stores::is_local(location) {
+            // The library would make the directory when it is asked for its URL.
+            (directory(Path::new(path))?, None)
+        } else {
+            let url = Url::parse(location).map_err(|e| invalid(&e))?;
+            match table_stores::registered(&url) {
+                Some(store) => (url, Some(store)),
+                None => {
+                    let bucket = stores::build(&url, options)?;
+                    let directory = object_store::path::Path::from_url_path(url.path());
+                    let directory = directory.map_err(|e| invalid(&e))?;
+                    let store: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(bucket, directory));
+                    (table_stores::register(&store, &shown)?, Some(store))
+                }
             }
         };
         let source = Self {
-            location: shown.to_owned(),
+            location: shown.into_owned(),
             url,
             store,
             version: None,
@@ -124,6 +118,11 @@ impl DeltaSource {
     /// The version meant, or the latest. A table that cannot be read is an error that names the
     /// feature in the way.
     pub(crate) async fn open(&self) -> Result<DeltaTable> {
+        let what = format!("the Delta table at '{}'", self.location);
+        caught_while(&what, self.find()).await
+    }
+
+    async fn find(&self) -> Result<DeltaTable> {
         if self.local_path().is_some_and(|path| !path.exists()) {
             return Err(self.not_there());
         }
@@ -295,6 +294,34 @@ impl DeltaSource {
         }
         Ok(())
     }
+}
+
+/// The URL of the directory `path`, which may not be there yet; its links are followed.
+fn directory(path: &Path) -> Result<Url> {
+    let doing = || {
+        format!(
+            "finding the directory '{}' of a Delta table",
+            path.display()
+        )
+    };
+    let absolute = std::path::absolute(path).map_err(|e| Error::while_doing(doing(), e))?;
+    let mut there = absolute.as_path();
+    let found = loop {
+        match (there.canonicalize(), there.parent()) {
+            (Ok(found), _) => break found,
+            (Err(_), Some(parent)) => there = parent,
+            (Err(error), None) => return Err(Error::while_doing(doing(), error)),
+        }
+    };
+    let rest = absolute.strip_prefix(there).unwrap_or(Path::new(""));
+    if rest.components().any(|part| part == Component::ParentDir) {
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            format!("there is no directory '{}'", path.display()),
+        ));
+    }
+    let url = Url::from_directory_path(found.join(rest));
+    url.map_err(|()| Error::invalid(format!("'{}' is not a path", path.display())))
 }
 
 fn make_directory(path: &Path) -> Result<()> {

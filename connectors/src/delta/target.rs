@@ -53,7 +53,7 @@ impl Target {
             datafusion::catalog::TableProvider::schema(&scan::provider(&table, &location)?);
         let done = log::is_recorded(&table, &location, options.recorded.as_ref()).await?;
         let keys = match &options.key {
-            Some(key) if overwrite || done => Some(Keys::new(key, Hashes::new())),
+            Some(key) if overwrite || done => Some(Keys::new(key, Hashes::default())),
             Some(key) => {
                 let there = keys::read(&table, &location, key, None).await?;
                 Some(Keys::new(key, there))
@@ -82,7 +82,7 @@ impl Target {
             return Ok(());
         }
         let batch = match &mut self.keys {
-            Some(keys) => keys.keep_new(&batch)?,
+            Some(keys) => keys.keep_new(&batch).await?,
             None => batch,
         };
         if batch.num_rows() == 0 {
@@ -235,7 +235,7 @@ impl Target {
         if let Some(keys) = &mut self.keys {
             let theirs =
                 keys::read(&self.table, &self.location, keys.column(), Some(added)).await?;
-            let both = keys.meet(theirs) as u64;
+            let both = keys.meet(theirs).await? as u64;
             if both > 0 && both == self.files.rows() {
                 // The same rows, written twice at once.
                 self.files.discard().await;

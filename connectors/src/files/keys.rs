@@ -8,7 +8,7 @@ use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 
 use crate::error::{Error, Result};
-use crate::keys::{Hashes, Keys, hashes};
+use crate::keys::{Hashes, Keys, collect};
 
 /// The keys in `column` of `table`; only that column is kept.
 pub(super) async fn read(
@@ -31,9 +31,9 @@ pub(super) async fn read(
         .execute_stream()
         .await
         .map_err(failed)?;
-    let mut there = Hashes::new();
+    let mut there = Hashes::default();
     while let Some(batch) = rows.try_next().await.map_err(failed)? {
-        there.extend(hashes(batch.column(0), column)?);
+        collect(&mut there, batch.column(0), column)?;
     }
     Ok(Keys::new(column, there))
 }

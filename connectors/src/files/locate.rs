@@ -6,10 +6,12 @@ use datafusion::catalog::Session;
 use datafusion::common::TableReference;
 use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::error::DataFusionError;
+use datafusion::execution::object_store::ObjectStoreUrl;
 use futures::StreamExt;
 use object_store::ObjectStoreExt;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::location;
 use crate::options::TableOptions;
 use crate::stores;
 
@@ -43,6 +45,11 @@ pub(super) struct Located {
 }
 
 impl Located {
+    /// The store that holds its files.
+    pub(super) fn base(&self) -> ObjectStoreUrl {
+        self.url.object_store()
+    }
+
     /// Finds the files of connector `format`. A directory that is not there is made if `is_new`.
     pub(super) async fn find(
         state: &dyn Session,
@@ -58,7 +65,7 @@ impl Located {
         let mut out = Self {
             extension: String::new(),
             compression: compression(location),
-            shown: stores::shown(location).to_owned(),
+            shown: location::shown(location).into_owned(),
             url,
         };
         let says_itself = stores::is_local(location) || out.url.get_glob().is_some();
@@ -234,7 +241,7 @@ fn remote(
 }
 
 fn parse(path: &str, location: &str) -> Result<ListingTableUrl> {
-    let shown = stores::shown(location);
+    let shown = location::shown(location);
     ListingTableUrl::parse(path)
         .map_err(|e| Error::invalid(format!("location '{shown}' is not a path or URL: {e}")))
 }

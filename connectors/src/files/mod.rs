@@ -20,14 +20,18 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
+use datafusion::datasource::file_format::FileFormatFactory;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::CreateExternalTable;
 
 use crate::connector::{Connector, ConnectorOptions, FILES, Maturity};
+use crate::csv::CsvTextFormatFactory;
 use crate::declared;
 use crate::error::{Error, ErrorKind, Result};
+use crate::guard::GuardedFormat;
+use crate::location;
 use crate::options::TableOptions;
 use crate::write::WriteOptions;
 
@@ -85,6 +89,8 @@ const ROW_GROUP_BYTES: &str = "67108864";
 pub(crate) struct FilesFactory {
     connector: &'static Connector,
     table_schemas: Vec<(&'static str, SchemaRef)>,
+    /// Ours whatever the session's own reader of CSV is.
+    csv: Arc<dyn FileFormatFactory>,
 }
 
 impl FilesFactory {
@@ -92,6 +98,7 @@ impl FilesFactory {
         Self {
             connector,
             table_schemas: options.table_schemas.clone(),
+            csv: Arc::new(CsvTextFormatFactory::new(options.csv_limits.clone())),
         }
     }
 
@@ -149,8 +156,10 @@ impl FilesFactory {
         let config = ListingTableConfig::new_with_multi_paths(urls)
             .with_listing_options(listing)
             .with_schema(schema::with_views(&schema));
-        // The statement holds credentials where options name them.
-        let shown = options.store.is_empty().then(|| cmd.definition.clone());
+        // The statement holds credentials where options or a location name them.
+        let clean = |location: &String| location::shown(location) == location.as_str();
+        let clean = options.store.is_empty() && cmd.locations.iter().all(clean);
+        let shown = clean.then(|| cmd.definition.clone());
         let inner = ListingTable::try_new(config)
             .map_err(failed)?
             .with_cache(state.runtime_env().cache_manager.get_file_statistic_cache())
@@ -168,7 +177,10 @@ impl FilesFactory {
         located: &[Located],
     ) -> datafusion::error::Result<ListingOptions> {
         let session = state.as_any().downcast_ref::<SessionState>();
-        let factory = session.and_then(|s| s.get_file_format_factory(self.connector.name));
+        let factory = match self.connector.name {
+            "CSV" => Some(Arc::clone(&self.csv)),
+            name => session.and_then(|s| s.get_file_format_factory(name)),
+        };
         let (Some(session), Some(factory)) = (session, factory) else {
             let message = format!("the session has no file format {}", self.connector.name);
             return Err(Error::new(ErrorKind::Unsupported, message).into());
@@ -187,6 +199,11 @@ impl FilesFactory {
                 // The library's parallel writer bounds rows only, and a row can be megabytes.
                 default("format.max_row_group_bytes", ROW_GROUP_BYTES);
                 default("format.allow_single_file_parallelism", "false");
+                // Nanoseconds, which is what the library makes of INT96, end in the year 2262.
+                let set = &state.config_options().execution.parquet.coerce_int96;
+                if set.is_none() {
+                    default("format.coerce_int96", "us");
+                }
             }
             _ => {
                 let compression = located.first().and_then(|l| l.compression);
@@ -195,7 +212,15 @@ impl FilesFactory {
                 }
             }
         }
-        let format = factory.create(session, &passed)?;
+        let declared = !cmd.schema.fields().is_empty() || options.get("table.create").is_some();
+        let format = match factory.downcast_ref::<CsvTextFormatFactory>() {
+            Some(ours) => ours.create_for_table(session, &passed, declared)?,
+            None => factory.create(session, &passed)?,
+        };
+        let format = match self.connector.name {
+            "PARQUET" => GuardedFormat::new(format, located.first().map(Located::base)),
+            _ => format,
+        };
         // Places that are files or globs name their files themselves.
         let extension = match located {
             [one] => one.extension.clone(),

@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::datasource::listing::ListingTable;
 use datafusion::datasource::sink::{DataSink, DataSinkExec};
@@ -13,7 +12,7 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType};
 use datafusion::prelude::SessionContext;
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use object_store::path::Path;
 
 use super::commit::{Published, Target};
@@ -82,10 +81,17 @@ impl FilesSink {
 }
 
 /// The rows whose key is new.
-fn only_new(rows: SendableRecordBatchStream, mut keys: Keys) -> SendableRecordBatchStream {
+fn only_new(rows: SendableRecordBatchStream, keys: Keys) -> SendableRecordBatchStream {
     let schema = rows.schema();
-    let new = rows.map(move |batch| -> Result<RecordBatch> { Ok(keys.keep_new(&batch?)?) });
-    let new = new.try_filter(|batch| futures::future::ready(batch.num_rows() > 0));
+    let new = futures::stream::try_unfold((rows, keys), |(mut rows, mut keys)| async move {
+        while let Some(batch) = rows.try_next().await? {
+            let new = keys.keep_new(&batch).await?;
+            if new.num_rows() > 0 {
+                return Ok(Some((new, (rows, keys))));
+            }
+        }
+        Ok(None)
+    });
     Box::pin(RecordBatchStreamAdapter::new(schema, new))
 }
 

@@ -23,7 +23,7 @@ use super::batches;
 use super::commit::Target;
 use super::locate::Located;
 use super::sink::FilesSink;
-use crate::declared::check_column_order;
+use crate::declared::fitted;
 use crate::error::{Error, ErrorKind};
 use crate::write::{self, WriteOptions};
 
@@ -76,11 +76,12 @@ impl FilesTable {
         })
     }
 
-    /// The library's writer of the file `hidden`.
+    /// The library's writer of the file `hidden`, which will be shown with `extension`.
     async fn writer(
         &self,
         state: &dyn Session,
         hidden: &ListingTableUrl,
+        extension: &str,
     ) -> Result<Arc<DataSinkExec>> {
         let format = &self.inner.options().format;
         let config = FileSinkConfig {
@@ -92,7 +93,7 @@ impl FilesTable {
             table_partition_cols: vec![],
             insert_op: InsertOp::Append,
             keep_partition_by_columns: false,
-            file_extension: format.get_ext(),
+            file_extension: extension.trim_start_matches('.').to_owned(),
             file_output_mode: FileOutputMode::SingleFile,
         };
         let nothing = Arc::new(EmptyExec::new(self.schema()));
@@ -188,7 +189,7 @@ impl TableProvider for FilesTable {
             )
             .into());
         }
-        check_column_order(&input, &self.schema())?;
+        let input = fitted(input, &self.schema())?;
         if !self.inner.options().table_partition_cols.is_empty() {
             if self.write.once() {
                 return Err(Error::new(
@@ -208,7 +209,7 @@ impl TableProvider for FilesTable {
         let sink = FilesSink {
             table: self.inner.clone(),
             schema: self.schema(),
-            writer: self.writer(state, &hidden).await?,
+            writer: self.writer(state, &hidden, &target.extension).await?,
             hidden: hidden.prefix().clone(),
             write: self.write.clone(),
             target,

@@ -3,9 +3,10 @@
 //! a build.
 
 use crate::connector::{Connector, Maturity, OptionSpec};
+use crate::evolve::EVOLVE;
 use crate::left_out;
 use crate::rejects;
-use crate::write::{CREATE, EVOLVE, EXPIRE, KEY};
+use crate::write::{CREATE, EXPIRE, KEY};
 
 /// The connector, as a build without the feature knows it.
 pub(crate) const ABOUT: Connector = Connector {

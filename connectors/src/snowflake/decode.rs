@@ -13,9 +13,9 @@ use datafusion::arrow::ipc::writer::StreamWriter;
 use super::arrays::convert;
 use super::messages::RowType;
 use super::types::arrow_type;
-use crate::damage::guarded;
 use crate::declared::same_class;
 use crate::error::{Error, ErrorKind, Result};
+use crate::guard::caught;
 
 /// Bytes of the mark at the end of a stream that the library writes.
 const END_MARK_BYTES: usize = 8;
@@ -109,7 +109,9 @@ impl Decoder {
     /// A stream that does not begin with a schema.
     pub(super) fn new(layout: Arc<Layout>, input: Bytes, expected: Option<u64>) -> Result<Self> {
         let mut input = Buffer::from(input);
-        let begun = guarded(&layout.doing, || Ok(begin(&mut input)))?;
+        let begun = caught(layout.doing.trim_start_matches("reading "), || {
+            begin(&mut input)
+        })?;
         let decoder = begun.map_err(|e| layout.corrupt(&e.to_string()))?;
         Ok(Self {
             layout,
@@ -128,7 +130,9 @@ impl Decoder {
     /// never passed off as a whole one.
     pub(super) fn next(&mut self) -> Result<Option<RecordBatch>> {
         let layout = Arc::clone(&self.layout);
-        guarded(&layout.doing, || self.decode())
+        caught(layout.doing.trim_start_matches("reading "), || {
+            self.decode()
+        })?
     }
 
     fn decode(&mut self) -> Result<Option<RecordBatch>> {

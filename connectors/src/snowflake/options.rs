@@ -2,9 +2,10 @@
 //! is off.
 
 use crate::connector::{CA_FILE, Connector, Maturity, OptionSpec};
+use crate::evolve::EVOLVE;
 use crate::left_out;
 use crate::rejects;
-use crate::write::{CREATE, EVOLVE, KEY};
+use crate::write::{CREATE, KEY};
 
 /// The connector, as a build without the feature knows it.
 pub(crate) const ABOUT: Connector = Connector {

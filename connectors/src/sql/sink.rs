@@ -8,13 +8,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::array::{Array, Int64Array, RecordBatch};
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::datasource::sink::DataSink;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType};
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, stream};
 
 use super::dialect::Adding;
 use super::exchange::{Described, Rows, Staged};
@@ -22,7 +22,7 @@ use super::leftovers::{Leftover, seconds_now, sweep};
 use super::staging::Staging;
 use super::system::SqlSystem;
 use super::target::{Opened, Target};
-use crate::cast;
+use crate::cast::{CheckedCast, relaxed};
 use crate::error::{self, Error, ErrorKind};
 use crate::keys::{Hashes, Keys};
 use crate::write;
@@ -82,45 +82,26 @@ impl StagedSink {
         staging: &Staging,
     ) -> Result<Rows> {
         let key = self.key(opened)?;
-        let doing = format!("writing to {}", opened.described.shown());
-        let fields = opened.columns.schema().fields().iter();
-        let fields: Vec<_> = fields
-            .map(|f| f.as_ref().clone().with_nullable(true))
-            .collect();
-        let named: SchemaRef = Arc::new(Schema::new(fields));
-        let staged = Arc::clone(staging.columns());
+        let name = self.target.asked.write.key.clone().unwrap_or_default();
+        let into = format!("the table {}", opened.described.shown());
         // Where the step that publishes does not look for keys that come twice.
         let missing = opened.described.dialect.adding == Adding::Missing;
-        let name = self.target.asked.write.key.clone().unwrap_or_default();
-        let mut keys = (missing && key.is_some()).then(|| Keys::new(&name, Hashes::new()));
-        let mut before = 0;
-        let rows = rows.map(move |batch| {
-            let batch = batch?;
-            let columns = named.fields().iter().zip(batch.columns());
-            let columns = columns.map(|(field, column)| {
-                cast::strictly(&doing, field.name(), column, field.data_type(), before)
-            });
-            let columns = columns.collect::<error::Result<Vec<_>>>()?;
-            before += batch.num_rows() as u64;
-            let mut batch = RecordBatch::try_new(Arc::clone(&named), columns)?;
-            if let Some(key) = key
-                && batch.column(key).logical_null_count() > 0
-            {
-                return Err(write::no_key(&name).into());
+        let prepared = Prepared {
+            cast: CheckedCast::new(Arc::new(relaxed(opened.columns.schema())), into),
+            keys: (missing && key.is_some()).then(|| Keys::new(&name, Hashes::default())),
+            key: key.map(|key| (key, name)),
+            staged: Arc::clone(staging.columns()),
+            sent: 0,
+        };
+        let rows = stream::try_unfold((rows, prepared), async |(mut rows, mut prepared)| {
+            while let Some(batch) = rows.next().await.transpose()? {
+                let batch = prepared.batch(&batch).await?;
+                if batch.num_rows() > 0 {
+                    return Ok(Some((batch, (rows, prepared))));
+                }
             }
-            if let Some(keys) = &mut keys {
-                batch = keys.keep_new(&batch)?;
-            }
-            let mut columns = batch.columns().to_vec();
-            if staged.fields().len() > columns.len() {
-                let first = before as i64 - batch.num_rows() as i64;
-                let numbers: ArrayRef =
-                    Arc::new(Int64Array::from_iter_values(first..before as i64));
-                columns.push(numbers);
-            }
-            Ok::<_, DataFusionError>(RecordBatch::try_new(Arc::clone(&staged), columns)?)
+            Ok::<_, DataFusionError>(None)
         });
-        let rows = rows.try_filter(|batch| futures::future::ready(batch.num_rows() > 0));
         Ok(rows.boxed())
     }
 
@@ -154,6 +135,39 @@ impl StagedSink {
             Error::new(error.kind(), format!("{error}; {advice}")).with_source(error)
         })?;
         Ok(added.unwrap_or(staged.rows))
+    }
+}
+
+/// What makes rows ready to be staged.
+struct Prepared {
+    cast: CheckedCast,
+    keys: Option<Keys>,
+    /// The position and the name of the column in write.key.
+    key: Option<(usize, String)>,
+    staged: SchemaRef,
+    /// Rows that went on.
+    sent: i64,
+}
+
+impl Prepared {
+    async fn batch(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let mut batch = self.cast.cast(batch)?;
+        if let Some((key, name)) = &self.key
+            && batch.column(*key).logical_null_count() > 0
+        {
+            return Err(write::no_key(name).into());
+        }
+        if let Some(keys) = &mut self.keys {
+            batch = keys.keep_new(&batch).await?;
+        }
+        let mut columns = batch.columns().to_vec();
+        let next = self.sent + batch.num_rows() as i64;
+        if self.staged.fields().len() > columns.len() {
+            let numbers = Int64Array::from_iter_values(self.sent..next);
+            columns.push(Arc::new(numbers));
+        }
+        self.sent = next;
+        Ok(RecordBatch::try_new(Arc::clone(&self.staged), columns)?)
     }
 }
 

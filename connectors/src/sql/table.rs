@@ -18,7 +18,8 @@ use super::scan::SqlScan;
 use super::sink::StagedSink;
 use super::system::SqlSystem;
 use super::target::{Asked, Opened, Target};
-use crate::declared::check_column_order;
+use crate::cast::uncast;
+use crate::declared::fitted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::write;
 
@@ -135,7 +136,10 @@ impl TableProvider for SqlTable {
             )
             .into());
         }
-        check_column_order(&input, opened.columns.schema())?;
+        let input = uncast(
+            fitted(input, opened.columns.schema())?,
+            opened.columns.schema(),
+        );
         let sink = StagedSink::new(Arc::clone(&self.0), overwrite);
         Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), None)))
     }

@@ -15,7 +15,7 @@ use super::exchange::{Described, Statement};
 use super::system::SqlSystem;
 use crate::declared;
 use crate::error::{Error, ErrorKind, Result};
-use crate::write::{EVOLVE, WriteOptions};
+use crate::write::WriteOptions;
 
 /// What CREATE EXTERNAL TABLE says of a table.
 #[derive(Debug, Clone)]
@@ -107,13 +107,6 @@ impl Target {
     /// # Errors
     /// A table that is missing, or has other columns than declared, where INSERT may not mend that.
     pub(crate) async fn open(system: Arc<dyn SqlSystem>, asked: Asked) -> Result<Self> {
-        if asked.write.evolve && asked.declared().is_none() {
-            return Err(Error::invalid(format!(
-                "option {} needs to know which columns there should be; declare them in CREATE \
-                 EXTERNAL TABLE, or name a schema with table.create",
-                EVOLVE.key
-            )));
-        }
         let opened = opened(system.describe().await?, &asked)?;
         asked.write.check_key(opened.columns.schema())?;
         Ok(Self {

@@ -1,8 +1,9 @@
 //! Checkpoints: all that a run needs to go on as if it had never stopped.
 //!
-//! `run/checkpoints/step-N/` holds the pairs and the optimiser's moments (f32, exact) and the step
-//! number; order and noise follow from the seed and the step. It is written under a temporary
-//! name and renamed, so one that exists is whole.
+//! `run/checkpoints/step-N/` holds the pairs and the optimiser's moments (f32, exact), a hash of
+//! them and the step number; order and noise follow from the seed and the step. It is written under
+//! a temporary name and renamed, so one that exists is whole. One that the disk damaged later is
+//! left for the one before it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,12 +13,14 @@ use candle_core::{Device, Tensor};
 
 use super::adapter::{Site, linear_mut, pair, to_bytes};
 use super::optimizer::{AdamW, Moments};
-use super::peft::serialize;
+use super::peft::{serialize, stage};
 use crate::model::Decoder;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
-const FOLDER: &str = "checkpoints";
+pub(super) const FOLDER: &str = "checkpoints";
 const FILE: &str = "state.safetensors";
+/// Hash of that file, in hexadecimal digits.
+const DIGEST: &str = "state.blake3";
 /// Checkpoints kept: the last, and the one before in case the disk loses the last.
 const KEPT: usize = 2;
 
@@ -44,8 +47,12 @@ pub(super) fn save(run: &Path, decoder: &Decoder, sites: &[Site], adam: &AdamW) 
     let temporary = folder.join(format!(".step-{}.tmp", adam.step));
     let doing = |e| Error::io(format!("writing a checkpoint in {}", folder.display()), e);
     fs::create_dir_all(&temporary).map_err(doing)?;
-    let staged = super::peft::stage(&temporary, FILE, &serialize(&tensors)?)?;
-    fs::rename(staged, temporary.join(FILE)).map_err(doing)?;
+    let state = serialize(&tensors)?;
+    let digest = blake3::hash(&state).to_hex();
+    for (name, bytes) in [(FILE, &state[..]), (DIGEST, digest.as_bytes())] {
+        let staged = stage(&temporary, name, bytes)?;
+        fs::rename(staged, temporary.join(name)).map_err(doing)?;
+    }
     let target = path(run, adam.step);
     if target.exists() {
         fs::remove_dir_all(&target).map_err(doing)?;
@@ -58,44 +65,96 @@ pub(super) fn save(run: &Path, decoder: &Decoder, sites: &[Site], adam: &AdamW) 
     Ok(())
 }
 
-/// Restores the latest checkpoint; false if there is none.
+/// Restores the latest checkpoint that is whole; false if there is none. Damaged ones after it are
+/// removed.
+///
+/// # Errors
+/// Checkpoints none of which can be used.
 pub(super) fn restore(
     run: &Path,
     decoder: &mut Decoder,
     sites: &[Site],
     adam: &mut AdamW,
 ) -> Result<bool> {
-    let Some(step) = list(run).pop() else {
-        return Ok(false);
-    };
-    let file = path(run, step).join(FILE);
-    let mut tensors = candle_core::safetensors::load(&file, &Device::Cpu)
-        .map_err(|e| Error::corrupt(format!("checkpoint {}: {e}", file.display())))?;
-    let device = decoder.device.clone();
-    let mut take = |name: String| -> Result<Tensor> {
-        let tensor = tensors.remove(&name).ok_or_else(|| {
-            Error::corrupt(format!(
-                "checkpoint {} lacks {name}; remove it to go on from the one before",
-                file.display()
-            ))
-        })?;
-        Ok(tensor.to_device(&device)?)
-    };
-    let mut moments = BTreeMap::new();
-    for site in sites {
-        let mut part = |name: &str| take(format!("{}.{name}", site.path()));
-        let (a, b) = (part("a")?, part("b")?);
-        let both = Moments {
-            a: (part("a.m")?, part("a.v")?),
-            b: (part("b.m")?, part("b.v")?),
+    let mut damaged = vec![];
+    for step in list(run).into_iter().rev() {
+        let folder = path(run, step);
+        let state = match read(&folder, decoder, sites) {
+            Ok(state) => state,
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                damaged.push((folder, error));
+                continue;
+            }
+            Err(error) => return Err(error),
         };
-        moments.insert(*site, both);
-        if let Some(pair) = &mut linear_mut(decoder, *site)?.lora {
-            (pair.a, pair.b) = (a, b);
+        let mut moments = BTreeMap::new();
+        for (site, (a, b, both)) in sites.iter().zip(state) {
+            moments.insert(*site, both);
+            if let Some(pair) = &mut linear_mut(decoder, *site)?.lora {
+                (pair.a, pair.b) = (a, b);
+            }
         }
+        *adam = AdamW { step, moments };
+        for (folder, _) in damaged {
+            fs::remove_dir_all(&folder)
+                .map_err(|e| Error::io(format!("removing {}", folder.display()), e))?;
+        }
+        return Ok(true);
     }
-    *adam = AdamW { step, moments };
-    Ok(true)
+    match damaged.into_iter().next() {
+        None => Ok(false),
+        Some((_, error)) => Err(Error::corrupt(format!(
+            "no checkpoint can be used; remove {} to train from the start: {error}",
+            run.join(FOLDER).display()
+        ))
+        .with_source(error)),
+    }
+}
+
+/// Pairs and moments per site.
+type State = Vec<(Tensor, Tensor, Moments)>;
+
+/// The state in `folder`, for the pairs that `decoder` has.
+fn read(folder: &Path, decoder: &Decoder, sites: &[Site]) -> Result<State> {
+    let file = folder.join(FILE);
+    let damaged = |what: String| Error::corrupt(format!("checkpoint {}: {what}", file.display()));
+    let bytes = fs::read(&file).map_err(|e| match e.kind() {
+        std::io::ErrorKind::PermissionDenied => Error::io(format!("reading {}", file.display()), e),
+        _ => damaged(e.to_string()),
+    })?;
+    // Checkpoints of version 0.1.0 before its release have no hash.
+    if let Ok(digest) = fs::read_to_string(folder.join(DIGEST))
+        && digest.trim() != blake3::hash(&bytes).to_hex().as_str()
+    {
+        return Err(damaged("its bytes are not those that were written".into()));
+    }
+    let mut tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
+        .map_err(|e| damaged(e.to_string()))?;
+    let mut take = |site: &Site, part: &str, like: &Tensor| -> Result<Tensor> {
+        let name = format!("{}.{part}", site.path());
+        let tensor = tensors
+            .remove(&name)
+            .ok_or_else(|| damaged(format!("it lacks {name}")))?;
+        if tensor.dims() != like.dims() || tensor.dtype() != like.dtype() {
+            return Err(damaged(format!(
+                "{name} is {:?}, not {:?}",
+                tensor.dims(),
+                like.dims()
+            )));
+        }
+        Ok(tensor.to_device(&decoder.device)?)
+    };
+    let mut state = vec![];
+    for site in sites {
+        let now = pair(decoder, *site)?;
+        let (a, b) = (take(site, "a", &now.a)?, take(site, "b", &now.b)?);
+        let moments = Moments {
+            a: (take(site, "a.m", &now.a)?, take(site, "a.v", &now.a)?),
+            b: (take(site, "b.m", &now.b)?, take(site, "b.v", &now.b)?),
+        };
+        state.push((a, b, moments));
+    }
+    Ok(state)
 }
 
 fn path(run: &Path, step: usize) -> PathBuf {

@@ -7,7 +7,7 @@ use super::log::StepRecord;
 use super::micro_batch::MicroBatch;
 use super::packing::pack;
 use super::random::Random;
-use super::run::TrainReport;
+use super::run::{TrainReport, seconds};
 use super::settings::LoraSettings;
 use super::shards::split;
 use crate::model::Prompter;
@@ -169,6 +169,7 @@ impl<'a> Data<'a> {
             first_loss: log.first().map_or(0.0, |record| record.loss),
             last_loss: log.last().map_or(0.0, |record| record.loss),
             adapter: directory.to_path_buf(),
+            seconds: seconds(log),
         }
     }
 }

@@ -8,7 +8,7 @@ use super::adapter::{initialise, linear_mut};
 use super::backward::Gradients;
 use super::example::{Example, PromptForm, Tokens};
 use super::micro_batch::{MicroBatch, micro_step};
-use super::run::{EXAMPLES, RUN, RunMode};
+use super::run::{EXAMPLES, RUN, RunDirectory, RunMode};
 use super::settings::LoraSettings;
 use super::trainer::{TrainObserver, test_sites, train};
 use super::{StepRecord, log, peft};
@@ -152,7 +152,7 @@ fn form() -> PromptForm {
 }
 
 fn write_examples(directory: &Path, count: usize) {
-    std::fs::create_dir_all(directory.join(RUN)).unwrap();
+    let place = RunDirectory::lock(directory).unwrap();
     let lines: Vec<String> = (0..count)
         .map(|i| {
             let example = Example {
@@ -164,7 +164,7 @@ fn write_examples(directory: &Path, count: usize) {
             serde_json::to_string(&example).unwrap()
         })
         .collect();
-    std::fs::write(directory.join(RUN).join(EXAMPLES), lines.join("\n")).unwrap();
+    std::fs::write(place.staged_examples(), lines.join("\n")).unwrap();
 }
 
 fn settings() -> LoraSettings {
@@ -197,7 +197,7 @@ fn run(directory: &Path, mode: RunMode, stop: Option<u64>) -> crate::Result<supe
     train(
         &tiny(),
         DeviceChoice::Cpu,
-        directory,
+        &RunDirectory::lock(directory)?,
         &settings(),
         mode,
         &form(),
@@ -254,9 +254,15 @@ fn what_cannot_be_trained_is_refused() {
     run(directory.path(), RunMode::New, None).unwrap();
     assert!(text(run(directory.path(), RunMode::New, None)).contains("another training run"));
     write_examples(directory.path(), 3);
+    let lines = || {
+        let path = directory.path().join(RUN).join(EXAMPLES);
+        std::fs::read_to_string(path).unwrap().lines().count()
+    };
     let resumed = text(run(directory.path(), RunMode::Resume, None));
     assert!(resumed.contains("other examples"), "{resumed}");
+    assert_eq!(lines(), 2, "a refused run replaced the examples");
     run(directory.path(), RunMode::Overwrite, None).unwrap();
+    assert_eq!(lines(), 3);
     let short = LoraSettings {
         max_example_tokens: 4,
         ..settings()
@@ -264,11 +270,110 @@ fn what_cannot_be_trained_is_refused() {
     let too_long = train(
         &tiny(),
         DeviceChoice::Cpu,
-        directory.path(),
+        &RunDirectory::lock(directory.path()).unwrap(),
         &short,
         RunMode::Overwrite,
         &form(),
         &mut (),
     );
     assert!(text(too_long).contains("longer than 4 tokens"));
+}
+
+#[test]
+fn two_runs_do_not_share_a_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let held = RunDirectory::lock(directory.path()).unwrap();
+    let second = RunDirectory::lock(directory.path()).unwrap_err();
+    assert_eq!(second.kind(), crate::ErrorKind::Unavailable);
+    assert!(second.to_string().contains("another run"), "{second}");
+    drop(held);
+    RunDirectory::lock(directory.path()).unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    assert!(RunDirectory::lock(&file).is_err());
+}
+
+/// Stops a run of 4 examples at step 3 with checkpoints after each step.
+fn stopped_run(directory: &Path) -> LoraSettings {
+    write_examples(directory, 4);
+    let settings = LoraSettings {
+        checkpoint_steps: 1,
+        ..settings()
+    };
+    let stopped = train(
+        &tiny(),
+        DeviceChoice::Cpu,
+        &RunDirectory::lock(directory).unwrap(),
+        &settings,
+        RunMode::New,
+        &form(),
+        &mut StopAt(3, 0),
+    );
+    assert_eq!(stopped.unwrap_err().kind, crate::ErrorKind::Interrupted);
+    settings
+}
+
+fn resume(directory: &Path, settings: &LoraSettings) -> crate::Result<super::TrainReport> {
+    train(
+        &tiny(),
+        DeviceChoice::Cpu,
+        &RunDirectory::lock(directory)?,
+        settings,
+        RunMode::Resume,
+        &form(),
+        &mut (),
+    )
+}
+
+#[test]
+fn a_damaged_checkpoint_falls_back_to_the_one_before() {
+    let whole = tempfile::tempdir().unwrap();
+    let settings = stopped_run(whole.path());
+    resume(whole.path(), &settings).unwrap();
+    let weights = |d: &Path| std::fs::read(d.join(peft::WEIGHTS)).unwrap();
+    let state = |d: &Path, step: u64| {
+        d.join(RUN)
+            .join(format!("checkpoints/step-{step}/state.safetensors"))
+    };
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 4] = [
+        ("cut off", |file| {
+            let bytes = std::fs::read(file).unwrap();
+            std::fs::write(file, &bytes[..bytes.len() / 2]).unwrap();
+        }),
+        ("one bit in the values", |file| {
+            let mut bytes = std::fs::read(file).unwrap();
+            let at = bytes.len() - 5;
+            bytes[at] ^= 1;
+            std::fs::write(file, bytes).unwrap();
+        }),
+        ("empty", |file| std::fs::write(file, "").unwrap()),
+        ("gone", |file| std::fs::remove_file(file).unwrap()),
+    ];
+    for (what, damage) in damages {
+        let parts = tempfile::tempdir().unwrap();
+        stopped_run(parts.path());
+        damage(&state(parts.path(), 3));
+        resume(parts.path(), &settings).unwrap_or_else(|e| panic!("{what}: {e}"));
+        assert!(weights(parts.path()) == weights(whole.path()), "{what}");
+    }
+    // Both: an error that says what to remove, and then it works.
+    let parts = tempfile::tempdir().unwrap();
+    stopped_run(parts.path());
+    for step in [2, 3] {
+        std::fs::write(state(parts.path(), step), "x").unwrap();
+    }
+    let error = resume(parts.path(), &settings).unwrap_err();
+    assert_eq!(error.kind, crate::ErrorKind::Corrupt);
+    assert!(error.to_string().contains("remove "), "{error}");
+    std::fs::remove_dir_all(parts.path().join(RUN).join("checkpoints")).unwrap();
+    resume(parts.path(), &settings).unwrap();
+    assert!(weights(parts.path()) == weights(whole.path()));
+    // A checkpoint of before the hash is taken as it is.
+    let parts = tempfile::tempdir().unwrap();
+    stopped_run(parts.path());
+    let digest = state(parts.path(), 3).with_file_name("state.blake3");
+    std::fs::remove_file(digest).unwrap();
+    resume(parts.path(), &settings).unwrap();
+    assert!(weights(parts.path()) == weights(whole.path()));
 }

@@ -42,6 +42,7 @@ impl Log {
     /// Opens the log of a run, keeping the first `keep` records.
     pub(super) fn open(run: &Path, keep: u64) -> Result<Self> {
         let path = run.join(FILE);
+        crate::output::check_file(&path)?;
         let doing = |e| Error::io(format!("writing {}", path.display()), e);
         let old = match keep {
             0 => vec![],

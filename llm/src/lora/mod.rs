@@ -24,7 +24,7 @@ pub mod trainer;
 
 pub use example::{Example, PromptForm};
 pub use log::StepRecord;
-pub use run::{RunMode, TrainReport, holds_run, read_report};
+pub use run::{RunDirectory, RunMode, TrainReport, holds_run, read_report};
 pub use settings::{LoraSettings, Schedule};
 pub use trainer::{TrainObserver, train};
 

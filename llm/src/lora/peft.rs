@@ -2,7 +2,7 @@
 //! `adapter_config.json` (PEFT 0.20's `LoraConfig`). The configuration is written last, because
 //! nothing loads an adapter without it: the directory holds a whole adapter or none.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write;
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use serde_json::json;
 use super::adapter::{Site, pair, to_bytes};
 use super::settings::LoraSettings;
 use crate::model::Decoder;
-use crate::{Error, Result};
+use crate::{Error, Result, output};
 
 /// File name of the tensors.
 pub const WEIGHTS: &str = "adapter_model.safetensors";
@@ -32,6 +32,8 @@ pub(super) fn write(
     let config = config(settings, base)?;
     // Between the two renames there must be no configuration that fits other tensors.
     let config_path = directory.join(CONFIG);
+    output::check_file(&config_path)?;
+    output::check_file(&directory.join(WEIGHTS))?;
     let staged = stage(directory, WEIGHTS, &weights)?;
     let staged_config = stage(directory, CONFIG, config.as_bytes())?;
     if config_path.exists() {
@@ -100,9 +102,8 @@ fn config(settings: &LoraSettings, base: &str) -> Result<String> {
 /// Writes `bytes` under a temporary name in `directory` and makes them durable.
 pub(super) fn stage(directory: &Path, name: &str, bytes: &[u8]) -> Result<std::path::PathBuf> {
     let path = directory.join(format!(".{name}.tmp"));
-    let written = File::create(&path)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
-    match written {
+    let mut file = output::create(&path)?;
+    match file.write_all(bytes).and_then(|()| file.sync_all()) {
         Ok(()) => Ok(path),
         Err(error) => {
             fs::remove_file(&path).ok();

@@ -5,15 +5,20 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::example::Example;
+use super::checkpoint;
+use super::example::{self, Example};
+use super::log::{self, StepRecord};
 use super::peft;
 use super::settings::LoraSettings;
+use crate::output::{self, Lock};
 use crate::{Error, Result};
 
 /// Folder of a run within the adapter directory.
 pub const RUN: &str = "run";
-/// Examples of a run, one JSON object per line; the caller writes them.
+/// Examples of a run, one JSON object per line.
 pub const EXAMPLES: &str = "examples.jsonl";
+/// Is locked while a run is prepared and trained.
+const LOCK: &str = "lock";
 const STATE: &str = "settings.json";
 /// What a finished run did, as JSON; absent while it is unfinished.
 const REPORT: &str = "report.json";
@@ -29,6 +34,52 @@ pub enum RunMode {
     Overwrite,
     /// Go on if it is the same run, else start anew: what a scheduled job wants.
     ResumeOrOverwrite,
+}
+
+/// An adapter directory that no other run writes to as long as this lives.
+#[derive(Debug)]
+pub struct RunDirectory {
+    path: PathBuf,
+    _lock: Lock,
+}
+
+impl RunDirectory {
+    /// Makes and locks the directory.
+    ///
+    /// # Errors
+    /// Another run in it; a path that is a link or no directory.
+    pub fn lock(path: &Path) -> Result<Self> {
+        let run = path.join(RUN);
+        for part in [path, &run, &run.join(checkpoint::FOLDER)] {
+            output::check_directory(part)?;
+        }
+        let doing = |e| Error::io(format!("preparing the run in {}", run.display()), e);
+        fs::create_dir_all(&run).map_err(doing)?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            _lock: Lock::take(&run.join(LOCK), path)?,
+        })
+    }
+
+    /// The adapter directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the caller writes the examples of a run that is to begin: they become those of the
+    /// directory when the run is not refused.
+    pub fn staged_examples(&self) -> PathBuf {
+        self.path.join(RUN).join(format!(".{EXAMPLES}.tmp"))
+    }
+
+    /// The examples to train on: the staged ones, else those of the run that is there.
+    pub(super) fn examples(&self) -> Result<Vec<Example>> {
+        let staged = self.staged_examples();
+        match staged.exists() {
+            true => example::read(&staged),
+            false => example::read(&self.path.join(RUN).join(EXAMPLES)),
+        }
+    }
 }
 
 /// What a finished run did.
@@ -50,6 +101,9 @@ pub struct TrainReport {
     pub last_loss: f64,
     /// Where the adapter is.
     pub adapter: PathBuf,
+    /// Time of all its steps, seconds, over interruptions.
+    #[serde(default)]
+    pub seconds: f64,
 }
 
 /// What makes two runs the same.
@@ -73,9 +127,21 @@ pub fn read_report(directory: &Path) -> Result<Option<TrainReport>> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::io(format!("reading {}", path.display()), e)),
     };
-    let report = serde_json::from_str(&text)
+    let mut report: TrainReport = serde_json::from_str(&text)
         .map_err(|e| Error::corrupt(format!("{}: {e}", path.display())).with_source(e))?;
+    if report.seconds == 0.0 {
+        // Written before reports had it; the log has always had what it follows from.
+        report.seconds = seconds(&log::read(&directory.join(RUN).join(log::FILE))?);
+    }
     Ok(Some(report))
+}
+
+/// Time of the steps of a run.
+pub(super) fn seconds(log: &[StepRecord]) -> f64 {
+    log.iter()
+        .filter(|record| record.tokens_per_second > 0.0)
+        .map(|record| record.tokens as f64 / record.tokens_per_second)
+        .sum()
 }
 
 /// True if `directory` holds a run, finished or not, or an adapter.
@@ -83,14 +149,16 @@ pub fn holds_run(directory: &Path) -> bool {
     directory.join(RUN).join(STATE).exists() || directory.join(peft::CONFIG).exists()
 }
 
-/// Refuses a directory that holds another run, and writes down which run this is. True if the run
-/// in it goes on.
+/// Refuses a directory that holds another run, else writes down which run this is and makes the
+/// staged examples its own. True if the run that is there goes on. A refusal changes nothing.
 pub(super) fn prepare(
-    directory: &Path,
-    run: &Path,
+    directory: &RunDirectory,
     identity: &Identity,
     mode: RunMode,
 ) -> Result<bool> {
+    let staged = directory.staged_examples();
+    let directory = directory.path();
+    let run = &directory.join(RUN);
     let state = run.join(STATE);
     let doing = |e| Error::io(format!("preparing the run in {}", run.display()), e);
     if mode == RunMode::New && holds_run(directory) {
@@ -106,6 +174,9 @@ pub(super) fn prepare(
             Err(_) => vec!["settings"],
         };
         if changed.is_empty() {
+            if staged.exists() {
+                fs::remove_file(&staged).map_err(doing)?;
+            }
             return Ok(true);
         }
         if mode == RunMode::Resume {
@@ -118,14 +189,17 @@ pub(super) fn prepare(
         }
     }
     // Order matters for a crash in between: first what marks the old run finished or goes on with
-    // it, then the new identity.
+    // it, then the new examples, then the identity that names them.
     let report = run.join(REPORT);
     if report.exists() {
         fs::remove_file(report).map_err(doing)?;
     }
-    let checkpoints = run.join("checkpoints");
+    let checkpoints = run.join(checkpoint::FOLDER);
     if checkpoints.exists() {
         fs::remove_dir_all(checkpoints).map_err(doing)?;
+    }
+    if staged.exists() {
+        fs::rename(&staged, run.join(EXAMPLES)).map_err(doing)?;
     }
     write_json(run, STATE, identity)?;
     Ok(false)
@@ -155,9 +229,7 @@ impl Identity {
 fn write_json(run: &Path, name: &str, value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|e| Error::internal(format!("{name} cannot be written: {e}")))?;
-    let staged = peft::stage(run, name, text.as_bytes())?;
-    fs::rename(staged, run.join(name))
-        .map_err(|e| Error::io(format!("writing {name} in {}", run.display()), e))
+    output::write(&run.join(name), text.as_bytes())
 }
 
 /// Records that the run is finished.

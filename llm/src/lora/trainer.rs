@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use super::adapter::{initialise, sites};
 use super::data::Data;
-use super::example::{self, PromptForm};
+use super::example::PromptForm;
 use super::log::{self, Log, StepRecord};
 use super::optimizer::AdamW;
 use super::run::{
-    EXAMPLES, Identity, RUN, RunMode, TrainReport, digest, finish, prepare, read_report,
+    Identity, RUN, RunDirectory, RunMode, TrainReport, digest, finish, prepare, read_report,
 };
 use super::settings::LoraSettings;
 use super::shards::Workers;
@@ -33,8 +33,8 @@ pub trait TrainObserver {
 
 impl TrainObserver for () {}
 
-/// Trains an adapter on `directory/run/examples.jsonl` and writes it into `directory`. Resuming a
-/// run that is finished does nothing and returns its report.
+/// Trains an adapter on the examples staged in `place`, else on those of the run in it, and writes
+/// it there. Resuming a run that is finished does nothing and returns its report.
 ///
 /// # Errors
 /// No examples, all of them too long, another run in the directory, a base that cannot be read;
@@ -42,16 +42,17 @@ impl TrainObserver for () {}
 pub fn train(
     base: &ModelSource,
     device: DeviceChoice,
-    directory: &Path,
+    place: &RunDirectory,
     settings: &LoraSettings,
     mode: RunMode,
     form: &PromptForm,
     observer: &mut dyn TrainObserver,
 ) -> Result<TrainReport> {
     settings.validate()?;
+    let directory = place.path();
     let run = directory.join(RUN);
     let files = base.open()?;
-    let examples = example::read(&run.join(EXAMPLES))?;
+    let examples = place.examples()?;
     let identity = Identity {
         settings: settings.clone(),
         base_digest: files.digest()?,
@@ -59,7 +60,7 @@ pub fn train(
         system: form.system.clone(),
         answer: form.answer.clone(),
     };
-    let resume = prepare(directory, &run, &identity, mode)?;
+    let resume = prepare(place, &identity, mode)?;
     if resume && let Some(report) = read_report(directory)? {
         observer.begin(report.steps);
         return Ok(report);

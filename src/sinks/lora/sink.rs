@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use casebook_llm::lora::{PromptForm, StepRecord, TrainObserver, train};
+use casebook_llm::lora::{PromptForm, RunDirectory, StepRecord, TrainObserver, train};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::datasource::sink::DataSink;
 use datafusion::error::Result;
@@ -108,7 +108,9 @@ impl DataSink for LoraSink {
         let options = self.options.clone();
         options.check_free()?;
         let form = self.form()?;
-        let mut spool = Spool::create(&options.directory)?;
+        // Held until training ends, also when this statement is dropped before.
+        let place = RunDirectory::lock(&options.directory).map_err(Error::from)?;
+        let (mut spool, staged) = Spool::create(&place)?;
         while let Some(batch) = data.try_next().await? {
             spool.write(&batch)?;
         }
@@ -122,7 +124,7 @@ impl DataSink for LoraSink {
             )
             .into());
         }
-        let count = spool.commit()?;
+        let count = spool.finish()?;
         let stop = Arc::new(AtomicBool::new(false));
         let _guard = StopOnDrop(Arc::clone(&stop));
         let mut observer = Observer {
@@ -132,11 +134,11 @@ impl DataSink for LoraSink {
         let source = models::source(&options.base.source)?;
         let device = options.base.device.parse().map_err(Error::from)?;
         let trained = tokio::task::spawn_blocking(move || {
-            let directory = &options.directory;
+            let _staged = staged;
             train(
                 &source,
                 device,
-                directory,
+                &place,
                 &options.settings,
                 options.mode,
                 &form,

@@ -5,36 +5,43 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use casebook_llm::lora::Example;
 use casebook_llm::lora::run::{EXAMPLES, RUN};
+use casebook_llm::lora::{Example, RunDirectory};
+use casebook_llm::output;
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Writes examples under a temporary name; [`Spool::commit`] puts them in place.
+/// Writes the staged examples of a run, which training takes over; they are removed when it does
+/// not.
 pub(super) struct Spool {
-    temporary: PathBuf,
-    target: PathBuf,
+    path: PathBuf,
     file: BufWriter<File>,
     /// Examples written.
     pub(super) count: u64,
-    committed: bool,
+}
+
+/// Staged examples, until training has taken them over or this is dropped.
+pub(super) struct Staged(PathBuf);
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // Taken over, they are not there any more.
+        fs::remove_file(&self.0).ok();
+    }
 }
 
 impl Spool {
-    pub(super) fn create(directory: &Path) -> Result<Self> {
-        let run = directory.join(RUN);
-        fs::create_dir_all(&run).map_err(|e| failed(&run, e))?;
-        let temporary = run.join(format!(".{EXAMPLES}.tmp"));
-        let file = File::create(&temporary).map_err(|e| failed(&temporary, e))?;
-        let target = run.join(EXAMPLES);
-        Ok(Self {
-            temporary,
-            target,
+    /// Begins the examples of the run in `directory`.
+    pub(super) fn create(directory: &RunDirectory) -> Result<(Self, Staged)> {
+        let path = directory.staged_examples();
+        let file = output::create(&path)?;
+        let spool = Self {
+            path: path.clone(),
             file: BufWriter::new(file),
             count: 0,
-            committed: false,
-        })
+        };
+        Ok((spool, Staged(path)))
     }
 
     /// Adds the rows of `batch`: doc_id, question, answer, document. A row without question or
@@ -62,33 +69,21 @@ impl Spool {
                 document: cell(3, row).map(|d| casebook_qa::prompt::shown(&d)),
             };
             serde_json::to_writer(&mut self.file, &example)
-                .map_err(|e| failed(&self.temporary, e.into()))?;
+                .map_err(|e| failed(&self.path, e.into()))?;
             self.file
                 .write_all(b"\n")
-                .map_err(|e| failed(&self.temporary, e))?;
+                .map_err(|e| failed(&self.path, e))?;
             self.count += 1;
         }
         Ok(())
     }
 
-    /// Makes the examples those of the run.
-    pub(super) fn commit(mut self) -> Result<u64> {
-        self.file.flush().map_err(|e| failed(&self.temporary, e))?;
-        self.file
-            .get_ref()
-            .sync_all()
-            .map_err(|e| failed(&self.temporary, e))?;
-        fs::rename(&self.temporary, &self.target).map_err(|e| failed(&self.target, e))?;
-        self.committed = true;
+    /// Makes the examples durable; how many there are.
+    pub(super) fn finish(mut self) -> Result<u64> {
+        let done = self.file.flush();
+        done.and_then(|()| self.file.get_ref().sync_all())
+            .map_err(|e| failed(&self.path, e))?;
         Ok(self.count)
-    }
-}
-
-impl Drop for Spool {
-    fn drop(&mut self) {
-        if !self.committed {
-            fs::remove_file(&self.temporary).ok();
-        }
     }
 }
 

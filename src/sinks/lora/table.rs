@@ -77,6 +77,7 @@ impl TableProvider for LoraTable {
         input: Arc<dyn ExecutionPlan>,
         insert_op: InsertOp,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        let input = casebook_connectors::fitted(input, &lora_examples())?;
         let mut options = self.options.clone();
         if insert_op != InsertOp::Append {
             options.mode = casebook_llm::lora::RunMode::Overwrite;

@@ -1,7 +1,9 @@
 //! Delta tables: golden ones and ones written here.
 
 mod concurrent;
+mod creation;
 mod golden;
+mod hostile;
 mod reading;
 mod writing;
 

@@ -169,6 +169,7 @@ async fn a_rejects_table_with_other_columns_is_refused() {
     let ctx = session();
     let rejects = scratch.path().join("qa_rejects");
     run(&ctx, &create("r", &rejects, "'table.create' 'numbers'")).await;
+    run(&ctx, "INSERT INTO r VALUES (1, 'one', 1)").await;
     let create = |table: &str, write: &str| create(table, &scratch.path().join("qa"), write);
     let write = format!("{PAIRS}, 'write.key' 'qa_id', 'write.rejects' 'separate'");
     let refused = error(&ctx, &create("t", &write)).await;

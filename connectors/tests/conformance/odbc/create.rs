@@ -137,6 +137,6 @@ async fn declared_columns_are_added_where_that_is_asked_for() {
         assert_eq!(one(&again, ROW).await, "1");
         let refused = source.create_with(&session(), "t", "qa", &[EVOLVE]).await;
         let refused = refused.unwrap_err().to_string();
-        assert!(refused.contains("declare them"), "{refused}");
+        assert!(refused.contains("needs table.create"), "{refused}");
     }
 }

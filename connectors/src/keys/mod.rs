@@ -1,0 +1,173 @@
+//! Which keys are there already? 16 bytes each; no key is kept as text.
+
+mod set;
+
+use std::collections::HashSet;
+use std::io;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use datafusion::arrow::compute::{cast, filter_record_batch};
+use datafusion::arrow::datatypes::DataType;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::write::no_key;
+
+/// Hashes of keys; many of them are kept on disk.
+pub(crate) use set::HashesSet as Hashes;
+
+/// The keys of a table, and those that an INSERT adds.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    column: String,
+    /// Away while another thread looks at them.
+    sets: Option<Box<Sets>>,
+}
+
+#[derive(Debug)]
+struct Sets {
+    there: Hashes,
+    added: Hashes,
+}
+
+impl Keys {
+    /// For `column`, of which `there` are in the table.
+    pub(crate) fn new(column: &str, there: Hashes) -> Self {
+        let added = Hashes::default();
+        Self {
+            column: column.to_owned(),
+            sets: Some(Box::new(Sets { there, added })),
+        }
+    }
+
+    /// The name of the column.
+    pub(crate) fn column(&self) -> &str {
+        &self.column
+    }
+
+    /// The rows of `batch` whose key was not seen before; they are now.
+    pub(crate) async fn keep_new(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let key = &self.column;
+        let column = batch
+            .column_by_name(key)
+            .ok_or_else(|| Error::invalid(format!("the rows to insert have no column {key}")))?;
+        let hashes = hashes(column, key)?;
+        let new = self.look(move |sets| sets.keep_new(&hashes)).await?;
+        filter_record_batch(batch, &BooleanArray::from(new))
+            .map_err(|e| Error::while_doing(format!("comparing rows by {}", self.column), e))
+    }
+
+    /// Takes note of keys that another writer added; how many of them are added here, too.
+    pub(crate) async fn meet(&mut self, others: Hashes) -> Result<usize> {
+        self.look(move |sets| {
+            let both = sets.added.count_common(&others)?;
+            sets.there.absorb(&others)?;
+            Ok(both)
+        })
+        .await
+    }
+
+    /// Runs `work` here, or on a thread that may wait for the disk if that is where the keys are.
+    async fn look<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Sets) -> io::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let doing = || format!("comparing rows by {} with keys on disk", self.column);
+        let Some(mut sets) = self.sets.take() else {
+            return Err(Error::new(
+                ErrorKind::Internal,
+                format!("{}: an earlier comparison did not end", doing()),
+            ));
+        };
+        let (sets, result) = match sets.there.is_on_disk() || sets.added.is_on_disk() {
+            false => {
+                let result = work(&mut sets);
+                (sets, result)
+            }
+            true => tokio::task::spawn_blocking(move || {
+                let result = work(&mut sets);
+                (sets, result)
+            })
+            .await
+            .map_err(|e| Error::while_doing(doing(), e))?,
+        };
+        self.sets = Some(sets);
+        result.map_err(|e| Error::while_doing(doing(), e))
+    }
+}
+
+impl Sets {
+    /// Which of `hashes` were not seen before; they are now.
+    fn keep_new(&mut self, hashes: &[u128]) -> io::Result<Vec<bool>> {
+        let there = self.there.contains(hashes)?;
+        let added = self.added.contains(hashes)?;
+        let mut of_batch = HashSet::new();
+        let seen = there.into_iter().zip(added);
+        let new = seen.zip(hashes);
+        let new = new.map(|((there, added), hash)| !there && !added && of_batch.insert(*hash));
+        let new: Vec<bool> = new.collect();
+        self.added.extend(of_batch)?;
+        Ok(new)
+    }
+}
+
+/// The hashes of a column of keys.
+///
+/// # Errors
+/// A row without a key.
+fn hashes(column: &ArrayRef, key: &str) -> Result<Vec<u128>> {
+    let text = cast(column, &DataType::Utf8View)
+        .map_err(|e| Error::while_doing(format!("reading {key} as text"), e))?;
+    let text = text.as_string_view();
+    if text.null_count() > 0 {
+        return Err(no_key(key));
+    }
+    Ok(text.iter().flatten().map(hash).collect())
+}
+
+/// Adds the hashes of `column` to `out`.
+///
+/// # Errors
+/// A row without a key.
+pub(crate) fn collect(out: &mut Hashes, column: &ArrayRef, key: &str) -> Result<()> {
+    out.extend(hashes(column, key)?)
+        .map_err(|e| Error::while_doing(format!("keeping the keys of {key} on disk"), e))
+}
+
+fn hash(key: &str) -> u128 {
+    let hash = blake3::hash(key.as_bytes());
+    hash.as_bytes()[..16]
+        .iter()
+        .fold(0, |n, byte| n << 8 | u128::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::arrow::array::StringArray;
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn keys_on_disk_are_found_as_those_in_memory() {
+        let column = |ids: &[u32]| -> ArrayRef {
+            let texts = ids.iter().map(|id| format!("case {id}"));
+            Arc::new(StringArray::from_iter_values(texts))
+        };
+        for bound in [3, 1000] {
+            let mut there = Hashes::with_bound(bound);
+            let ids: Vec<u32> = (0..100).collect();
+            collect(&mut there, &column(&ids), "id").unwrap();
+            assert_eq!(there.is_on_disk(), bound == 3);
+            let mut keys = Keys::new("id", there);
+            let rows = column(&[5, 100, 101, 100, 99]);
+            let batch = RecordBatch::try_from_iter([("id", rows)]).unwrap();
+            let new = keys.keep_new(&batch).await.unwrap();
+            assert_eq!(new.column(0), &column(&[100, 101]));
+            assert_eq!(keys.keep_new(&batch).await.unwrap().num_rows(), 0);
+            let mut theirs = Hashes::with_bound(bound);
+            collect(&mut theirs, &column(&[101, 200, 201]), "id").unwrap();
+            assert_eq!(keys.meet(theirs).await.unwrap(), 1);
+            let batch = RecordBatch::try_from_iter([("id", column(&[200, 300]))]).unwrap();
+            assert_eq!(keys.keep_new(&batch).await.unwrap().num_rows(), 1);
+        }
+    }
+}

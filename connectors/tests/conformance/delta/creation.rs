@@ -1,0 +1,186 @@
+//! `table.create` and `table.evolve`: only an INSERT makes or changes a table, and it does so
+//! before its first row.
+
+use std::fs;
+
+use super::{create, error, insert, rows, run, session};
+
+const PAIRS: &str = "'table.create' 'pairs'";
+
+#[tokio::test]
+async fn a_table_that_is_not_there_reads_as_empty_and_is_made_by_an_insert() {
+    let scratch = tempfile::tempdir().unwrap();
+    let location = scratch.path().join("deep/down/t");
+    let ctx = session();
+    run(&ctx, &create("t", &location, PAIRS)).await;
+    let none: [&str; 0] = [];
+    for sql in [
+        "SELECT * FROM t",
+        "SELECT status, qa_id FROM t WHERE answer LIKE 'a%' ORDER BY 1 LIMIT 3",
+        "EXPLAIN SELECT 1 WHERE FALSE",
+    ] {
+        run(&ctx, sql).await;
+    }
+    assert_eq!(rows(&ctx, "SELECT qa_id FROM t").await, none);
+    assert_eq!(rows(&ctx, "SELECT count(*) FROM t").await, ["0"]);
+    run(&ctx, "EXPLAIN INSERT INTO t VALUES ('1', 'a', 'ok')").await;
+    assert!(
+        !scratch.path().join("deep").exists(),
+        "reading made a table"
+    );
+    // An INSERT whose rows fail has made the table by then.
+    let failing = "INSERT INTO t SELECT CAST(1 / (value - 1) AS VARCHAR), 'a', 'ok' \
+                   FROM generate_series(1, 3)";
+    error(&ctx, failing).await;
+    assert!(location.join("_delta_log").exists());
+    assert_eq!(rows(&ctx, "SELECT count(*) FROM t").await, ["0"]);
+    assert_eq!(
+        insert(&ctx, "INSERT INTO t VALUES ('1', 'a', 'ok')").await,
+        1
+    );
+    assert_eq!(rows(&ctx, "SELECT * FROM t").await, ["1 | a | ok"]);
+    // It is the same table to a session that does not ask for one.
+    let other = session();
+    run(&other, &create("t", &location, "")).await;
+    assert_eq!(rows(&other, "SELECT * FROM t").await, ["1 | a | ok"]);
+    assert_eq!(
+        rows(&ctx, "DESCRIBE t").await,
+        rows(&other, "DESCRIBE t").await
+    );
+}
+
+#[tokio::test]
+async fn an_insert_without_rows_makes_the_table_too() {
+    let scratch = tempfile::tempdir().unwrap();
+    let location = scratch.path().join("t");
+    let ctx = session();
+    run(&ctx, &create("t", &location, PAIRS)).await;
+    let sql = "INSERT INTO t SELECT 'a', 'b', 'c' WHERE FALSE";
+    assert_eq!(insert(&ctx, sql).await, 0);
+    assert!(location.join("_delta_log").exists());
+}
+
+#[tokio::test]
+async fn a_table_that_is_not_asked_for_is_an_error() {
+    let scratch = tempfile::tempdir().unwrap();
+    let location = scratch.path().join("t");
+    for (options, part) in [
+        ("", "table.create"),
+        ("'delta.version' '3'", "no Delta table"),
+        (
+            "'table.create' 'pairs', 'delta.version' '3'",
+            "no Delta table",
+        ),
+        ("'table.evolve' 'add_columns'", "needs table.create"),
+        (
+            "'table.create' 'pairs', 'table.evolve' 'yes'",
+            "Valid: add_columns",
+        ),
+    ] {
+        let refused = error(&session(), &create("t", &location, options)).await;
+        assert!(refused.contains(part), "{options}: {refused}");
+        assert!(!location.exists(), "{options}");
+    }
+}
+
+#[tokio::test]
+async fn a_place_that_cannot_be_written_to_is_told_before_a_row_is_asked_for() {
+    let scratch = tempfile::tempdir().unwrap();
+    let file = scratch.path().join("file");
+    fs::write(&file, "x").unwrap();
+    let ctx = session();
+    run(&ctx, &create("t", &file.join("t"), PAIRS)).await;
+    // The rows would fail, too, were they asked for.
+    let sql = "INSERT INTO t SELECT CAST(1 / (value - 1) AS VARCHAR), 'a', 'ok' \
+               FROM generate_series(1, 3)";
+    let refused = error(&ctx, sql).await;
+    assert!(!refused.to_lowercase().contains("zero"), "{refused}");
+    assert!(refused.contains(&file.display().to_string()), "{refused}");
+}
+
+#[tokio::test]
+async fn an_older_table_takes_new_columns_if_asked_to() {
+    let scratch = tempfile::tempdir().unwrap();
+    let ctx = session();
+    run(
+        &ctx,
+        &create("old", scratch.path(), "'table.create' 'pairs'"),
+    )
+    .await;
+    run(&ctx, "INSERT INTO old VALUES ('1', 'a', 'ok')").await;
+    // The contract of later: a column between the others.
+    let declared = |name: &str, options: &str| {
+        format!(
+            "CREATE EXTERNAL TABLE {name} (note VARCHAR, score DOUBLE) STORED AS DELTA \
+             LOCATION '{}' OPTIONS ('table.create' 'pairs'{options})",
+            scratch.path().display()
+        )
+    };
+    let refused = error(&ctx, &declared("t", "")).await;
+    for part in [
+        "note is missing",
+        "score is missing",
+        "'table.evolve' 'add_columns'",
+    ] {
+        assert!(refused.contains(part), "{refused}");
+    }
+    let evolve = ", 'table.evolve' 'add_columns', 'write.key' 'qa_id'";
+    run(&ctx, &declared("t", evolve)).await;
+    let versions = || {
+        fs::read_dir(scratch.path().join("_delta_log"))
+            .unwrap()
+            .count()
+    };
+    let before = versions();
+    // Until the INSERT the columns are NULL, whatever is asked about them.
+    assert_eq!(
+        rows(&ctx, "SELECT * FROM t").await,
+        ["1 | a | ok | null | null"]
+    );
+    assert_eq!(rows(&ctx, "SELECT score, qa_id FROM t").await, ["null | 1"]);
+    assert_eq!(rows(&ctx, "SELECT note FROM t").await, ["null"]);
+    assert_eq!(
+        rows(
+            &ctx,
+            "SELECT qa_id FROM t WHERE note IS NULL AND answer = 'a'"
+        )
+        .await,
+        ["1"]
+    );
+    assert_eq!(
+        rows(&ctx, "SELECT count(*) FROM t WHERE score > 0").await,
+        ["0"]
+    );
+    assert_eq!(
+        rows(&ctx, "SELECT count(note), count(*) FROM t").await,
+        ["0 | 1"]
+    );
+    assert_eq!(versions(), before, "reading changed the table");
+    let added = insert(
+        &ctx,
+        "INSERT INTO t VALUES ('1', 'x', 'ok', 'n', 2), ('2', 'b', 'ok', 'n', 0.5)",
+    );
+    assert_eq!(added.await, 1);
+    assert_eq!(
+        rows(&ctx, "SELECT * FROM t ORDER BY qa_id").await,
+        ["1 | a | ok | null | null", "2 | b | ok | n | 0.5"]
+    );
+    assert_eq!(
+        rows(&ctx, "SELECT qa_id FROM t WHERE score > 0").await,
+        ["2"]
+    );
+    // A second time there is nothing to add, and the table is as declared.
+    run(&ctx, &declared("again", "")).await;
+    let before = versions();
+    insert(
+        &ctx,
+        "INSERT INTO again VALUES ('3', 'c', 'ok', NULL, NULL)",
+    )
+    .await;
+    assert_eq!(versions(), before + 1);
+    // One opened before sees other columns and says so.
+    let refused = error(&ctx, "SELECT * FROM old").await;
+    assert!(refused.contains("have changed"), "{refused}");
+    let refused = error(&ctx, "INSERT INTO old VALUES ('4', 'd', 'ok')").await;
+    assert!(refused.contains("have changed"), "{refused}");
+}
