@@ -63,11 +63,7 @@ impl Config {
             .build();
             tables.push(statement);
         }
-        Ok(crate::catalog::declare(
-            ctx,
-            &self.origin.display().to_string(),
-            tables,
-        )?)
+        crate::catalog::declare(ctx, &self.origin.display().to_string(), tables)
     }
 
     /// What `casebook check` tries for the table `name`; none for a training table, which is a
