@@ -172,10 +172,29 @@ fn finish<S: ObjectStore>(
 ) -> Result<Arc<dyn ObjectStore>> {
     match built {
         Ok(store) => Ok(Arc::new(store)),
-        Err(error) => Err(
-            Error::invalid(format!("location '{}': {error}", shown(url.as_str())))
-                .with_source(error),
+        Err(error) => {
+            let said = error.to_string();
+            let plain = without_value(&said);
+            let message = format!("location '{}': {plain}", shown(url.as_str()));
+            match plain == said {
+                true => Err(Error::invalid(message).with_source(error)),
+                false => Err(Error::invalid(message)),
+            }
+        }
+    }
+}
+
+/// The library quotes the value of an option that it cannot read, which can be a secret in the
+/// wrong place.
+fn without_value(message: &str) -> String {
+    const BEFORE: &str = "failed to parse \"";
+    match (message.find(BEFORE), message.rfind("\" as ")) {
+        (Some(start), Some(end)) if start + BEFORE.len() <= end => format!(
+            "{}failed to parse the value of an option{}",
+            &message[..start],
+            &message[end + 1..]
         ),
+        _ => message.to_owned(),
     }
 }
 

@@ -211,10 +211,25 @@ impl Config {
         given: &BTreeMap<String, RawValue>,
     ) -> Result<GivenOptions> {
         let prefix = format!("{}.", connector.name.to_lowercase());
+        let own = connector.options.iter();
+        let own: Vec<&str> = own.filter_map(|o| o.key.strip_prefix(&prefix)).collect();
         let mut out = BTreeMap::new();
         for (key, value) in given {
             let prefixed = format!("{prefix}{key}");
-            let known = connector.options.iter().any(|o| o.key == prefixed);
+            let known = own.contains(&key.as_str());
+            // Against the short names, which are what is typed here.
+            let short = !key.contains('.') && !matches!(value, RawValue::Table(_));
+            if short
+                && !known
+                && let Some(near) = shown::nearest(key, &own)
+            {
+                let what = format!(
+                    "has the unknown key {}. Did you mean '{near}'? Valid: {}.",
+                    shown::key(key),
+                    own.join(", ")
+                );
+                return Err(self.wrong(title, &what));
+            }
             flatten(if known { &prefixed } else { key }, value, &mut out)
                 .map_err(|what| self.wrong(title, &what))?;
         }
