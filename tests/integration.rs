@@ -10,6 +10,8 @@ mod from_0_1;
 mod host;
 #[path = "integration/imports.rs"]
 mod imports;
+#[path = "integration/documents.rs"]
+mod documents;
 #[path = "integration/inputs.rs"]
 mod inputs;
 #[path = "integration/job.rs"]
@@ -22,6 +24,8 @@ mod pipeline;
 mod program;
 #[path = "integration/reference.rs"]
 mod reference;
+#[path = "integration/stopping.rs"]
+mod stopping;
 #[path = "integration/structure.rs"]
 mod structure;
 

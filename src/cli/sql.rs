@@ -130,7 +130,6 @@ impl Sql {
                 continue;
             }
             editor.add_history_entry(text.trim()).map_err(failed)?;
-            program.casebook.clear_cancel();
             if let Err(error) = self.run_text(program, ctx, &text).await {
                 eprintln!("error: {}", terminal::err(&error.to_string()));
             }

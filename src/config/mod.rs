@@ -4,6 +4,7 @@
 //! `${env:NAME:-default}` and `${file:path}` work inside string values only, after parsing, so a
 //! value cannot inject structure.
 
+mod documents;
 mod interpolate;
 mod jobs;
 mod raw;

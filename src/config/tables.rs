@@ -122,6 +122,7 @@ impl Config {
         for (key, value) in &table.options {
             flatten(key, value, &mut place.options);
         }
+        self.make_room_for_documents(name, &place.format, &mut place.options);
         Ok(place)
     }
 
@@ -187,7 +188,7 @@ impl Config {
     }
 }
 
-fn connector(kind: &str) -> Option<&'static Connector> {
+pub(super) fn connector(kind: &str) -> Option<&'static Connector> {
     CONNECTORS
         .iter()
         .find(|c| c.name.eq_ignore_ascii_case(kind))
@@ -195,7 +196,7 @@ fn connector(kind: &str) -> Option<&'static Connector> {
 }
 
 /// `aws = { region = "x" }` is the option `aws.region`.
-fn flatten(key: &str, value: &RawValue, out: &mut HashMap<String, String>) {
+pub(super) fn flatten(key: &str, value: &RawValue, out: &mut HashMap<String, String>) {
     match value {
         RawValue::Table(inner) => {
             for (name, value) in inner {
