@@ -150,7 +150,7 @@ async fn answer_all(
                 }
             };
             progress.compared.add(1);
-            Ok(reply.text.trim().to_owned())
+            Ok::<_, Error>(reply.text.trim().to_owned())
         })
         .buffered(QUESTIONS_AHEAD)
         .try_collect();

@@ -127,7 +127,7 @@ impl Ask {
     ) -> crate::Result<StringViewArray> {
         let mut engines: HashMap<&str, Engine> = HashMap::new();
         let mut numbers: HashMap<(&str, &str), usize> = HashMap::new();
-        let mut work: Vec<(Engine, &str)> = vec![];
+        let mut work: Vec<(Engine, String)> = vec![];
         let mut rows: Vec<Option<usize>> = Vec::with_capacity(questions.len());
         for pair in models.iter().zip(questions) {
             let (Some(model), Some(question)) = pair else {
@@ -140,12 +140,12 @@ impl Ask {
             }
             let number = *numbers.entry((model, question)).or_insert(work.len());
             if number == work.len() {
-                work.push((engines[model].clone(), question));
+                work.push((engines[model].clone(), question.to_owned()));
             }
             rows.push(Some(number));
         }
         let answers: Vec<String> = futures::stream::iter(work)
-            .map(|(engine, question)| async move { answer(&engine, question).await })
+            .map(|(engine, question)| async move { answer(&engine, &question).await })
             .buffered(QUESTIONS_AHEAD)
             .try_collect()
             .await?;
