@@ -4,14 +4,14 @@
 
 #[path = "integration/bad_input.rs"]
 mod bad_input;
+#[path = "integration/documents.rs"]
+mod documents;
 #[path = "integration/from_0_1.rs"]
 mod from_0_1;
 #[path = "integration/host.rs"]
 mod host;
 #[path = "integration/imports.rs"]
 mod imports;
-#[path = "integration/documents.rs"]
-mod documents;
 #[path = "integration/inputs.rs"]
 mod inputs;
 #[path = "integration/job.rs"]

@@ -312,6 +312,26 @@ mod signals {
     }
 
     #[test]
+    fn a_program_that_is_to_survive_its_terminal_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let endless = "SELECT count(*) FROM range(0, 10000000) a, range(0, 10000000) b \
+                       WHERE a.value * 3 = b.value * b.value + 1 OR a.value + b.value = -1";
+        let child = Command::new("nohup")
+            .args([env!("CARGO_BIN_EXE_casebook"), "sql", "-q", endless])
+            .current_dir(dir.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let mut child = child.unwrap();
+        std::thread::sleep(Duration::from_millis(1500));
+        send(&child, "-HUP");
+        std::thread::sleep(Duration::from_millis(3500));
+        assert!(child.try_wait().unwrap().is_none(), "nohup was not heeded");
+        send(&child, "-TERM");
+        assert_eq!(end(child, Duration::from_secs(10)), Some(130));
+    }
+
+    #[test]
     fn what_does_not_listen_is_ended_and_a_second_signal_ends_at_once() {
         let dir = tempfile::tempdir().unwrap();
         let endless = "SELECT count(*) FROM range(0, 10000000) a, range(0, 10000000) b \
@@ -322,18 +342,9 @@ mod signals {
         assert_eq!(end(child, Duration::from_secs(10)), Some(130));
 
         // A chat template that never ends keeps every thread of the engine busy.
-        let model = dir.path().join("model");
-        std::fs::create_dir(&model).unwrap();
-        for (name, content) in casebook_tiny::FILES {
-            std::fs::write(model.join(name), content).unwrap();
-        }
-        let path = model.join("tokenizer_config.json");
-        let text = std::fs::read_to_string(&path).unwrap();
-        let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let round = "{% for a in range(9999) %}";
-        config["chat_template"] =
-            format!("{}x{}", round.repeat(4), "{% endfor %}".repeat(4)).into();
-        std::fs::write(&path, config.to_string()).unwrap();
+        let round = "{% for a in range(9999) %}".repeat(4);
+        let template = format!("{round}x{}", "{% endfor %}".repeat(4));
+        crate::bad_input::model_with_template(dir.path(), &template);
         write_documents(dir.path(), 30);
         let looping = "CREATE EXTERNAL TABLE docs STORED AS CSV LOCATION 'docs.csv'; \
                        SELECT * FROM docs_to_qa('docs', model => 'model'); ";
