@@ -341,6 +341,13 @@ mod signals {
         send(&child, "-INT");
         assert_eq!(end(child, Duration::from_secs(10)), Some(130));
 
+        let large = "SELECT * FROM docs_to_qa((SELECT repeat('The court held so. ', 2700000 + value) \
+                     AS text FROM range(0, 1))) LIMIT 1";
+        let child = start(dir.path(), large);
+        std::thread::sleep(Duration::from_millis(2500));
+        send(&child, "-INT");
+        assert_eq!(end(child, Duration::from_secs(10)), Some(130));
+
         // A chat template that never ends keeps every thread of the engine busy.
         let round = "{% for a in range(9999) %}".repeat(4);
         let template = format!("{round}x{}", "{% endfor %}".repeat(4));

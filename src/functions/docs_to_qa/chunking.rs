@@ -13,18 +13,25 @@ use super::query::Query;
 /// Tokens kept free in the context beyond chunk, task and reply: template and rounding.
 const CONTEXT_MARGIN: usize = 32;
 
-/// The document's chunks, found off the async threads: tokenising a long text takes a while.
+/// The document's chunks, found off the async threads: tokenising a long text takes a while. Given up
+/// when nobody waits for them any more.
 pub(super) async fn split(
     query: Arc<Query>,
     document: Arc<Document>,
     options: ChunkOptions,
 ) -> Result<Vec<Chunk>> {
-    tokio::task::spawn_blocking(move || {
+    let waiting = Arc::new(());
+    let asked_for = Arc::downgrade(&waiting);
+    let found = tokio::task::spawn_blocking(move || {
         let counter = Counter(query.engine.tokenizer());
-        chunks(&document.text, &counter, &options).collect()
+        chunks(&document.text, &counter, &options)
+            .take_while(|_| asked_for.strong_count() > 0)
+            .collect()
     })
     .await
-    .map_err(|e| DataFusionError::ExecutionJoin(Box::new(e)))
+    .map_err(|e| DataFusionError::ExecutionJoin(Box::new(e)));
+    drop(waiting);
+    found
 }
 
 struct Counter<'a>(&'a TextTokenizer);
