@@ -49,9 +49,7 @@ mod databricks;
 pub mod delta;
 
 pub use check::{CheckRequest, CheckStep};
-pub use connector::{
-    AcceptedRows, Connector, ConnectorOptions, FileReaders, Maturity, OptionSpec,
-};
+pub use connector::{AcceptedRows, Connector, ConnectorOptions, FileReaders, Maturity, OptionSpec};
 pub use csv_limits::{CsvLimits, InvalidUtf8};
 pub use declared::fitted;
 pub use error::{Error, ErrorKind, Result};

@@ -38,7 +38,7 @@ pub fn shown(document: &str) -> String {
             line.split_once(": ")
                 .is_some_and(|(label, _)| label.split(' ').count() <= 3)
         };
-        let as_read = |line: &str| line.contains(": ") && has_plain_layout(line);
+        let as_read = |line: &str| line.contains(": ") && line.trim() == line;
         if header.lines().all(as_read) && has_plain_layout(text) && plain == document {
             return document.to_owned();
         }

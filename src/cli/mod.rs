@@ -3,6 +3,7 @@
 mod ask;
 mod check;
 mod compare;
+mod exit;
 mod init;
 mod memory;
 mod print;
@@ -25,15 +26,6 @@ use stop::Stop;
 
 /// Configuration file that is read when it exists and no other is named.
 const DEFAULT_CONFIG: &str = "casebook.toml";
-
-/// Exit codes: 0 done, 1 failed work, 2 wrong input or usage, 78 wrong configuration, 130 stopped.
-mod exit {
-    pub(super) const OK: u8 = 0;
-    pub(super) const FAILED: u8 = 1;
-    pub(super) const USAGE: u8 = 2;
-    pub(super) const CONFIGURATION: u8 = 78;
-    pub(super) const INTERRUPTED: u8 = 130;
-}
 
 /// Turns the text in your warehouse into a language model that knows it.
 #[derive(Debug, Parser)]

@@ -516,7 +516,7 @@ mod tests {
                 &["x:c", "x:c"],
             ),
             (
-                "SELECT say('x', 'y') UNION ALL SELECT say('z', column1) FROM t WHERE column2 = 2",
+                "SELECT say('x', 'y') UNION ALL SELECT say('z', column1) FROM t WHERE column2 = 2 ORDER BY 1",
                 &["x:y", "z:a"],
             ),
             (

@@ -160,7 +160,7 @@ async fn ids_keep_their_digits_or_are_refused() {
 async fn columns_of_any_name_can_be_named() {
     let (ctx, _, _dir) = session().await;
     let input = "((SELECT 'k' AS \"The Id\", 'It is so.' AS \"a.text\", 'x' AS \"Two Words\", 'y' AS \
-                 \"two words\", 'z' AS \"one, two\", 'T' AS \"Über.title\", 'w' AS \"it''s\"))";
+                 \"two words\", 'z' AS \"one, two\", 'T' AS \"Über.title\", 'w' AS \"it's\"))";
     let call = |arguments: &str| format!("docs_to_qa({input}, text => 'a.text', {arguments})");
     let all = call(
         "id => 'The Id', title => ['Über.title'], \

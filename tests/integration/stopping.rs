@@ -9,7 +9,7 @@ use datafusion::prelude::SessionContext;
 use crate::{number, run, session};
 
 /// Documents of the tests.
-const DOCUMENTS: usize = 10;
+const DOCUMENTS: usize = 24;
 const CALL: &str = "docs_to_qa('docs', profile => 'legal', max_pairs_per_document => 2)";
 const SHOWN: &str = "qa_id, doc_id, question, answer, status";
 
@@ -44,6 +44,8 @@ impl Setup {
         let setup = |sql: String| sql.replace("DIR", dir.path().to_str().unwrap());
         for sql in [
             "CREATE EXTERNAL TABLE docs STORED AS CSV LOCATION 'DIR/docs.csv'".to_owned(),
+            // Few at once, so that documents are done one after the other.
+            "SET casebook.qa.look_ahead_documents = 2".to_owned(),
             format!("CREATE TABLE whole AS SELECT * FROM {CALL}"),
         ] {
             run(&ctx, &setup(sql)).await.unwrap();
@@ -286,7 +288,7 @@ mod signals {
     #[test]
     fn the_three_signals_stop_alike_and_a_rerun_completes() {
         let dir = tempfile::tempdir().unwrap();
-        write_documents(dir.path(), 40);
+        write_documents(dir.path(), 500);
         let sql = format!("{TABLES} INSERT INTO qa SELECT * FROM {CALL}");
         for (signal, wait) in [("-INT", 900), ("-TERM", 1500), ("-HUP", 400)] {
             let child = start(dir.path(), &sql);
