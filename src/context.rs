@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::config::Hidden;
 use crate::models::Models;
 use crate::progress::Progress;
 use crate::stopping::{Stopping, Work};
@@ -29,6 +30,8 @@ pub struct Casebook {
     pub profiles: BTreeMap<String, Vec<(String, String)>>,
     /// Settings by table name, lower case.
     pub tables: BTreeMap<String, TableSettings>,
+    /// Values of the configuration and of statements that no message may hold.
+    pub hidden: Arc<Hidden>,
     /// Counters a program may show.
     pub progress: Arc<Progress>,
     stopping: Stopping,

@@ -7,6 +7,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use casebook_connectors::without_credentials;
 use datafusion::error::DataFusionError;
 
 /// Shorthand for results of this crate.
@@ -48,11 +49,11 @@ pub struct Error {
 
 impl Error {
     /// An error of `kind`; `message` names what was being done, on which object, what was wrong
-    /// and what to do.
+    /// and what to do. Credentials in its URLs are taken out.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,
-            message: message.into(),
+            message: without_credentials(&message.into()).into_owned(),
             source: None,
         }
     }
@@ -72,7 +73,7 @@ impl Error {
     /// Appends a sentence that says what to do.
     #[must_use]
     pub fn hint(mut self, hint: &str) -> Self {
-        if !self.message.ends_with(['.', '!', '?']) {
+        if !self.message.ends_with(['.', '!', '?', ':', ';']) {
             self.message.push('.');
         }
         self.message.push(' ');
@@ -85,7 +86,9 @@ impl Error {
         self.kind
     }
 
-    /// An unknown `name` where one of `valid` was expected, with the nearest one suggested.
+    /// An unknown `name` where one of `valid` was expected, with the nearest one suggested. A `value
+    /// of` something is shown only where it resembles a valid one: it can be a password that
+    /// stands in the wrong place.
     pub fn unknown(what: &str, name: &str, valid: &[&str]) -> Self {
         let near = valid
             .iter()
@@ -96,10 +99,15 @@ impl Error {
             .map(|(_, v)| format!(" Did you mean '{v}'?"))
             .unwrap_or_default();
         let valid = match valid {
-            [] => "There is none.".to_owned(),
-            _ => format!("Valid: {}.", valid.join(", ")),
+            [] => "There are none.".to_owned(),
+            names => format!("Valid: {}.", names.join(", ")),
         };
-        Self::invalid(format!("unknown {what} '{name}'.{hint} {valid}"))
+        let hidden = hint.is_empty() && what.starts_with("value of ");
+        let name = match hidden {
+            true => String::new(),
+            false => format!(" '{name}'"),
+        };
+        Self::invalid(format!("unknown {what}{name}.{hint} {valid}"))
     }
 
     /// Our own error inside `error`, or `error` as an [`ErrorKind::InvalidInput`] (planning) or

@@ -2,19 +2,66 @@
 //!
 //! One extension with nested groups. Absence means: what the profile says.
 
-use datafusion::common::config::ConfigExtension;
-use datafusion::common::extensions_options;
+use std::any::Any;
 
-extensions_options! {
-    /// Casebook's settings, prefix `casebook`.
-    pub struct CasebookConfig {
-        /// Generation of question/answer pairs
-        pub qa: QaConfig, default = QaConfig::default()
-    }
+use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigField, ExtensionOptions};
+use datafusion::common::extensions_options;
+use datafusion::error::Result;
+
+use crate::error::Error;
+
+/// Most documents, and chunks of each, in generation at the same time: all of them are in memory.
+const MOST_AHEAD: usize = 10_000;
+
+/// Casebook's settings, prefix `casebook`.
+#[derive(Debug, Clone, Default)]
+pub struct CasebookConfig {
+    /// Generation of question/answer pairs.
+    pub qa: QaConfig,
 }
 
 impl ConfigExtension for CasebookConfig {
     const PREFIX: &'static str = "casebook";
+}
+
+// By hand, because a value must be checked when it is set: the macro takes any number.
+impl ExtensionOptions for CasebookConfig {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn cloned(&self) -> Box<dyn ExtensionOptions> {
+        Box::new(self.clone())
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<()> {
+        let entries = self.entries();
+        let full = format!("{}.{key}", Self::PREFIX);
+        let known = entries.iter().any(|entry| entry.key == full);
+        let Some(own) = key.strip_prefix("qa.").filter(|_| known) else {
+            let valid: Vec<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
+            return Err(Error::unknown("setting", &full, &valid).into());
+        };
+        let mut changed = self.qa.clone();
+        ConfigField::set(&mut changed, own, value)
+            .map_err(|e| Error::invalid(format!("setting {full}: {}", e.strip_backtrace())))?;
+        changed.check()?;
+        self.qa = changed;
+        Ok(())
+    }
+
+    fn entries(&self) -> Vec<ConfigEntry> {
+        let own = self.qa.entries().into_iter();
+        own.map(|entry| ConfigEntry {
+            key: format!("{}.qa.{}", Self::PREFIX, entry.key),
+            ..entry
+        })
+        .collect()
+    }
 }
 
 extensions_options! {
@@ -40,6 +87,28 @@ extensions_options! {
 }
 
 impl QaConfig {
+    /// Values that are bounds themselves must have one; those of the profile are checked there.
+    fn check(&self) -> Result<(), Error> {
+        for (key, value) in [
+            ("look_ahead_documents", self.look_ahead_documents),
+            ("look_ahead_chunks", self.look_ahead_chunks),
+        ] {
+            if !(1..=MOST_AHEAD).contains(&value) {
+                return Err(Error::invalid(format!(
+                    "setting casebook.qa.{key} is {value}; it must be from 1 to {MOST_AHEAD}, \
+                     because all of them are in memory"
+                )));
+            }
+        }
+        match (0.0..=1.0).contains(&self.error_budget) {
+            true => Ok(()),
+            false => Err(Error::invalid(format!(
+                "setting casebook.qa.error_budget is {}; it is a share from 0 to 1",
+                self.error_budget
+            ))),
+        }
+    }
+
     /// The profile overrides that were set, as (key, value).
     pub fn overrides(&self) -> Vec<(String, String)> {
         [
@@ -50,5 +119,46 @@ impl QaConfig {
         .into_iter()
         .filter_map(|(key, value)| Some((key.to_owned(), value?.to_string())))
         .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_checked_when_they_are_set() {
+        let mut config = CasebookConfig::default();
+        for (key, value) in [
+            ("qa.look_ahead_documents", "0"),
+            ("qa.look_ahead_documents", "10001"),
+            ("qa.look_ahead_chunks", "18446744073709551615"),
+            ("qa.look_ahead_chunks", "-1"),
+            ("qa.error_budget", "NaN"),
+            ("qa.error_budget", "1.01"),
+            ("qa.error_budget", "-0.1"),
+            ("qa.seed", "many"),
+        ] {
+            let error = config.set(key, value).unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("casebook.{key}")),
+                "{key} = {value}: {error}"
+            );
+        }
+        assert_eq!(config.qa.look_ahead_documents, 12);
+        config.set("qa.look_ahead_documents", "10000").unwrap();
+        config.set("qa.error_budget", "0").unwrap();
+        config.set("qa.seed", "7").unwrap();
+        assert_eq!(
+            (config.qa.look_ahead_documents, config.qa.seed),
+            (10_000, Some(7))
+        );
+        let error = config.set("qa.error_budgt", "1").unwrap_err().to_string();
+        assert!(
+            error.contains("Did you mean 'casebook.qa.error_budget'?"),
+            "{error}"
+        );
+        let error = config.set("qas.seed", "1").unwrap_err().to_string();
+        assert!(error.contains("casebook.qa.look_ahead_chunks"), "{error}");
     }
 }

@@ -8,6 +8,8 @@ mod bad_input;
 mod documents;
 #[path = "integration/from_0_1.rs"]
 mod from_0_1;
+#[path = "integration/fuzzed.rs"]
+mod fuzzed;
 #[path = "integration/host.rs"]
 mod host;
 #[path = "integration/imports.rs"]
@@ -16,6 +18,8 @@ mod imports;
 mod inputs;
 #[path = "integration/job.rs"]
 mod job;
+#[path = "integration/mutations.rs"]
+mod mutations;
 #[path = "integration/opening.rs"]
 mod opening;
 #[path = "integration/pipeline.rs"]
@@ -24,6 +28,8 @@ mod pipeline;
 mod program;
 #[path = "integration/reference.rs"]
 mod reference;
+#[path = "integration/secrets.rs"]
+mod secrets;
 #[path = "integration/stopping.rs"]
 mod stopping;
 #[path = "integration/structure.rs"]

@@ -1,18 +1,30 @@
 //! `casebook check`: does a connection work, step by step, and if not, which step fails.
 
-use std::collections::HashMap;
+use std::fmt;
 
 use crate::error::Result;
+use crate::location::shown;
+use crate::secret::GivenOptions;
 
-/// What is checked.
-#[derive(Debug, Clone)]
+/// What is checked. Debug shows no credentials.
+#[derive(Clone)]
 pub struct CheckRequest {
     /// As in `LOCATION`.
     pub location: String,
     /// As in `OPTIONS`.
-    pub options: HashMap<String, String>,
+    pub options: GivenOptions,
     /// Also write into a scratch name, which is removed again.
     pub write: bool,
+}
+
+impl fmt::Debug for CheckRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CheckRequest")
+            .field("location", &shown(&self.location))
+            .field("options", &self.options)
+            .field("write", &self.write)
+            .finish()
+    }
 }
 
 /// One step: what was tried, and what came of it. A step after a failed one is not tried.
@@ -47,5 +59,28 @@ impl Steps {
     /// The steps so far.
     pub(crate) fn done(self) -> Vec<CheckStep> {
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_shows_no_credentials() {
+        let mut request = CheckRequest {
+            location: "http://bob:hunter2@h/x?sig=hunter2".into(),
+            options: GivenOptions::default(),
+            write: false,
+        };
+        request
+            .options
+            .insert("aws.secret_access_key".into(), "hunter2".into());
+        let text = format!("{request:?}");
+        assert!(
+            text.contains("http://h/x") && text.contains("aws.secret"),
+            "{text}"
+        );
+        assert!(!text.contains("hunter2"), "{text}");
     }
 }

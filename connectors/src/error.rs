@@ -7,6 +7,8 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use datafusion::parquet::errors::ParquetError;
 
+use crate::location::without_credentials;
+
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -43,11 +45,11 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error of `kind`.
+    /// An error of `kind`. Credentials in the URLs of `message` are taken out.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,
-            message: message.into(),
+            message: without_credentials(&message.into()).into_owned(),
             source: None,
         }
     }
@@ -68,7 +70,9 @@ impl Error {
         self.kind
     }
 
-    /// An unknown `name` where one of `valid` was expected, with the nearest one suggested.
+    /// An unknown `name` where one of `valid` was expected, with the nearest one suggested. A `value
+    /// of` something is shown only where it resembles a valid one: it can be a password that
+    /// stands in the wrong place.
     pub(crate) fn unknown(what: &str, name: &str, valid: &[&str]) -> Self {
         let near = valid
             .iter()
@@ -78,10 +82,16 @@ impl Error {
         let hint = near
             .map(|(_, v)| format!(" Did you mean '{v}'?"))
             .unwrap_or_default();
-        Self::invalid(format!(
-            "unknown {what} '{name}'.{hint} Valid: {}.",
-            valid.join(", ")
-        ))
+        let valid = match valid {
+            [] => "There are none.".to_owned(),
+            names => format!("Valid: {}.", names.join(", ")),
+        };
+        let hidden = hint.is_empty() && what.starts_with("value of ");
+        let name = match hidden {
+            true => String::new(),
+            false => format!(" '{name}'"),
+        };
+        Self::invalid(format!("unknown {what}{name}.{hint} {valid}"))
     }
 
     /// Wraps a failure while reading `what`; where no cause says more, the data is damaged or of

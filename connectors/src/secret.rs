@@ -1,6 +1,8 @@
-//! A text that cannot be printed by accident.
+//! Texts that cannot be printed by accident.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -39,9 +41,57 @@ impl Serialize for Secret {
     }
 }
 
+/// OPTIONS as typed, before anything knows which of them are secrets: Debug shows their keys.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct GivenOptions(HashMap<String, String>);
+
+impl Deref for GivenOptions {
+    type Target = HashMap<String, String>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for GivenOptions {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
+impl From<HashMap<String, String>> for GivenOptions {
+    fn from(options: HashMap<String, String>) -> Self {
+        Self(options)
+    }
+}
+
+impl<const N: usize> From<[(String, String); N]> for GivenOptions {
+    fn from(options: [(String, String); N]) -> Self {
+        Self(options.into())
+    }
+}
+
+impl fmt::Debug for GivenOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut keys: Vec<&String> = self.0.keys().collect();
+        keys.sort();
+        f.debug_set().entries(keys).finish()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn given_options_show_their_keys() {
+        let mut options = GivenOptions::default();
+        options.insert("odbc.password".into(), "hunter2".into());
+        assert_eq!(format!("{options:?}"), "{\"odbc.password\"}");
+        assert_eq!(options["odbc.password"], "hunter2");
+        let same = GivenOptions::from(HashMap::from([("odbc.password".into(), "hunter2".into())]));
+        assert!(same == options && same != GivenOptions::default());
+    }
 
     #[test]
     fn never_shows_its_text() {

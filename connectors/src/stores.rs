@@ -17,19 +17,12 @@ use object_store::{ObjectStore, RetryConfig};
 use url::Url;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::location::shown;
 use crate::options::TableOptions;
 
 /// True if `location` is a path of this machine.
 pub(crate) fn is_local(location: &str) -> bool {
     !location.contains("://") || location.starts_with("file://")
-}
-
-/// `location` as it may be shown: the query of a URL can be a signature.
-pub(crate) fn shown(location: &str) -> &str {
-    match is_local(location) {
-        true => location,
-        false => location.split('?').next().unwrap_or_default(),
-    }
 }
 
 /// Makes sure that DataFusion can reach `location`: the local path exists, or its store is
@@ -142,8 +135,9 @@ pub(crate) fn build(url: &Url, options: &TableOptions) -> Result<Arc<dyn ObjectS
         "s3" | "s3a" | "az" | "azure" | "abfs" | "abfss" | "adl" | "gs" | "gcs" => Err(Error::new(
             ErrorKind::Unsupported,
             format!(
-                "location '{url}': this build has no support for {}://; build with the \
+                "location '{}': this build has no support for {}://; build with the \
                      feature s3, azure or gcs",
+                shown(url.as_str()),
                 url.scheme()
             ),
         )),
@@ -178,11 +172,10 @@ fn finish<S: ObjectStore>(
 ) -> Result<Arc<dyn ObjectStore>> {
     match built {
         Ok(store) => Ok(Arc::new(store)),
-        Err(error) => Err(Error::invalid(format!(
-            "location '{}': {error}",
-            url.as_str().split('?').next().unwrap_or_default()
-        ))
-        .with_source(error)),
+        Err(error) => Err(
+            Error::invalid(format!("location '{}': {error}", shown(url.as_str())))
+                .with_source(error),
+        ),
     }
 }
 

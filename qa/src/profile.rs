@@ -5,6 +5,7 @@
 //! is in [`crate::prompt`].
 
 mod layers;
+mod limits;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,17 +19,6 @@ pub static PROFILES: &[(&str, &str)] = &[
     ("legal", include_str!("../profiles/legal.toml")),
     ("general", include_str!("../profiles/general.toml")),
 ];
-
-/// Most questions asked about a chunk.
-const MAX_QUESTIONS: usize = 1000;
-/// Most tokens of a chunk.
-const MAX_TOKENS: usize = 10_000_000;
-/// Most tokens of a question or an answer.
-const MAX_REPLY_TOKENS: usize = 100_000;
-/// Highest temperature.
-const MAX_TEMPERATURE: f64 = 100.0;
-const READS: &str = "no model reads more at once";
-const WRITES: &str = "no model writes more at once, and the context must hold the reply";
 
 /// A named pair of personas and all that shapes their questions and answers.
 ///
@@ -177,32 +167,7 @@ impl Profile {
                 return say(format!("{key} is 0; it must be at least 1"));
             }
         }
-        for (key, value, most, why) in [
-            (
-                "questions_per_chunk",
-                self.questions_per_chunk,
-                MAX_QUESTIONS,
-                "all questions of a chunk are in memory at the same time; cut smaller chunks \
-                 (max_chunk_tokens) to get more",
-            ),
-            ("max_chunk_tokens", self.max_chunk_tokens, MAX_TOKENS, READS),
-            (
-                "max_question_tokens",
-                self.max_question_tokens,
-                MAX_REPLY_TOKENS,
-                WRITES,
-            ),
-            (
-                "max_answer_tokens",
-                self.max_answer_tokens,
-                MAX_REPLY_TOKENS,
-                WRITES,
-            ),
-        ] {
-            if value > most {
-                return say(format!("{key} is {value}; it may be at most {most}: {why}"));
-            }
-        }
+        limits::check(self).or_else(say)?;
         if self.max_chunk_tokens < 16 {
             return say(format!(
                 "max_chunk_tokens is {}; a chunk needs at least 16 to say anything",
@@ -290,11 +255,12 @@ impl Profile {
 
 impl Sampling {
     fn complaint(&self) -> Option<String> {
-        if !(0.0..=MAX_TEMPERATURE).contains(&self.temperature) {
+        if !(0.0..=limits::HOTTEST).contains(&self.temperature) {
             Some(format!(
-                "temperature is {}; it must be from 0 (greedy) to {MAX_TEMPERATURE}, where tokens \
-                 are drawn nearly at random",
-                self.temperature
+                "temperature is {}; it must be from 0 (greedy) to {}, beyond which every token is \
+                 as likely as the next",
+                self.temperature,
+                limits::HOTTEST
             ))
         } else if !(self.top_p > 0.0 && self.top_p <= 1.0) {
             Some(format!(
@@ -349,26 +315,6 @@ mod tests {
             complaint(|p| p.max_pairs_per_document = Some(0)).contains("max_pairs_per_document")
         );
         assert!(complaint(|p| p.focus.clear()).contains("focus is empty"));
-        assert!(complaint(|p| p.questions_per_chunk = 1_000_000_000).contains("at most 1000"));
-        let huge = usize::try_from(i64::MAX).unwrap();
-        assert!(complaint(|p| p.max_chunk_tokens = huge).contains("max_chunk_tokens is 92233"));
-        assert!(complaint(|p| p.max_question_tokens = huge).contains("max_question_tokens"));
-        assert!(complaint(|p| p.max_answer_tokens = huge).contains("the context must hold"));
-        for (key, set) in [
-            (
-                "temperature",
-                (|p, x| p.question_sampling.temperature = x) as fn(&mut Profile, f64),
-            ),
-            ("top_p", |p, x| p.question_sampling.top_p = x),
-            ("min_p", |p, x| p.answer_sampling.min_p = x),
-            ("near_duplicate", |p, x| p.checks.near_duplicate = x),
-            ("min_grounding", |p, x| p.checks.min_grounding = x),
-        ] {
-            for value in [f64::NAN, -0.5, f64::INFINITY, f64::NEG_INFINITY, 1e300] {
-                let said = complaint(|p| set(p, value));
-                assert!(said.contains(key), "{key} = {value}: {said}");
-            }
-        }
         for (name, _) in PROFILES {
             Profile::resolve(name, &[]).unwrap().validate().unwrap();
         }

@@ -1,6 +1,7 @@
 //! `casebook check`: do the tables of casebook.toml work, step by step?
 
 use casebook::{Error, ErrorKind, Result};
+use casebook_connectors::shown;
 use clap::Args;
 
 use super::Program;
@@ -31,18 +32,34 @@ impl Check {
             true => config.table_names().map(str::to_owned).collect(),
             false => self.tables,
         };
-        let mut failed = vec![];
+        if tables.is_empty() {
+            println!(
+                "the configuration is valid; it has no [tables], so there is nothing to reach"
+            );
+        }
+        // All names first: a slip in the last one is not found after minutes.
+        let mut requests = vec![];
         for name in &tables {
-            let Some((connector, mut request)) = config.check_request(name)? else {
+            requests.push((name, config.check_request(name)?));
+        }
+        let hidden = &program.casebook.hidden;
+        let mut failed = vec![];
+        for (name, request) in requests {
+            let Some((connector, mut request)) = request else {
                 println!("{name}: a training table; nothing to reach");
                 continue;
             };
             request.write = self.write;
-            println!("{name}: {} {}", connector.name, request.location);
+            println!(
+                "{name}: {} {}",
+                connector.name,
+                hidden.out_of(&shown(&request.location))
+            );
             for step in connector.check(request).await {
                 match step.result {
-                    Ok(found) => println!("  ok      {:8} {found}", step.name),
+                    Ok(found) => println!("  ok      {:8} {}", step.name, hidden.out_of(&found)),
                     Err(error) => {
+                        let error = hidden.out_of(&error.to_string());
                         println!("  FAILED  {:8} {error}", step.name);
                         failed.push(name.as_str());
                     }

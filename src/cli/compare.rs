@@ -43,7 +43,7 @@ pub(super) struct Compare {
     html: Option<PathBuf>,
     /// Print no progress
     #[arg(long, short)]
-    quiet: bool,
+    pub(super) quiet: bool,
 }
 
 impl Compare {

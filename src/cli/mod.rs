@@ -17,15 +17,12 @@ mod terminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use casebook::config::Config;
+use casebook::config::{Config, DEFAULT, Hidden, check_implicit};
 use casebook::{Casebook, Error, ErrorKind, Result, SessionOptions, new_session_with};
 use clap::{Parser, Subcommand};
 use datafusion::prelude::SessionContext;
 
 use stop::Stop;
-
-/// Configuration file that is read when it exists and no other is named.
-const DEFAULT_CONFIG: &str = "casebook.toml";
 
 /// Turns the text in your warehouse into a language model that knows it.
 #[derive(Debug, Parser)]
@@ -70,6 +67,18 @@ enum Command {
     Profiles(profiles::Profiles),
 }
 
+impl Command {
+    /// True if it was asked to say nothing beside its results.
+    fn is_quiet(&self) -> bool {
+        match self {
+            Self::Sql(sql) => sql.quiet,
+            Self::Run(run) => run.quiet,
+            Self::Compare(compare) => compare.quiet,
+            Self::Init(_) | Self::Check(_) | Self::Ask(_) | Self::Profiles(_) => false,
+        }
+    }
+}
+
 /// What every command gets.
 struct Program {
     casebook: Arc<Casebook>,
@@ -78,19 +87,33 @@ struct Program {
 }
 
 impl Program {
-    fn new(path: Option<&Path>) -> Result<Self> {
+    /// With the configuration at `path`, or the one that is found here: which one is said on standard
+    /// error, because nobody named it. `hidden` takes what no message may hold.
+    fn new(path: Option<&Path>, quiet: bool, hidden: &Arc<Hidden>) -> Result<Self> {
         let found = match path {
             Some(path) => Some(path),
-            None => Some(Path::new(DEFAULT_CONFIG)).filter(|p| p.exists()),
+            None => Some(Path::new(DEFAULT)).filter(|p| p.exists()),
         };
+        if path.is_none()
+            && let Some(found) = found
+        {
+            check_implicit(found)?;
+            if !quiet {
+                let shown = found.canonicalize();
+                let shown = shown.as_deref().unwrap_or(found);
+                eprintln!("configuration: {}", shown.display());
+            }
+        }
         let environment = |name: &str| std::env::var(name).ok();
         let config = found
             .map(|path| Config::load(path, &environment))
             .transpose()?;
-        let casebook = match &config {
+        let mut casebook = match &config {
             Some(config) => config.casebook()?,
             None => Casebook::default(),
         };
+        hidden.add(&casebook.hidden);
+        casebook.hidden = Arc::clone(hidden);
         let casebook = Arc::new(casebook);
         let stop = Stop::listen(&casebook)?;
         Ok(Self {
@@ -153,23 +176,28 @@ pub(crate) async fn run() -> u8 {
         }
     };
     let verbose = arguments.verbose;
-    match command(arguments).await {
+    let hidden = Arc::default();
+    match command(arguments, &hidden).await {
         Ok(()) => exit::OK,
         Err(error) => {
-            eprintln!("error: {}", terminal::err(&error.to_string()));
+            eprintln!(
+                "error: {}",
+                terminal::err(&hidden.out_of(&error.to_string()))
+            );
             if verbose {
-                print_causes(&error);
+                print_causes(&error, &hidden);
             }
             code(&error)
         }
     }
 }
 
-async fn command(arguments: Arguments) -> Result<()> {
+async fn command(arguments: Arguments, hidden: &Arc<Hidden>) -> Result<()> {
     if let Command::Init(init) = &arguments.command {
         return init.run();
     }
-    let program = Program::new(arguments.config.as_deref())?;
+    let quiet = arguments.command.is_quiet();
+    let program = Program::new(arguments.config.as_deref(), quiet, hidden)?;
     match arguments.command {
         Command::Init(_) => Ok(()),
         Command::Sql(sql) => sql.run(&program).await,
@@ -181,10 +209,13 @@ async fn command(arguments: Arguments) -> Result<()> {
     }
 }
 
-fn print_causes(error: &dyn std::error::Error) {
+/// The causes are of libraries, which put URLs and values into them.
+fn print_causes(error: &dyn std::error::Error, hidden: &Hidden) {
     let mut next = error.source();
     while let Some(cause) = next {
-        eprintln!("  caused by: {}", terminal::err(&cause.to_string()));
+        let text = cause.to_string();
+        let text = casebook_connectors::without_credentials(&text);
+        eprintln!("  caused by: {}", terminal::err(&hidden.out_of(&text)));
         next = cause.source();
     }
 }

@@ -4,10 +4,10 @@ use std::io::{Write, stdout};
 use std::sync::Arc;
 
 use casebook::{Error, ErrorKind, Result};
+use casebook_connectors::csv::CsvEncoder;
 use clap::ValueEnum;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use datafusion::arrow::compute::concat_batches;
-use datafusion::arrow::csv;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::json::LineDelimitedWriter;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -67,10 +67,10 @@ impl Printer {
                     Ok(())
                 }
             }
-            Format::Csv => beside(|| {
-                let mut writer = csv::WriterBuilder::new().with_header(first).build(stdout());
-                writer.write(batch).map_err(failed)
-            }),
+            Format::Csv => {
+                let text = CsvEncoder::plain().encode(batch, first).map_err(failed)?;
+                beside(|| stdout().write_all(&text).map_err(failed))
+            }
             Format::Jsonl => beside(|| {
                 let mut writer = LineDelimitedWriter::new(stdout());
                 writer.write(batch).map_err(failed)?;
@@ -103,6 +103,12 @@ impl Printer {
     /// Says how many rows there were, where that is not part of the data.
     pub(super) fn finish(mut self) -> Result<()> {
         self.table()?;
+        if self.format == Format::Csv && self.rows == 0 && !self.schema.fields().is_empty() {
+            // The names of the columns, which no row brought along.
+            let empty = RecordBatch::new_empty(Arc::clone(&self.schema));
+            let text = CsvEncoder::plain().encode(&empty, true).map_err(failed)?;
+            beside(|| stdout().write_all(&text).map_err(failed))?;
+        }
         if self.format == Format::Table && !self.schema.fields().is_empty() {
             let rows = if self.rows == 1 { "row" } else { "rows" };
             beside(|| writeln!(stdout(), "{} {rows}", self.rows)).map_err(failed)?;

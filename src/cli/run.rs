@@ -21,7 +21,7 @@ pub(super) struct Run {
     dry_run: bool,
     /// Print no progress
     #[arg(long, short)]
-    quiet: bool,
+    pub(super) quiet: bool,
 }
 
 impl Run {
@@ -38,7 +38,8 @@ impl Run {
         if self.dry_run {
             let plan = jobs::plan(&ctx, &job).await?;
             for step in &plan.steps {
-                println!("-- {}\n{};\n", step.phase.name(), terminal::out(&step.sql));
+                let sql = program.casebook.hidden.out_of(&step.sql);
+                println!("-- {}\n{};\n", step.phase.name(), terminal::out(&sql));
             }
             if let Some(comparison) = &job.compare {
                 println!("-- compare base and tuned: {}", comparison.tuned);

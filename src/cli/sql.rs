@@ -29,7 +29,7 @@ pub(super) struct Sql {
     format: Format,
     /// Print no progress
     #[arg(long, short)]
-    quiet: bool,
+    pub(super) quiet: bool,
 }
 
 impl Sql {
@@ -56,6 +56,8 @@ impl Sql {
     }
 
     async fn run_text(&self, program: &Program, ctx: &SessionContext, text: &str) -> Result<()> {
+        // Editors of Windows begin a file with a byte order mark.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let statements =
             DFParser::parse_sql(text).map_err(|e| Error::invalid(e.strip_backtrace()))?;
         let count = statements.len();
@@ -81,7 +83,7 @@ impl Sql {
     ) -> Result<()> {
         let work = async {
             let plan = ctx.state().statement_to_plan(statement).await?;
-            let frame = ctx.execute_logical_plan(filled(plan)?).await?;
+            let frame = ctx.execute_logical_plan(filled(plan, program)?).await?;
             self.print(frame).await
         };
         program.until_stopped(self.quiet, work).await
@@ -131,7 +133,8 @@ impl Sql {
             }
             editor.add_history_entry(text.trim()).map_err(failed)?;
             if let Err(error) = self.run_text(program, ctx, &text).await {
-                eprintln!("error: {}", terminal::err(&error.to_string()));
+                let text = program.casebook.hidden.out_of(&error.to_string());
+                eprintln!("error: {}", terminal::err(&text));
             }
             text.clear();
         }
@@ -140,7 +143,7 @@ impl Sql {
 
 /// `${env:NAME}` and `${file:path}` in LOCATION and OPTIONS are looked up here, after parsing, so that
 /// secrets stand in no statement and a value cannot inject one.
-fn filled(mut plan: LogicalPlan) -> Result<LogicalPlan> {
+fn filled(mut plan: LogicalPlan, program: &Program) -> Result<LogicalPlan> {
     let LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create)) = &mut plan else {
         return Ok(plan);
     };
@@ -151,7 +154,7 @@ fn filled(mut plan: LogicalPlan) -> Result<LogicalPlan> {
         .iter_mut()
         .chain(create.options.values_mut());
     for value in values.filter(|value| value.contains("${")) {
-        *value = fill_text(value, Path::new(""), &environment)
+        *value = fill_text(value, Path::new(""), &environment, &program.casebook.hidden)
             .map_err(|e| Error::invalid(format!("CREATE EXTERNAL TABLE {table}: {e}")))?;
     }
     Ok(plan)

@@ -3,8 +3,9 @@
 //! Such a job writes rows with one column more than `qa_pairs` has, so its target is made with that
 //! column, and one that is there gets it, without a word in the file.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
+use casebook_connectors::GivenOptions;
 use casebook_llm::lora::LoraSettings;
 
 use super::Config;
@@ -21,7 +22,7 @@ impl Config {
         &self,
         name: &str,
         format: &str,
-        options: &mut HashMap<String, String>,
+        options: &mut GivenOptions,
     ) {
         if options
             .get("table.create")
@@ -51,9 +52,10 @@ impl Config {
 
 /// What the options of a LORA table say, without checking them: that is the table's own matter.
 fn trains_with_documents(table: &RawTable) -> bool {
-    let mut options = HashMap::new();
+    let mut options = BTreeMap::new();
     for (key, value) in &table.options {
-        flatten(key, value, &mut options);
+        // A mistake in the options is told where they are used.
+        flatten(key, value, &mut options).ok();
     }
     let share = options
         .get("lora.with_document_share")

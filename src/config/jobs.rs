@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::raw::{RawJob, RawValue};
-use super::{Config, literal};
+use super::raw::{RawArgument, RawJob};
+use super::{Config, literal, shown};
 use crate::compare::Comparison;
 use crate::error::{Error, Result};
 use crate::jobs::{Job, Training};
@@ -61,14 +61,10 @@ impl Config {
         if let Some(also) = &train.also {
             self.table(name, "train.also", also)?;
         }
-        let holdout_share = train.holdout_share.unwrap_or(0.0);
-        if !(0.0..1.0).contains(&holdout_share) {
-            return Err(self.wrong_job(name, "train.holdout_share must be from 0 to below 1"));
-        }
         Ok(Some(Training {
             target: train.target.clone(),
             also: train.also.clone(),
-            holdout_share,
+            holdout_share: train.holdout_share.unwrap_or(0.0),
         }))
     }
 
@@ -108,12 +104,12 @@ impl Config {
             return Ok(());
         }
         let valid: Vec<&str> = self.table_names().collect();
-        let error = Error::unknown("table", table, &valid);
-        Err(self.wrong_job(job, &format!("{key}: {error}")))
+        let what = shown::unknown_name("table", table, &valid);
+        Err(self.wrong_job(job, &format!("{key}: {what}")))
     }
 
     pub(super) fn wrong_job(&self, job: &str, what: &str) -> Error {
-        super::wrong(&self.origin, &format!("[jobs.{job}] {what}"))
+        self.wrong(&format!("[jobs.{job}]"), what)
     }
 }
 
@@ -126,8 +122,8 @@ fn arguments(raw: &RawJob) -> Vec<(String, String)> {
         .collect();
     out.extend(raw.arguments.iter().map(|(key, value)| {
         let value = match value {
-            RawValue::Text(text) => literal(text),
-            other => other.text(),
+            RawArgument::Text(text) => literal(text),
+            RawArgument::Plain(value) => value.clone(),
         };
         (key.clone(), value)
     }));

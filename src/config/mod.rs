@@ -2,70 +2,131 @@
 //!
 //! Strict: an unknown key is an error with its line and the valid keys. `${env:NAME}`,
 //! `${env:NAME:-default}` and `${file:path}` work inside string values only, after parsing, so a
-//! value cannot inject structure.
+//! value cannot inject structure. No error quotes a value: see [`shown`].
 
+mod document;
 mod documents;
 mod interpolate;
 mod jobs;
+#[cfg(test)]
+mod properties;
 mod raw;
 mod session;
+mod shown;
 mod tables;
+mod trust;
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::context::{Casebook, TableSettings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::models::ModelSpec;
 
+use document::Fault;
+use interpolate::Places;
 use raw::Raw;
 
 pub use interpolate::fill_text;
+pub use shown::Hidden;
+pub use trust::check_implicit;
+
+/// The file that is read when it exists and no other is named.
+pub const DEFAULT: &str = "casebook.toml";
+/// Largest file that is read.
+const MOST_BYTES: u64 = 4 << 20;
 
 /// A valid configuration. Paths in it are relative to the file's directory.
-#[derive(Debug)]
 pub struct Config {
     origin: PathBuf,
     raw: Raw,
+    hidden: Hidden,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Values can be secrets.
+        f.debug_struct("Config")
+            .field("origin", &self.origin)
+            .field("sections", &self.raw.lines.keys())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Config {
     /// Reads and checks `path`. `environment` looks variables up; it is given so that nothing
     /// below the program's edge reads the environment.
     pub fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|e| {
+        let failed = |e: std::io::Error| {
             let advice = "; write one with `casebook init`, or give another with --config";
             wrong(path, &format!("{e}{advice}")).with_source(e)
-        })?;
+        };
+        let file = std::fs::File::open(path).map_err(failed)?;
+        let mut bytes = vec![];
+        let read = file.take(MOST_BYTES + 1).read_to_end(&mut bytes);
+        read.map_err(failed)?;
+        if bytes.len() as u64 > MOST_BYTES {
+            let what = format!("the file is larger than {MOST_BYTES} bytes; give another");
+            return Err(wrong(path, &what));
+        }
+        let text = String::from_utf8(bytes)
+            .map_err(|_| wrong(path, "the file is not text in UTF-8; save it as UTF-8"))?;
         Self::parse(path, &text, environment)
     }
 
-    fn parse(
+    /// Checks `text`, the content of `path`.
+    ///
+    /// # Errors
+    /// The line and what is wrong there; no value is quoted.
+    pub fn parse(
         path: &Path,
         text: &str,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self> {
-        // Once as typed, for errors with lines; then with the values filled in.
-        toml::from_str::<Raw>(text).map_err(|e| wrong(path, &e.to_string()).with_source(e))?;
-        let mut table: toml::Table = text
-            .parse()
-            .map_err(|e: toml::de::Error| wrong(path, &e.to_string()))?;
-        let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
-        interpolate::fill(&mut table, &folder, environment).map_err(|e| wrong(path, &e))?;
-        let raw: Raw = table
-            .try_into()
-            .map_err(|e: toml::de::Error| wrong(path, e.message()))?;
+        let hidden = Hidden::default();
+        let read = || {
+            let mut keys = document::parse(text)?;
+            // Once as typed, so that an unknown key comes before a variable that is not set.
+            Raw::read(&keys)?;
+            let places = Places {
+                folder: path.parent().unwrap_or(Path::new("")),
+                environment,
+                hidden: &hidden,
+            };
+            interpolate::fill(&mut keys, &places)?;
+            Raw::read(&keys)
+        };
+        let raw = read().map_err(|fault: Fault| {
+            let line = format!("{}, line {}", path.display(), fault.line);
+            Error::new(ErrorKind::Configuration, format!("{line}: {}", fault.what))
+        })?;
         let config = Self {
             origin: path.to_path_buf(),
             raw,
+            hidden,
         };
-        config.check()?;
-        Ok(config)
+        config.hide_secrets();
+        match config.check() {
+            Ok(()) => Ok(config),
+            Err(error) => {
+                let message = config.hidden.out_of(&error.to_string());
+                Err(Error::new(error.kind(), message))
+            }
+        }
+    }
+
+    /// What no message may hold.
+    pub fn hidden(&self) -> &Hidden {
+        &self.hidden
     }
 
     /// References between sections must be to something that exists.
     fn check(&self) -> Result<()> {
         self.memory_bytes()?;
         self.check_tables()?;
+        for (name, model) in &self.raw.models {
+            check_model(model).map_err(|what| self.wrong(&format!("[models.{name}]"), &what))?;
+        }
         for name in self.raw.profiles.keys() {
             let layers = self.profile_layers(name)?;
             let layers: Vec<(&str, &str)> = layers
@@ -73,7 +134,7 @@ impl Config {
                 .map(|(o, t)| (o.as_str(), t.as_str()))
                 .collect();
             casebook_qa::profile::Profile::resolve(name, &layers)
-                .map_err(|e| wrong(&self.origin, &e.to_string()))?;
+                .map_err(|e| self.wrong(&format!("[profiles.{name}]"), &e.to_string()))?;
         }
         for name in self.raw.jobs.keys() {
             self.job(name)?;
@@ -98,6 +159,7 @@ impl Config {
     /// The state of a session with these models, profiles and table settings.
     pub fn casebook(&self) -> Result<Casebook> {
         let mut casebook = Casebook::default();
+        casebook.hidden.add(&self.hidden);
         for (name, model) in &self.raw.models {
             let spec = ModelSpec {
                 source: self.path_or_id(&model.source),
@@ -124,8 +186,14 @@ impl Config {
         Ok(casebook)
     }
 
-    fn wrong(&self, what: &str) -> Error {
-        wrong(&self.origin, what)
+    /// An error in the section called `title`.
+    fn wrong(&self, title: &str, what: &str) -> Error {
+        let line = match self.raw.lines.get(title) {
+            Some(line) => format!(", line {line}"),
+            None => String::new(),
+        };
+        let message = format!("{}{line}: {title} {what}", self.origin.display());
+        Error::new(ErrorKind::Configuration, message)
     }
 
     fn resolve(&self, path: &Path) -> PathBuf {
@@ -145,6 +213,22 @@ impl Config {
         } else {
             source.to_owned()
         }
+    }
+}
+
+/// A slip in a model's settings shows before anything is loaded.
+fn check_model(model: &raw::RawModel) -> Result<(), String> {
+    if let Some(dtype) = &model.dtype
+        && casebook_llm::parse_dtype(dtype).is_err()
+    {
+        return Err(shown::not_one_of("dtype", dtype, &["f32", "bf16", "f16"]));
+    }
+    match &model.device {
+        Some(device) if device.parse::<casebook_llm::DeviceChoice>().is_err() => {
+            let valid = ["auto", "cpu", "cuda", "cuda:N"];
+            Err(shown::not_one_of("device", device, &valid))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -259,5 +343,128 @@ mod tests {
             text.contains("[jobs.x]") && text.contains("source") && text.contains("cases"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn settings_that_contradict_or_have_no_effect_are_errors() {
+        for (text, part) in [
+            (
+                "[tables.Cases]\nformat = \"csv\"\nlocation = \"a\"\n[tables.cases]\nformat = \
+                 \"csv\"\nlocation = \"b\"\n",
+                "differ by case alone",
+            ),
+            (
+                "[jobs.J]\nsource = \"a\"\ntarget = \"b\"\n[jobs.j]\nsource = \"a\"\ntarget = \
+                 \"b\"\n",
+                "[jobs.J] of line 1 differ by case alone",
+            ),
+            (
+                "[tables.t]\nformat = \"csv\"\nconnection = \"c\"\n",
+                "both format and connection",
+            ),
+            (
+                "[tables.t]\nid = \"x\"\n",
+                "needs either format and location",
+            ),
+            (
+                "[tables.t]\nformat = \"csv\"\nlocation = \"\"\n",
+                "location is empty",
+            ),
+            (
+                "[connections.c]\ntype = \"delta\"\n[tables.t]\nconnection = \"c\"\ntable = \
+                 \"a\"\nlocation = \"b\"\n",
+                "both table and location",
+            ),
+            (
+                "[connections.c]\ntype = \"delta\"\naws = { region = \"a\" }\n\"aws.region\" = \
+                 \"b\"\n",
+                "line 1: [connections.c] the option 'aws.region' is given twice",
+            ),
+            (
+                "[connections.wh]\ntype = \"snowflake\"\npasswrd = \"hunter2\"\n",
+                "Did you mean",
+            ),
+            (
+                "[tables.t]\nformat = \"csv\"\nlocation = \"x\"\noptions = { \"csv.batch_byte\" = 1 \
+                 }\n",
+                "Did you mean 'csv.batch_bytes'?",
+            ),
+            (
+                "[models.m]\nsource = \"x\"\ndtype = \"f3\"\n",
+                "Valid: f32, bf16, f16",
+            ),
+            (
+                "[models.m]\nsource = \"x\"\ndevice = \"gpu\"\n",
+                "Valid: auto, cpu, cuda",
+            ),
+            (
+                "[models.m]\nsource = 1\n",
+                "line 2: [models.m] 'source': is a whole number",
+            ),
+            ("[models.m]\n", "line 1: [models.m] needs source"),
+            (
+                "models = 1\n",
+                "[models] is a whole number; expected a table",
+            ),
+            (
+                "[model.m]\n",
+                "line 1: the file has the unknown key 'model'. Did you mean 'models'?",
+            ),
+            (
+                "[tables.t]\ntitle = \"x\"\n",
+                "line 2: [tables.t] 'title': is text; expected a list",
+            ),
+            (
+                "[jobs.j]\nsource = \"a\"\ntarget = \"b\"\nerror_budget = nan\n",
+                "from 0 to 1",
+            ),
+            (
+                "[jobs.j]\nsource = \"a\"\ntarget = \"b\"\nerror_budget = 2\n",
+                "is 2",
+            ),
+            (
+                "[jobs.j]\nsource = \"a\"\ntarget = \"b\"\n[jobs.j.compare]\nmax_questions = \
+                 10_000_000\n",
+                "line 5: [jobs.j] compare 'max_questions': is 10000000",
+            ),
+            (
+                "[jobs.j]\nsource = \"a\"\ntarget = \"b\"\ntrain = { target = \"x\", holdout_share \
+                 = 1 }\n",
+                "from 0 to below 1",
+            ),
+            (
+                "[jobs.j]\nsource = \"a\"\ntarget = \"b\"\narguments = { \"x) --\" = 1 }\n",
+                "no name of one",
+            ),
+            (
+                "[profiles.legal]\nquestions_per_chunk = 1_000_000_000\n",
+                "the most is 1000",
+            ),
+        ] {
+            let found = error(text);
+            assert!(found.contains(part), "{part}: {found}");
+        }
+    }
+
+    #[test]
+    fn byte_order_marks_and_line_ends_of_windows_are_read() {
+        let config =
+            parse("\u{feff}[tables.t]\r\nformat = \"csv\"\r\nlocation = \"\"\"\r\nx.csv\"\"\"\r\n")
+                .unwrap();
+        let place = config.place("t", &config.raw.tables["t"]).unwrap();
+        assert_eq!(place.location, "dir/x.csv");
+    }
+
+    #[test]
+    fn files_of_any_size_and_kind_are_read_with_care() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        let load = |path: &Path| Config::load(path, &|_| None).unwrap_err().to_string();
+        std::fs::write(&path, vec![b'#'; (4 << 20) + 1]).unwrap();
+        assert!(load(&path).contains("larger than"), "{}", load(&path));
+        std::fs::write(&path, b"# \xff").unwrap();
+        assert!(load(&path).contains("UTF-8"), "{}", load(&path));
+        #[cfg(unix)]
+        assert!(load(Path::new("/dev/zero")).contains("larger than"));
     }
 }

@@ -21,10 +21,10 @@ impl Config {
         let bytes = SessionContext::parse_capacity_limit("memory_limit", limit).unwrap_or(0);
         match bytes >= LEAST_BYTES {
             true => Ok(Some(bytes)),
-            false => Err(self.wrong(&format!(
-                "[session] memory_limit = \"{limit}\" is not a size of at least 16M, such as \
-                 \"512M\" or \"4G\""
-            ))),
+            false => Err(self.wrong(
+                "[session]",
+                "memory_limit is not a size of at least 16M, such as \"512M\" or \"4G\"",
+            )),
         }
     }
 }

@@ -4,28 +4,40 @@
 //! keys of a connection are those of its connector's options without the connector's name:
 //! `host` of a connection of type databricks is the option `databricks.host`.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
-use casebook_connectors::{CONNECTORS, CheckRequest, Connector};
+use casebook_connectors::{CONNECTORS, CheckRequest, Connector, GivenOptions, shown as location};
 use datafusion::common::TableReference;
 use datafusion::logical_expr::CreateExternalTable;
 use datafusion::prelude::SessionContext;
 
 use super::Config;
 use super::raw::{RawTable, RawValue};
+use super::shown;
 use crate::error::{Error, Result};
 use crate::sinks::SINKS;
 
-/// Where a table is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where a table is. Debug shows no credentials.
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Place {
     /// As in STORED AS, upper case.
     pub(super) format: String,
     /// As in LOCATION.
     pub(super) location: String,
     /// As in OPTIONS.
-    pub(super) options: HashMap<String, String>,
+    pub(super) options: GivenOptions,
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place")
+            .field("format", &self.format)
+            .field("location", &location(&self.location))
+            .field("options", &self.options)
+            .finish()
+    }
 }
 
 impl Config {
@@ -47,7 +59,7 @@ impl Config {
                 place.format,
                 std::sync::Arc::new(datafusion::common::DFSchema::empty()),
             )
-            .with_options(place.options)
+            .with_options((*place.options).clone())
             .build();
             tables.push(statement);
         }
@@ -80,85 +92,144 @@ impl Config {
         }))
     }
 
-    /// References between sections must be to something that exists.
+    /// References between sections must be to something that exists, and options be known.
     pub(super) fn check_tables(&self) -> Result<()> {
         for (name, connection) in &self.raw.connections {
-            if connector(&connection.kind).is_none() {
+            let title = format!("[connections.{name}]");
+            let Some(connector) = connector(&connection.kind) else {
                 let valid: Vec<String> = CONNECTORS.iter().map(|c| c.name.to_lowercase()).collect();
                 let valid: Vec<&str> = valid.iter().map(String::as_str).collect();
-                let error = Error::unknown("type", &connection.kind, &valid);
-                return Err(self.wrong(&format!("[connections.{name}] {error}")));
-            }
+                let what = shown::not_one_of("type", &connection.kind, &valid);
+                return Err(self.wrong(&title, &what));
+            };
+            let options = self.options_of(&title, connector, &connection.options)?;
+            self.check_options(&title, connector, name, &options)?;
         }
         for (name, table) in &self.raw.tables {
-            self.place(name, table)?;
+            let place = self.place(name, table)?;
+            if let Some(connector) = connector(&place.format) {
+                let title = format!("[tables.{name}]");
+                self.check_options(&title, connector, name, &place.options)?;
+            }
         }
         Ok(())
     }
 
+    /// The connector checks keys and sizes; a key that is none is not quoted.
+    fn check_options(
+        &self,
+        title: &str,
+        connector: &Connector,
+        name: &str,
+        options: &GivenOptions,
+    ) -> Result<()> {
+        connector.check_options(name, options).map_err(|e| {
+            let mut message = e.to_string();
+            for key in options
+                .keys()
+                .filter(|key| shown::key(key) != format!("'{key}'"))
+            {
+                message = message.replace(&format!("'{key}'"), &shown::key(key));
+            }
+            self.wrong(title, &message)
+        })
+    }
+
+    /// Where the table `name` is.
     pub(super) fn place(&self, name: &str, table: &RawTable) -> Result<Place> {
-        let wrong = |what: String| self.wrong(&format!("[tables.{name}] {what}"));
+        let title = format!("[tables.{name}]");
+        let wrong = |what: &str| self.wrong(&title, what);
         let mut place = match (&table.connection, &table.format) {
-            (Some(connection), None) => self.place_in(name, connection, table)?,
+            (Some(connection), None) => self.place_in(&title, connection, table)?,
             (None, Some(format)) => {
                 let Some(location) = &table.location else {
-                    return Err(wrong("a table with a format needs a location".into()));
+                    return Err(wrong("a table with a format needs a location"));
                 };
                 if table.table.is_some() {
-                    return Err(wrong("table goes with connection; write location".into()));
+                    return Err(wrong("table goes with connection; write location"));
                 }
                 Place {
-                    format: self.format(format).map_err(|e| wrong(e.to_string()))?,
-                    location: self.location(location),
-                    options: HashMap::new(),
+                    format: self.format(format).map_err(|what| wrong(&what))?,
+                    location: self.location(location).map_err(wrong)?,
+                    options: GivenOptions::default(),
                 }
             }
-            _ => {
+            (Some(_), Some(_)) => {
                 return Err(wrong(
-                    "give either format and location, or connection and table".into(),
+                    "has both format and connection; keep format with location, or connection \
+                     with table",
+                ));
+            }
+            (None, None) => {
+                return Err(wrong(
+                    "needs either format and location, or connection and table",
                 ));
             }
         };
+        // What the table says wins over its connection.
+        let mut own = BTreeMap::new();
         for (key, value) in &table.options {
-            flatten(key, value, &mut place.options);
+            flatten(key, value, &mut own).map_err(|what| wrong(&what))?;
         }
+        place.options.extend(own);
         self.make_room_for_documents(name, &place.format, &mut place.options);
         Ok(place)
     }
 
     /// A table of a connection.
-    fn place_in(&self, name: &str, connection: &str, table: &RawTable) -> Result<Place> {
-        let wrong = |what: String| self.wrong(&format!("[tables.{name}] {what}"));
+    fn place_in(&self, title: &str, connection: &str, table: &RawTable) -> Result<Place> {
+        let wrong = |what: &str| self.wrong(title, what);
         let Some(found) = self.raw.connections.get(connection) else {
             let valid: Vec<&str> = self.raw.connections.keys().map(String::as_str).collect();
-            return Err(wrong(
-                Error::unknown("connection", connection, &valid).to_string(),
-            ));
+            return Err(wrong(&shown::unknown_name(
+                "connection",
+                connection,
+                &valid,
+            )));
         };
-        let connector = connector(&found.kind)
-            .ok_or_else(|| wrong(format!("no connector '{}'", found.kind)))?;
-        let Some(place) = table.table.as_ref().or(table.location.as_ref()) else {
-            return Err(wrong("a table of a connection needs table".into()));
+        let Some(connector) = connector(&found.kind) else {
+            return Err(wrong("its connection has an unknown type"));
         };
-        let prefix = format!("{}.", connector.name.to_lowercase());
-        let mut options = HashMap::new();
-        for (key, value) in &found.options {
-            let prefixed = format!("{prefix}{key}");
-            let known = connector.options.iter().any(|o| o.key == prefixed);
-            flatten(if known { &prefixed } else { key }, value, &mut options);
-        }
+        let location = match (&table.table, &table.location) {
+            (Some(table), None) => table.clone(),
+            (None, Some(location)) => self.location(location).map_err(wrong)?,
+            (Some(_), Some(_)) => return Err(wrong("has both table and location; keep one")),
+            (None, None) => return Err(wrong("a table of a connection needs table")),
+        };
+        let options = self.options_of(
+            &format!("[connections.{connection}]"),
+            connector,
+            &found.options,
+        )?;
         Ok(Place {
             format: connector.name.to_owned(),
-            location: match table.table.is_some() {
-                true => place.clone(),
-                false => self.location(place),
-            },
+            location,
             options,
         })
     }
 
+    /// The options of a connection by their full names.
+    fn options_of(
+        &self,
+        title: &str,
+        connector: &Connector,
+        given: &BTreeMap<String, RawValue>,
+    ) -> Result<GivenOptions> {
+        let prefix = format!("{}.", connector.name.to_lowercase());
+        let mut out = BTreeMap::new();
+        for (key, value) in given {
+            let prefixed = format!("{prefix}{key}");
+            let known = connector.options.iter().any(|o| o.key == prefixed);
+            flatten(if known { &prefixed } else { key }, value, &mut out)
+                .map_err(|what| self.wrong(title, &what))?;
+        }
+        let mut options = GivenOptions::default();
+        options.extend(out);
+        Ok(options)
+    }
+
     /// A name of STORED AS.
-    fn format(&self, format: &str) -> Result<String> {
+    fn format(&self, format: &str) -> Result<String, String> {
         let upper = format.to_uppercase();
         let formats = || {
             CONNECTORS
@@ -171,21 +242,52 @@ impl Config {
             false => {
                 let valid: Vec<String> = formats().map(str::to_lowercase).collect();
                 let valid: Vec<&str> = valid.iter().map(String::as_str).collect();
-                Err(Error::unknown("format", format, &valid))
+                Err(shown::not_one_of("format", format, &valid))
             }
         }
     }
 
     /// Paths are relative to the file.
-    fn location(&self, location: &str) -> String {
-        match location.contains("://") {
-            true => location.to_owned(),
-            false => self
-                .resolve(Path::new(location))
-                .to_string_lossy()
-                .into_owned(),
+    fn location(&self, location: &str) -> Result<String, &'static str> {
+        match (location.is_empty(), location.contains("://")) {
+            (true, _) => Err("location is empty"),
+            (false, true) => Ok(location.to_owned()),
+            (false, false) => {
+                // A folder is told from a file by its end, which joining keeps.
+                let path = self.resolve(Path::new(location));
+                Ok(path.to_string_lossy().into_owned())
+            }
         }
     }
+
+    /// Takes the values of secret options out of messages.
+    pub(super) fn hide_secrets(&self) {
+        let connections = self.raw.connections.values().map(|c| &c.options);
+        let tables = self.raw.tables.values().map(|t| &t.options);
+        for options in connections.chain(tables) {
+            hide(options, "", &self.hidden);
+        }
+    }
+}
+
+fn hide(options: &BTreeMap<String, RawValue>, above: &str, hidden: &shown::Hidden) {
+    for (name, value) in options {
+        let key = format!("{above}{name}");
+        match value {
+            RawValue::Table(inner) => hide(inner, &format!("{key}."), hidden),
+            RawValue::Text(text) if is_secret(&key) => hidden.note(text.expose(), "***"),
+            _ => {}
+        }
+    }
+}
+
+/// True if a connector says so of `key`, with or without its name in front, or the key sounds so.
+fn is_secret(key: &str) -> bool {
+    let named = |spec: &&casebook_connectors::OptionSpec| {
+        spec.key == key || spec.key.split_once('.').is_some_and(|(_, own)| own == key)
+    };
+    let specs = CONNECTORS.iter().flat_map(|c| c.options);
+    shown::is_secret(key) || specs.filter(|s| s.secret).any(|s| named(&s))
 }
 
 pub(super) fn connector(kind: &str) -> Option<&'static Connector> {
@@ -196,13 +298,22 @@ pub(super) fn connector(kind: &str) -> Option<&'static Connector> {
 }
 
 /// `aws = { region = "x" }` is the option `aws.region`.
-pub(super) fn flatten(key: &str, value: &RawValue, out: &mut HashMap<String, String>) {
-    match value {
-        RawValue::Table(inner) => {
-            for (name, value) in inner {
-                flatten(&format!("{key}.{name}"), value, out);
-            }
+pub(super) fn flatten(
+    key: &str,
+    value: &RawValue,
+    out: &mut BTreeMap<String, String>,
+) -> Result<(), String> {
+    if let RawValue::Table(inner) = value {
+        for (name, value) in inner {
+            flatten(&format!("{key}.{name}"), value, out)?;
         }
-        other => drop(out.insert(key.to_owned(), other.text())),
+        return Ok(());
+    }
+    match out.insert(key.to_owned(), value.text()) {
+        None => Ok(()),
+        Some(_) => Err(format!(
+            "the option {} is given twice, as a dotted key and in a table; keep one",
+            shown::key(key)
+        )),
     }
 }

@@ -10,6 +10,7 @@ use datafusion::arrow::temporal_conversions::timestamp_s_to_datetime;
 use serde::Serialize;
 
 use crate::compare::Report;
+use crate::config::Hidden;
 use crate::error::{Error, ErrorKind, Result};
 
 /// File name of the result within the job's output directory.
@@ -137,14 +138,16 @@ impl Record {
         output::write(&self.path, &text).map_err(|e| failed(e.into()))
     }
 
-    /// Writes how the run ended; the outcome and the path of its file.
-    pub(super) fn end(mut self, done: Result<()>) -> Result<(Outcome, PathBuf)> {
+    /// Writes how the run ended; the outcome and the path of its file. Values that are secret are
+    /// left out of its error by `hidden`.
+    pub(super) fn end(mut self, done: Result<()>, hidden: &Hidden) -> Result<(Outcome, PathBuf)> {
         self.outcome.status = match &done {
             Ok(()) => Status::Ok,
             Err(error) if error.kind() == ErrorKind::Interrupted => Status::Interrupted,
             Err(_) => Status::Failed,
         };
-        self.outcome.error = done.as_ref().err().map(ToString::to_string);
+        let error = done.as_ref().err();
+        self.outcome.error = error.map(|e| hidden.out_of(&e.to_string()));
         self.outcome.ended = Some(utc((self.now)()));
         let written = self.write();
         done?;
@@ -229,7 +232,7 @@ mod tests {
         assert_eq!(running["run_id"], "r1");
         assert_eq!(running["started"], "2026-11-27T12:00:00Z");
         assert!(running["ended"].is_null());
-        record.end(Ok(())).unwrap();
+        record.end(Ok(()), &Hidden::default()).unwrap();
         let ended = result(dir.path());
         assert_eq!(ended["status"], "ok");
         assert_eq!(ended["ended"], "2026-11-27T12:00:00Z");
@@ -239,7 +242,7 @@ mod tests {
         assert_eq!(dropped["status"], "interrupted");
         assert!(dropped["error"].as_str().unwrap().contains("stopped"));
 
-        let failed = begin(dir.path()).end(Err(Error::invalid("no")));
+        let failed = begin(dir.path()).end(Err(Error::invalid("no")), &Hidden::default());
         assert!(failed.is_err());
         assert_eq!(result(dir.path())["status"], "failed");
         assert_eq!(result(dir.path())["error"], "no");

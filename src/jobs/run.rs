@@ -62,7 +62,7 @@ pub async fn run(
         running.phases(&mut record, observer).await
     };
     let done = done.await;
-    record.end(done)
+    record.end(done, &casebook.hidden)
 }
 
 struct Running<'a> {

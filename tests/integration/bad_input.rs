@@ -28,7 +28,7 @@ async fn broken_csv_names_the_record_and_the_byte() {
         (b"id,text\n1,\"open\n2,fine\n", "record 2"),
         (b"id,text\n1,a\n2,b,c\n", "record 3 (byte 12) has 3 cells"),
         (b"id,text\n1,\xff\xfe\n", "csv.invalid_utf8"),
-        (b"id,id\n1,2\n", "'id' twice"),
+        (b"id,text\n1,\"a \\\"b\\\"\"\n", "('format.escape' '\\')"),
         (b"", "empty"),
         (b"\x89PNG\r\n\x1a\n\0\0\0", "not CSV but a PNG"),
     ];

@@ -190,7 +190,7 @@ async fn columns_of_any_name_can_be_named() {
             "id => 'the_id'",
             "its columns are The Id, a.text, Two Words",
         ),
-        ("keep => [1 + 1]", "list of names"),
+        ("keep => [1 + 1]", "needs a literal"),
     ] {
         let message = error(&ctx, &format!("SELECT * FROM {}", call(arguments)))
             .await
@@ -205,16 +205,16 @@ async fn arguments_beyond_reason_are_refused_with_it() {
     for (argument, part) in [
         (
             "questions_per_chunk => 1000000000",
-            "at most 1000: all questions",
+            "the most is 1000: each is",
         ),
         ("questions_per_chunk => 0", "at least 1"),
         (
             "max_chunk_tokens => 9223372036854775807",
-            "no model reads more",
+            "no model has a longer context",
         ),
         (
             "max_answer_tokens => 9223372036854775807",
-            "no model writes more",
+            "no model has a longer context",
         ),
         (
             "max_question_tokens => 99999999999999999999",
@@ -238,22 +238,6 @@ async fn arguments_beyond_reason_are_refused_with_it() {
         let message = error(&ctx, &sql).await.to_string();
         assert!(message.contains(part), "{argument}: {message}");
     }
-    for (setting, part) in [
-        ("look_ahead_documents = 0", "from 1 to 1000"),
-        ("look_ahead_chunks = 100000000", "from 1 to 1000"),
-        ("error_budget = 'NaN'", "from 0 to 1"),
-        ("error_budget = -0.1", "from 0 to 1"),
-        ("questions_per_chunk = 1000000000", "at most 1000"),
-    ] {
-        let (ctx, _, _dir) = session().await;
-        run(&ctx, &format!("SET casebook.qa.{setting}"))
-            .await
-            .unwrap();
-        let message = error(&ctx, "SELECT * FROM docs_to_qa('cases')")
-            .await
-            .to_string();
-        assert!(message.contains(part), "{setting}: {message}");
-    }
     for (sql, part) in [
         (
             "SELECT chunk_text('a', 9223372036854775807, 0)",
@@ -265,8 +249,4 @@ async fn arguments_beyond_reason_are_refused_with_it() {
         let message = error(&ctx, sql).await.to_string();
         assert!(message.contains(part), "{sql}: {message}");
     }
-    // A limit that is never met is one.
-    let all =
-        "SELECT count(*) FROM docs_to_qa('cases', max_pairs_per_document => 9223372036854775807)";
-    assert_eq!(number(&ctx, all).await, 3);
 }

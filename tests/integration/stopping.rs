@@ -256,8 +256,10 @@ mod signals {
             .spawn()
             .unwrap();
         let mut line = String::new();
-        let stdout = child.stdout.take().unwrap();
-        BufReader::new(stdout).read_line(&mut line).unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut line).unwrap();
+        // A reader that goes away would end the program.
+        std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
         child
     }
 
@@ -346,7 +348,7 @@ mod signals {
         let large = "SELECT * FROM docs_to_qa((SELECT repeat('The court held so. ', 2700000 + value) \
                      AS text FROM range(0, 1))) LIMIT 1";
         let child = start(dir.path(), large);
-        std::thread::sleep(Duration::from_millis(2500));
+        std::thread::sleep(Duration::from_millis(1500));
         send(&child, "-INT");
         assert_eq!(end(child, Duration::from_secs(10)), Some(130));
 

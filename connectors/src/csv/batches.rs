@@ -3,59 +3,61 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringViewBuilder};
-use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 
+use super::columns::{Columns, Wanted};
 use super::decoder::{CellSink, Position};
-use crate::csv_limits::CsvLimits;
+use super::encoder::without_escape;
+use super::header::Header;
+use super::layout::CsvLayout;
+use super::typed;
 use crate::error::{Error, Result};
 
-/// Builds batches of the projected columns and hands them to `emit`, which returns false when no
-/// more are wanted.
+/// What the records of a file are to become.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    /// Schema of the columns that are read.
+    pub(super) schema: SchemaRef,
+    pub(super) wanted: Wanted,
+    pub(super) batch_rows: usize,
+}
+
+/// Builds batches of the columns that are read and hands them to `emit`, which returns false when
+/// no more are wanted.
 pub(super) struct BatchSink<F> {
-    /// Schema of the projected columns.
-    schema: SchemaRef,
-    /// For each column of the file, its place among the projected ones.
-    places: Vec<Option<usize>>,
+    target: Target,
+    layout: CsvLayout,
+    /// None until the header was read.
+    columns: Option<Columns>,
+    header: Header,
     builders: Vec<StringViewBuilder>,
-    limits: CsvLimits,
-    batch_rows: usize,
     rows: usize,
     bytes: usize,
     first: Position,
-    skip_records: u64,
+    /// The record has text after the delimiter that ends it.
+    overfull: bool,
     emit: F,
 }
 
 impl<F: FnMut(RecordBatch) -> bool> BatchSink<F> {
-    /// `columns` is the number of columns of the file, `projection` the wanted ones in order.
+    /// `columns` are those of the records, none if the header comes first.
     pub(super) fn new(
-        schema: SchemaRef,
-        columns: usize,
-        projection: &[usize],
-        limits: CsvLimits,
-        batch_rows: usize,
-        skip_header: bool,
+        target: Target,
+        layout: CsvLayout,
+        columns: Option<Columns>,
         emit: F,
     ) -> Self {
-        let mut places = vec![None; columns];
-        for (place, column) in projection.iter().enumerate() {
-            places[*column] = Some(place);
-        }
-        let builders = projection
-            .iter()
-            .map(|_| StringViewBuilder::new())
-            .collect();
+        let fields = target.schema.fields().iter();
         Self {
-            schema,
-            places,
-            builders,
-            limits,
-            batch_rows: batch_rows.max(1),
+            builders: fields.map(|_| StringViewBuilder::new()).collect(),
+            target,
+            layout,
+            columns,
+            header: vec![],
             rows: 0,
             bytes: 0,
             first: Position::default(),
-            skip_records: u64::from(skip_header),
+            overfull: false,
             emit,
         }
     }
@@ -70,76 +72,114 @@ impl<F: FnMut(RecordBatch) -> bool> BatchSink<F> {
         if self.rows == 0 {
             return Ok(true);
         }
+        let schema = Arc::clone(&self.target.schema);
         let mut columns = Vec::with_capacity(self.builders.len());
-        for (builder, field) in self.builders.iter_mut().zip(self.schema.fields()) {
-            let text: ArrayRef = Arc::new(builder.finish());
+        for (i, field) in schema.fields().iter().enumerate() {
+            let text: ArrayRef = Arc::new(self.builders[i].finish());
             columns.push(match field.data_type() {
                 DataType::Utf8View => text,
-                other => typed(&text, other, field.name(), self.first)?,
+                other => self.parse(&text, other, field.name())?,
             });
         }
         let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
-        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
-            .map_err(|e| {
-                Error::invalid(format!("records from {} on: {e}", self.first.record)).with_source(e)
-            })?;
+        let batch = RecordBatch::try_new_with_options(schema, columns, &options).map_err(|e| {
+            Error::invalid(format!("records from {} on: {e}", self.first.record)).with_source(e)
+        })?;
         (self.rows, self.bytes) = (0, 0);
         Ok((self.emit)(batch))
     }
-}
 
-/// Parses a declared type; the error names the first bad value.
-fn typed(text: &ArrayRef, to: &DataType, name: &str, first: Position) -> Result<ArrayRef> {
-    let strict = CastOptions {
-        safe: false,
-        ..CastOptions::default()
-    };
-    cast_with_options(text, to, &strict).map_err(|e| {
-        Error::invalid(format!(
-            "column {name}, records from {} on (byte {}): {e}; declare the column as VARCHAR to \
-             read it as it is",
-            first.record, first.byte
-        ))
-        .with_source(e)
-    })
+    /// Parses a declared type; the error names the first bad value.
+    fn parse(&self, text: &ArrayRef, to: &DataType, name: &str) -> Result<ArrayRef> {
+        typed::parse(text, to, &self.layout.formats).map_err(|e| {
+            Error::invalid(format!(
+                "column {name}, records from {} on (byte {}): {e}; declare the column as VARCHAR \
+                 to read it as it is, or name what means null as format.null_value or \
+                 format.null_regex",
+                self.first.record, self.first.byte
+            ))
+            .with_source(e)
+        })
+    }
+
+    /// A record may be short or long only if that is allowed, or a delimiter ends it.
+    fn check_length(&self, cells: usize, columns: &Columns, at: Position) -> Result<()> {
+        let expected = columns.places.len();
+        let limits = &self.layout.limits;
+        let ends = columns.trailing && cells == expected + 1 && !self.overfull;
+        let short = cells < expected && (limits.allow_ragged || self.layout.truncated);
+        if cells == expected || ends || short || (cells > expected && limits.allow_ragged) {
+            return Ok(());
+        }
+        let option = match cells < expected {
+            true => "format.truncated_rows or csv.allow_ragged",
+            false => "csv.allow_ragged",
+        };
+        Err(Error::invalid(format!(
+            "record {} (byte {}) has {cells} cells, the header {expected}; a delimiter or quote \
+             may be missing, format.delimiter or format.escape may be another, or set {option} to \
+             true",
+            at.record, at.byte
+        )))
+    }
 }
 
 impl<F: FnMut(RecordBatch) -> bool> CellSink for BatchSink<F> {
     fn wants(&self, column: usize) -> bool {
-        self.skip_records == 0 && self.places.get(column).is_some_and(Option::is_some)
+        match &self.columns {
+            None => true,
+            Some(columns) => match columns.places.get(column) {
+                Some(place) => place.is_some(),
+                None => columns.trailing && column == columns.places.len(),
+            },
+        }
     }
 
-    fn cell(&mut self, column: usize, text: Option<&str>) -> Result<()> {
-        if let Some(Some(place)) = self.places.get(column) {
+    fn cell(&mut self, column: usize, text: Option<&str>, quoted: bool) -> Result<()> {
+        let Some(columns) = &self.columns else {
+            let name = text.unwrap_or_default().trim();
+            self.header.push(name.to_owned());
+            return Ok(());
+        };
+        let Some(place) = columns.places.get(column) else {
+            self.overfull = text.is_some();
+            return Ok(());
+        };
+        if let Some(place) = place {
+            let nulls = &self.layout.nulls;
+            let is_null = |text: &&str| (!quoted && nulls.is_plain(text)) || nulls.is_any(text);
+            let mut text = text.filter(|text| !is_null(text));
+            if self.layout.escape_formulas {
+                text = text.map(without_escape);
+            }
             self.builders[*place].append_option(text);
             self.bytes += text.map_or(0, str::len);
         }
         Ok(())
     }
 
-    fn record(&mut self, columns: usize, at: Position) -> Result<bool> {
-        if self.skip_records > 0 {
-            self.skip_records -= 1;
+    fn record(&mut self, cells: usize, at: Position) -> Result<bool> {
+        let Some(columns) = &self.columns else {
+            self.columns = Some(self.target.wanted.by_name(&self.header)?);
             return Ok(true);
-        }
-        let expected = self.places.len();
-        if columns != expected {
-            if !self.limits.allow_ragged {
-                return Err(Error::invalid(format!(
-                    "record {} (byte {}) has {columns} cells, the header {expected}; a delimiter \
-                     or quote may be missing, or set csv.allow_ragged to true",
-                    at.record, at.byte
-                )));
-            }
-            for place in self.places.iter().skip(columns).flatten() {
+        };
+        if cells != columns.places.len() {
+            self.check_length(cells, columns, at)?;
+            for place in columns.places.iter().skip(cells).flatten() {
                 self.builders[*place].append_null();
             }
         }
+        for place in &columns.absent {
+            self.builders[*place].append_null();
+        }
+        self.overfull = false;
         if self.rows == 0 {
             self.first = at;
         }
         self.rows += 1;
-        if self.rows >= self.batch_rows || self.bytes >= self.limits.batch_bytes {
+        if self.rows >= self.target.batch_rows.max(1)
+            || self.bytes >= self.layout.limits.batch_bytes
+        {
             return self.flush();
         }
         Ok(true)

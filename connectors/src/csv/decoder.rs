@@ -6,40 +6,17 @@
 
 use memchr::{memchr, memchr2, memchr3};
 
+use super::dialect::{BlankLines, Dialect};
 use crate::csv_limits::{CsvLimits, InvalidUtf8};
 use crate::error::{Error, ErrorKind, Result};
-
-/// The special bytes of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Dialect {
-    pub(super) delimiter: u8,
-    pub(super) quote: u8,
-    /// Makes the next byte inside quotes plain.
-    pub(super) escape: Option<u8>,
-    /// Ends a record in place of LF or CRLF.
-    pub(super) terminator: Option<u8>,
-    /// A record that starts with it is skipped.
-    pub(super) comment: Option<u8>,
-}
-
-impl Default for Dialect {
-    fn default() -> Self {
-        Self {
-            delimiter: b',',
-            quote: b'"',
-            escape: None,
-            terminator: None,
-            comment: None,
-        }
-    }
-}
 
 /// Takes the cells as they end.
 pub(super) trait CellSink {
     /// True if the text of this column is wanted.
     fn wants(&self, column: usize) -> bool;
-    /// A cell; none for an empty one without quotes. Only called for wanted columns.
-    fn cell(&mut self, column: usize, text: Option<&str>) -> Result<()>;
+    /// A cell, and whether it had quotes; none for an empty one without. Only called for wanted
+    /// columns.
+    fn cell(&mut self, column: usize, text: Option<&str>, quoted: bool) -> Result<()>;
     /// The record is complete and has `columns` cells. False stops the decoder.
     fn record(&mut self, columns: usize, at: Position) -> Result<bool>;
 }
@@ -57,10 +34,14 @@ pub(super) struct Position {
 enum State {
     RecordStart,
     CellStart,
+    /// Blanks at the start of a cell, which may be in front of a quote by mistake.
+    Blanks,
     Plain,
     Quoted,
     Escaped,
     QuoteInQuoted,
+    /// Blanks after a closing quote.
+    AfterQuoted,
     /// After a CR outside quotes: an LF belongs to it.
     CarriageReturn,
     Comment,
@@ -82,6 +63,11 @@ pub(super) struct Decoder {
     cell_start: u64,
     stopped: bool,
     seen_anything: bool,
+    blank_lines: BlankLines,
+    /// Last byte of the buffer before.
+    last: u8,
+    /// A backslash stood before the quote that closed the cell.
+    backslash: bool,
 }
 
 impl Decoder {
@@ -99,6 +85,9 @@ impl Decoder {
             cell_start: 0,
             stopped: false,
             seen_anything: false,
+            blank_lines: BlankLines::Skipped,
+            last: 0,
+            backslash: false,
         }
     }
 
@@ -110,6 +99,19 @@ impl Decoder {
             seen_anything: at.byte > 0,
             ..Self::new(dialect, limits)
         }
+    }
+
+    /// The decoder for files where an empty line is `lines`.
+    pub(super) fn with_blank_lines(self, lines: BlankLines) -> Self {
+        Self {
+            blank_lines: lines,
+            ..self
+        }
+    }
+
+    /// What an empty line is from here on.
+    pub(super) fn blank_lines(&self) -> BlankLines {
+        self.blank_lines
     }
 
     /// Decodes `input`; false once the sink has had enough.
@@ -128,6 +130,7 @@ impl Decoder {
             at = self.step(input, at, sink)?;
         }
         self.consumed += at as u64;
+        self.last = input.last().copied().unwrap_or(self.last);
         Ok(!self.stopped)
     }
 
@@ -137,7 +140,8 @@ impl Decoder {
             _ if self.stopped => Ok(()),
             State::Quoted | State::Escaped => Err(Error::invalid(format!(
                 "record {}: the file ends inside quotes that were opened at byte {}; the closing \
-                 quote is missing (quotes inside a text must be doubled)",
+                 quote is missing (quotes inside a text must be doubled, or name the character \
+                 before them as format.escape)",
                 self.record.record, self.cell_start
             ))),
             State::RecordStart | State::CarriageReturn | State::Comment if self.column == 0 => {
@@ -167,30 +171,47 @@ impl Decoder {
                 }
                 self.state = State::CellStart;
                 if self.is_end(byte) {
-                    // A blank line is not a record.
-                    self.state = match byte {
-                        b'\r' if self.dialect.terminator.is_none() => State::CarriageReturn,
-                        _ => State::RecordStart,
-                    };
+                    if self.blank_lines == BlankLines::Records {
+                        self.start_cell(at, false);
+                        return self.border(byte, at, sink);
+                    }
+                    self.state = self.after_end(byte);
                     return Ok(at + 1);
                 }
                 Ok(at)
             }
             State::Comment => {
-                let end = self.dialect.terminator.unwrap_or(b'\n');
-                match memchr(end, &input[at..]) {
-                    Some(i) => {
-                        self.state = State::RecordStart;
-                        Ok(at + i + 1)
-                    }
-                    None => Ok(input.len()),
-                }
+                let found = match self.dialect.terminator {
+                    Some(end) => memchr(end, &input[at..]),
+                    None => memchr2(b'\n', b'\r', &input[at..]),
+                };
+                let Some(i) = found else {
+                    return Ok(input.len());
+                };
+                self.state = self.after_end(input[at + i]);
+                self.record.byte = self.consumed + (at + i) as u64 + 1;
+                Ok(at + i + 1)
+            }
+            State::CellStart if self.dialect.leading == Some(true) && self.is_blank(byte) => {
+                self.start_cell(at, false);
+                Ok(at + 1)
+            }
+            State::CellStart if self.dialect.leading.is_none() && self.is_blank(byte) => {
+                self.start_cell(at, false);
+                self.state = State::Blanks;
+                Ok(at)
+            }
+            State::Blanks if self.is_blank(byte) => {
+                self.push(&[byte], sink)?;
+                Ok(at + 1)
+            }
+            State::Blanks if byte == self.dialect.quote => Err(self.blank_before_quote()),
+            State::Blanks => {
+                self.state = State::Plain;
+                Ok(at)
             }
             State::CellStart => {
-                self.cell.clear();
-                self.cell_bytes = 0;
-                self.cell_start = self.consumed + at as u64;
-                self.quoted = byte == self.dialect.quote;
+                self.start_cell(at, byte == self.dialect.quote);
                 self.state = if self.quoted {
                     State::Quoted
                 } else {
@@ -201,18 +222,30 @@ impl Decoder {
             State::Plain => self.plain(input, at, sink),
             State::Quoted => self.quoted(input, at, sink),
             State::Escaped => {
-                self.push(&input[at..=at], sink)?;
+                // What programs put it before: PostgreSQL and Spark a quote, MySQL line breaks,
+                // too. Before anything else it is a character of the text.
+                let escape = self.dialect.escape.unwrap_or(byte);
+                self.state = State::Quoted;
+                if byte == self.dialect.quote || byte == escape || matches!(byte, b'\n' | b'\r') {
+                    self.check_newlines(&[byte])?;
+                    self.push(&[byte], sink)?;
+                    return Ok(at + 1);
+                }
+                self.push(&[escape], sink)?;
+                Ok(at)
+            }
+            State::QuoteInQuoted if byte == self.dialect.quote && self.dialect.double_quote => {
+                self.push(&[byte], sink)?;
                 self.state = State::Quoted;
                 Ok(at + 1)
             }
-            State::QuoteInQuoted => {
-                if byte == self.dialect.quote && self.dialect.escape.is_none_or(|e| e == byte) {
-                    self.push(&[byte], sink)?;
-                    self.state = State::Quoted;
-                    return Ok(at + 1);
-                }
+            State::QuoteInQuoted | State::AfterQuoted => {
                 if byte == self.dialect.delimiter || self.is_end(byte) {
                     return self.border(byte, at, sink);
+                }
+                if self.dialect.trailing == Some(true) && self.is_blank(byte) {
+                    self.state = State::AfterQuoted;
+                    return Ok(at + 1);
                 }
                 Err(self.stray(byte, at))
             }
@@ -242,21 +275,28 @@ impl Decoder {
                 None => memchr(self.dialect.quote, rest),
             };
             let end = found.unwrap_or(rest.len());
+            self.check_newlines(&rest[..end])?;
             let Some(i) = found else {
                 self.push(&rest[..end], sink)?;
                 return Ok(input.len());
             };
+            let is_quote = rest[i] == self.dialect.quote;
             // Dialogue is full of doubled quotes: they are taken without a change of state.
-            if self.dialect.escape.is_none() && rest.get(i + 1) == Some(&self.dialect.quote) {
+            if is_quote && self.dialect.double_quote && rest.get(i + 1) == Some(&self.dialect.quote)
+            {
                 self.push(&rest[..=i], sink)?;
                 at += i + 2;
                 continue;
             }
             self.push(&rest[..end], sink)?;
-            self.state = match rest[i] == self.dialect.quote {
+            self.state = match is_quote {
                 true => State::QuoteInQuoted,
                 false => State::Escaped,
             };
+            if is_quote {
+                let before = (at + i).checked_sub(1).map_or(self.last, |i| input[i]);
+                self.backslash |= before == b'\\' && self.dialect.escape.is_none();
+            }
             return Ok(at + i + 1);
         }
     }
@@ -273,11 +313,40 @@ impl Decoder {
             return Ok(at + 1);
         }
         self.end_record(at as u64 + 1, sink)?;
-        self.state = match byte {
+        self.state = self.after_end(byte);
+        Ok(at + 1)
+    }
+
+    fn after_end(&self, byte: u8) -> State {
+        match byte {
             b'\r' if self.dialect.terminator.is_none() => State::CarriageReturn,
             _ => State::RecordStart,
-        };
-        Ok(at + 1)
+        }
+    }
+
+    fn start_cell(&mut self, at: usize, quoted: bool) {
+        self.cell.clear();
+        self.cell_bytes = 0;
+        self.cell_start = self.consumed + at as u64;
+        self.quoted = quoted;
+    }
+
+    fn is_blank(&self, byte: u8) -> bool {
+        matches!(byte, b' ' | b'\t') && byte != self.dialect.delimiter
+    }
+
+    /// Fails if `bytes`, inside quotes, hold a line break where none may be.
+    fn check_newlines(&self, bytes: &[u8]) -> Result<()> {
+        if self.dialect.newlines || memchr2(b'\n', b'\r', bytes).is_none() {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "record {}, cell {}: a line break inside the quotes opened at byte {}, and \
+             format.newlines_in_values is false; a closing quote may be missing, or set it to true",
+            self.record.record,
+            self.column + 1,
+            self.cell_start
+        )))
     }
 
     fn is_end(&self, byte: u8) -> bool {
@@ -315,20 +384,27 @@ impl Decoder {
         if !sink.wants(column) {
             return Ok(());
         }
-        if self.cell.is_empty() && !self.quoted {
-            return sink.cell(column, None);
+        let mut cell = &self.cell[..];
+        if !self.quoted {
+            if self.dialect.trailing == Some(true) {
+                let ends = cell.iter().rposition(|byte| !self.is_blank(*byte));
+                cell = &cell[..ends.map_or(0, |i| i + 1)];
+            }
+            if cell.is_empty() {
+                return sink.cell(column, None, false);
+            }
         }
-        match std::str::from_utf8(&self.cell) {
-            Ok(text) => sink.cell(column, Some(text)),
+        match std::str::from_utf8(cell) {
+            Ok(text) => sink.cell(column, Some(text), self.quoted),
             Err(_) if self.limits.invalid_utf8 == InvalidUtf8::Replace => {
-                sink.cell(column, Some(&String::from_utf8_lossy(&self.cell)))
+                sink.cell(column, Some(&String::from_utf8_lossy(cell)), self.quoted)
             }
             Err(error) => Err(Error::new(
                 ErrorKind::InvalidInput,
                 format!(
                     "record {}, cell {}: bytes that are not UTF-8, {} bytes into the cell that \
-                     starts at byte {}; convert the file to UTF-8, or set csv.invalid_utf8 to \
-                     replace",
+                     starts at byte {}; name the file's encoding, such as csv.encoding \
+                     'windows-1252', or set csv.invalid_utf8 to replace",
                     self.record.record,
                     column + 1,
                     error.valid_up_to(),
@@ -338,9 +414,32 @@ impl Decoder {
         }
     }
 
+    /// Blanks before quotes, which then are part of the text: few mean that.
+    fn blank_before_quote(&self) -> Error {
+        Error::invalid(format!(
+            "record {}, cell {}: a blank before a quote (byte {}); set \
+             format.ignore_leading_whitespace to true if the quotes are around the text, to false \
+             if they are part of it",
+            self.record.record,
+            self.column + 1,
+            self.cell_start
+        ))
+    }
+
     fn end_record(&mut self, next: u64, sink: &mut impl CellSink) -> Result<()> {
         let columns = std::mem::take(&mut self.column);
-        self.stopped = !sink.record(columns, self.record)?;
+        let more = sink.record(columns, self.record);
+        self.stopped = !more.map_err(|e| match self.backslash {
+            true => Error::new(e.kind(), format!("{e}{ESCAPE_ADVICE}")).with_source(e),
+            false => e,
+        })?;
+        self.backslash = false;
+        if self.blank_lines == BlankLines::AsFirst {
+            self.blank_lines = match columns {
+                1 => BlankLines::Records,
+                _ => BlankLines::Skipped,
+            };
+        }
         self.record.record += 1;
         self.record.byte = self.consumed + next;
         self.state = State::RecordStart;
@@ -348,18 +447,31 @@ impl Decoder {
     }
 
     fn stray(&self, byte: u8, at: usize) -> Error {
+        let advice = match (self.dialect.double_quote, self.backslash) {
+            (_, true) => ESCAPE_ADVICE,
+            (true, false) => {
+                "; a quote inside a text must be doubled (or escaped: say the character before it \
+                 as format.escape), and an earlier record may lack its closing quote"
+            }
+            (false, false) => {
+                "; format.double_quote is false: a quote inside a text must be escaped"
+            }
+        };
         Error::invalid(format!(
-            "record {}, cell {}: the quotes opened at byte {} are closed at byte {}, but {:?} \
-             follows instead of a delimiter or line break; a quote inside a text must be doubled, \
-             and an earlier record may lack its closing quote",
+            "record {}, cell {}: the quotes opened at byte {} are closed before byte {}, but {:?} \
+             follows instead of a delimiter or line break{advice}",
             self.record.record,
             self.column + 1,
             self.cell_start,
-            self.consumed + at as u64 - 1,
+            self.consumed + at as u64,
             char::from(byte)
         ))
     }
 }
+
+/// What to do about a quote that a backslash stands before.
+const ESCAPE_ADVICE: &str = "; a backslash stands before a quote: if the file writes quotes so, \
+                             set OPTIONS ('format.escape' '\\')";
 
 #[cfg(test)]
 mod tests {
@@ -379,7 +491,7 @@ mod tests {
             true
         }
 
-        fn cell(&mut self, column: usize, text: Option<&str>) -> Result<()> {
+        fn cell(&mut self, column: usize, text: Option<&str>, _: bool) -> Result<()> {
             assert_eq!(column, self.row.len());
             self.row.push(text.map(str::to_owned));
             Ok(())

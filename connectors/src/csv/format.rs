@@ -1,10 +1,10 @@
-//! The CSV file format of the session: our reader, the library's writer.
+//! The CSV file format of the session: our reader and our writer.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::common::config::CsvOptions;
 use datafusion::common::{GetExt, Statistics};
@@ -14,19 +14,27 @@ use datafusion::datasource::file_format::{FileFormat, FileFormatFactory};
 use datafusion::datasource::physical_plan::{
     FileScanConfig, FileScanConfigBuilder, FileSinkConfig, FileSource,
 };
+use datafusion::datasource::sink::DataSinkExec;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::Result;
+use datafusion::logical_expr::dml::InsertOp;
 use datafusion::physical_expr::LexRequirement;
 use datafusion::physical_plan::ExecutionPlan;
 use object_store::{ObjectMeta, ObjectStore};
 
-use super::decoder::Dialect;
-use super::source::{CsvLayout, CsvTextSource, read_header};
+use super::columns::Wanted;
+use super::encoding::Encoding;
+use super::header::schema;
+use super::layout::CsvLayout;
+use super::options::{OwnOptions, for_library};
+use super::sink::CsvTextSink;
+use super::source::{CsvTextSource, in_file, read_header};
+use super::typed;
 use crate::csv_limits::CsvLimits;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 
-/// Makes [`CsvTextFormat`]s; takes the place of DataFusion's factory for `csv`.
+/// Makes the CSV format of a table; takes the place of DataFusion's factory for `csv`.
 #[derive(Debug)]
 pub struct CsvTextFormatFactory {
     limits: CsvLimits,
@@ -37,6 +45,37 @@ impl CsvTextFormatFactory {
     pub fn new(limits: CsvLimits) -> Self {
         Self { limits }
     }
+
+    /// The format of a table; `declared` if the statement names its columns, so that files may have
+    /// others.
+    pub(crate) fn create_for_table(
+        &self,
+        state: &dyn Session,
+        format_options: &HashMap<String, String>,
+        declared: bool,
+    ) -> Result<Arc<dyn FileFormat>> {
+        let mut own = OwnOptions {
+            limits: self.limits.clone(),
+            ..OwnOptions::default()
+        };
+        let mut theirs = HashMap::new();
+        for (key, value) in format_options {
+            match key.starts_with("csv.") {
+                true => own.set(key, value)?,
+                false => drop(theirs.insert(key.clone(), for_library(key, value)?)),
+            }
+        }
+        let delimiter = CsvOptions::default().delimiter;
+        let library = CsvFormatFactory::new().create(state, &theirs)?;
+        let options = library
+            .downcast_ref::<CsvFormat>()
+            .map(CsvFormat::options)
+            .ok_or_else(|| Error::invalid("the library's CSV format has another type"))?;
+        let said = theirs.contains_key("format.delimiter") || options.delimiter != delimiter;
+        let mut layout = CsvLayout::new(options, &own, said)?;
+        layout.declared = declared;
+        Ok(Arc::new(CsvTextFormat { layout }))
+    }
 }
 
 impl FileFormatFactory for CsvTextFormatFactory {
@@ -45,27 +84,16 @@ impl FileFormatFactory for CsvTextFormatFactory {
         state: &dyn Session,
         format_options: &HashMap<String, String>,
     ) -> Result<Arc<dyn FileFormat>> {
-        let mut limits = self.limits.clone();
-        let mut theirs = HashMap::new();
-        for (key, value) in format_options {
-            match key.starts_with("csv.") {
-                true => limits.set(key, value)?,
-                false => drop(theirs.insert(key.clone(), value.clone())),
-            }
-        }
-        let library = CsvFormatFactory::new().create(state, &theirs)?;
-        let options = library
-            .downcast_ref::<CsvFormat>()
-            .map(|format| format.options().clone())
-            .ok_or_else(|| Error::invalid("the library's CSV format has another type"))?;
-        Ok(Arc::new(CsvTextFormat { options, limits }))
+        self.create_for_table(state, format_options, false)
     }
 
     fn default(&self) -> Arc<dyn FileFormat> {
-        Arc::new(CsvTextFormat {
-            options: CsvOptions::default(),
+        let own = OwnOptions {
             limits: self.limits.clone(),
-        })
+            ..OwnOptions::default()
+        };
+        let layout = CsvLayout::standard(own);
+        Arc::new(CsvTextFormat { layout })
     }
 }
 
@@ -75,31 +103,16 @@ impl GetExt for CsvTextFormatFactory {
     }
 }
 
-/// CSV read by us and written by the library.
+/// CSV of one table.
 #[derive(Debug)]
 struct CsvTextFormat {
-    options: CsvOptions,
-    limits: CsvLimits,
+    layout: CsvLayout,
 }
 
 impl CsvTextFormat {
-    fn library(&self) -> CsvFormat {
-        CsvFormat::default().with_options(self.options.clone())
-    }
-
-    fn layout(&self, default_header: bool) -> CsvLayout {
-        CsvLayout {
-            dialect: Dialect {
-                delimiter: self.options.delimiter,
-                quote: self.options.quote,
-                escape: self.options.escape,
-                terminator: self.options.terminator,
-                comment: self.options.comment,
-            },
-            has_header: self.options.has_header.unwrap_or(default_header),
-            limits: self.limits.clone(),
-            compression: self.options.compression.into(),
-        }
+    fn layout(&self, state: &dyn Session) -> CsvLayout {
+        let default = state.config_options().catalog.has_header;
+        self.layout.with_default_header(default)
     }
 }
 
@@ -110,11 +123,11 @@ impl FileFormat for CsvTextFormat {
     }
 
     fn get_ext_with_compression(&self, compression: &FileCompressionType) -> Result<String> {
-        self.library().get_ext_with_compression(compression)
+        Ok(format!("{}{}", self.get_ext(), compression.get_ext()))
     }
 
     fn compression_type(&self) -> Option<FileCompressionType> {
-        Some(self.options.compression.into())
+        Some(self.layout.compression)
     }
 
     async fn infer_schema(
@@ -123,28 +136,38 @@ impl FileFormat for CsvTextFormat {
         store: &Arc<dyn ObjectStore>,
         objects: &[ObjectMeta],
     ) -> Result<SchemaRef> {
-        let layout = self.layout(state.config_options().catalog.has_header);
-        let mut first: Option<(SchemaRef, &ObjectMeta)> = None;
+        let layout = self.layout(state);
+        let mut found: Option<SchemaRef> = None;
         for object in objects {
-            let schema = read_header(store, &object.location, &layout).await?;
-            match &first {
-                None => first = Some((schema, object)),
-                Some((other, from)) if *other != schema => {
-                    return Err(Error::invalid(format!(
-                        "the headers of {} and {} differ; give files with the same columns",
-                        from.location, object.location
-                    ))
-                    .into());
+            let header = read_header(store, &object.location, &layout).await?;
+            let own = schema(&header, layout.has_header());
+            let table = match found {
+                None => own,
+                Some(table) if !layout.has_header() => {
+                    same_count(&table, &own, &object.location)?;
+                    table
                 }
-                Some(_) => {}
-            }
+                Some(table) => {
+                    let table = match layout.truncated {
+                        true => with_columns(&table, &own),
+                        false => table,
+                    };
+                    let wanted = Wanted {
+                        table: Arc::clone(&table),
+                        projection: Arc::new([]),
+                        folders: Arc::new([]),
+                        declared: false,
+                        truncated: layout.truncated,
+                    };
+                    let checked = wanted.by_name(&header);
+                    checked.map_err(|e| in_file(e.into(), object.location.as_ref()))?;
+                    table
+                }
+            };
+            found = Some(table);
         }
-        first.map(|(schema, _)| schema).ok_or_else(|| {
-            Error::new(
-                crate::ErrorKind::NotFound,
-                "no CSV file was found at the location",
-            )
-            .into()
+        found.ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, "no CSV file was found at the location").into()
         })
     }
 
@@ -163,7 +186,7 @@ impl FileFormat for CsvTextFormat {
         state: &dyn Session,
         conf: FileScanConfig,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let layout = self.layout(state.config_options().catalog.has_header);
+        let layout = self.layout(state);
         let schema = conf.file_source.table_schema().clone();
         let compression = layout.compression;
         let mut source: Arc<dyn FileSource> = Arc::new(CsvTextSource::new(schema, layout));
@@ -186,12 +209,59 @@ impl FileFormat for CsvTextFormat {
         conf: FileSinkConfig,
         order_requirements: Option<LexRequirement>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        self.library()
-            .create_writer_physical_plan(input, state, conf, order_requirements)
-            .await
+        if conf.insert_op != InsertOp::Append {
+            let message = "CSV files cannot be replaced in one step; INSERT INTO a table at another \
+                           location";
+            return Err(Error::new(ErrorKind::Unsupported, message).into());
+        }
+        let layout = self.layout(state);
+        if layout.encoding != Encoding::Utf8 {
+            let message = format!(
+                "CSV is written in UTF-8 alone, and csv.encoding is {}; write to another table, \
+                 without that option",
+                layout.encoding.name()
+            );
+            return Err(Error::new(ErrorKind::Unsupported, message).into());
+        }
+        for field in conf.output_schema().fields() {
+            typed::check_writable(field.name(), field.data_type())?;
+        }
+        // The file that COPY names, or the ending of those in the directory of an INSERT.
+        let named = match conf.original_url.rsplit('/').next() {
+            Some(name) if name.contains('.') => name,
+            _ => &conf.file_extension,
+        };
+        let layout = layout.of_name(&format!("x.{}", named.trim_start_matches('.')));
+        let sink = Arc::new(CsvTextSink::new(conf, layout));
+        Ok(Arc::new(DataSinkExec::new(input, sink, order_requirements)))
     }
 
     fn file_source(&self, table_schema: TableSchema) -> Arc<dyn FileSource> {
-        Arc::new(CsvTextSource::new(table_schema, self.layout(true)))
+        Arc::new(CsvTextSource::new(table_schema, self.layout.clone()))
+    }
+}
+
+/// The columns of `table` and then those of `file` that it does not have.
+fn with_columns(table: &Schema, file: &Schema) -> SchemaRef {
+    let alike = |a: &FieldRef, b: &FieldRef| a.name().to_lowercase() == b.name().to_lowercase();
+    let mut fields: Vec<FieldRef> = table.fields().to_vec();
+    for field in file.fields() {
+        if !fields.iter().any(|known| alike(known, field)) {
+            fields.push(Arc::clone(field));
+        }
+    }
+    Arc::new(Schema::new(fields))
+}
+
+/// Files without a header can be told by their number of columns alone.
+fn same_count(table: &Schema, file: &Schema, name: &object_store::path::Path) -> Result<()> {
+    let (expected, found) = (table.fields().len(), file.fields().len());
+    match found == expected {
+        true => Ok(()),
+        false => Err(Error::invalid(format!(
+            "CSV file {name}: its first record has {found} cells, that of the first file \
+             {expected}; give files with the same columns"
+        ))
+        .into()),
     }
 }

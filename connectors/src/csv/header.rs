@@ -1,6 +1,7 @@
 //! The header of a CSV file as a schema, and the refusal of what is not CSV.
+//!
+//! What it does not do: find the columns of a table in it ([`super::columns`]).
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -8,16 +9,19 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use super::decoder::{CellSink, Position};
 use crate::error::{Error, Result};
 
+/// The cells of the first record, without blanks around them; a column without a name is empty.
+pub(super) type Header = Vec<String>;
+
 /// Takes the first record and stops.
 #[derive(Debug, Default)]
 pub(super) struct HeaderSink {
-    names: Vec<Option<String>>,
+    names: Header,
     done: bool,
 }
 
 impl HeaderSink {
     /// The names, once the first record has ended.
-    pub(super) fn names(&self) -> Option<&[Option<String>]> {
+    pub(super) fn names(&self) -> Option<&Header> {
         self.done.then_some(&self.names)
     }
 }
@@ -27,8 +31,8 @@ impl CellSink for HeaderSink {
         true
     }
 
-    fn cell(&mut self, _: usize, text: Option<&str>) -> Result<()> {
-        self.names.push(text.map(|t| t.trim().to_owned()));
+    fn cell(&mut self, _: usize, text: Option<&str>, _: bool) -> Result<()> {
+        self.names.push(text.unwrap_or_default().trim().to_owned());
         Ok(())
     }
 
@@ -39,33 +43,47 @@ impl CellSink for HeaderSink {
 }
 
 /// All columns as text. Without a header row they are called `column_1` and so on.
-pub(super) fn schema(names: &[Option<String>], has_header: bool) -> Result<SchemaRef> {
-    let mut seen = HashSet::new();
-    let mut fields = vec![];
-    for (i, name) in names.iter().enumerate() {
-        let name = match (has_header, name) {
-            (false, _) => format!("column_{}", i + 1),
-            (true, Some(name)) if !name.is_empty() => name.clone(),
-            (true, _) => {
-                return Err(Error::invalid(format!(
-                    "column {} has no name in the header; name it, or say OPTIONS \
-                     ('format.has_header' 'false') if the first record is data",
-                    i + 1
-                )));
-            }
+pub(super) fn schema(header: &Header, has_header: bool) -> SchemaRef {
+    let names = match has_header {
+        true => names(header).0,
+        false => (1..=header.len()).map(|i| format!("column_{i}")).collect(),
+    };
+    let fields = names
+        .into_iter()
+        .map(|name| Field::new(name, DataType::Utf8View, true));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// The name of each column, and whether a delimiter ends the header that begins no column.
+///
+/// A column without a name, as the index that pandas writes, is called after its place; the second
+/// of two columns with one name gets a number.
+pub(super) fn names(header: &Header) -> (Vec<String>, bool) {
+    let trailing = header.len() > 1 && header.last().is_some_and(String::is_empty);
+    let header = &header[..header.len() - usize::from(trailing)];
+    let mut names: Vec<String> = vec![];
+    for (i, name) in header.iter().enumerate() {
+        let (base, mut number) = match name.is_empty() {
+            true => ("column", i + 1),
+            false => (name.as_str(), 1),
         };
-        if !seen.insert(name.clone()) {
-            return Err(Error::invalid(format!(
-                "the header names '{name}' twice; rename one of the columns"
-            )));
+        let mut found = match name.is_empty() {
+            true => format!("{base}_{number}"),
+            false => name.clone(),
+        };
+        // A name that stands in the header itself is not given to another column.
+        while names.contains(&found) || (found != *name && header.contains(&found)) {
+            number += 1;
+            found = format!("{base}_{number}");
         }
-        fields.push(Field::new(name, DataType::Utf8View, true));
+        names.push(found);
     }
-    Ok(Arc::new(Schema::new(fields)))
+    (names, trailing)
 }
 
 /// Refuses files that are something else, by their first bytes.
 pub(super) fn check_is_text(start: &[u8]) -> Result<()> {
+    const SAY_UTF16: &str = "say OPTIONS ('csv.encoding' 'utf-16')";
     const MAGIC: &[(&[u8], &str, &str)] = &[
         (b"PAR1", "a Parquet file", "say STORED AS PARQUET"),
         (
@@ -91,8 +109,8 @@ pub(super) fn check_is_text(start: &[u8]) -> Result<()> {
         (b"\x89PNG", "a PNG picture", "give a CSV file"),
         (b"%PDF", "a PDF document", "give a CSV file"),
         (b"\x7fELF", "a program", "give a CSV file"),
-        (b"\xff\xfe", "UTF-16 text", "convert it to UTF-8"),
-        (b"\xfe\xff", "UTF-16 text", "convert it to UTF-8"),
+        (b"\xff\xfe", "UTF-16 text", SAY_UTF16),
+        (b"\xfe\xff", "UTF-16 text", SAY_UTF16),
     ];
     if let Some((_, what, advice)) = MAGIC.iter().find(|(magic, ..)| start.starts_with(magic)) {
         return Err(Error::invalid(format!(
@@ -112,50 +130,39 @@ pub(super) fn check_is_text(start: &[u8]) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn names(texts: &[&str]) -> Vec<Option<String>> {
-        texts
-            .iter()
-            .map(|t| (!t.is_empty()).then(|| (*t).to_owned()))
-            .collect()
+    fn named(texts: &[&str]) -> (Vec<String>, bool) {
+        names(&texts.iter().map(|t| (*t).to_owned()).collect())
     }
 
     #[test]
-    fn names_must_be_there_once() {
-        let schema_of = |texts: &[&str], header| schema(&names(texts), header);
-        assert_eq!(schema_of(&["a", "b"], true).unwrap().fields().len(), 2);
-        assert!(
-            schema_of(&["a", ""], true)
-                .unwrap_err()
-                .to_string()
-                .contains("column 2")
-        );
-        assert!(
-            schema_of(&["a", "a"], true)
-                .unwrap_err()
-                .to_string()
-                .contains("'a' twice")
-        );
-        assert_eq!(
-            schema_of(&["1", "1"], false).unwrap().field(1).name(),
-            "column_2"
-        );
+    fn every_column_has_a_name_of_its_own() {
+        let check = |texts: &[&str], expected: &[&str], trailing| {
+            let (names, found) = named(texts);
+            assert_eq!(
+                (names, found),
+                (expected.iter().map(|n| (*n).to_owned()).collect(), trailing)
+            );
+        };
+        check(&["a", "b"], &["a", "b"], false);
+        check(&["", "id"], &["column_1", "id"], false);
+        check(&["a", "", "b"], &["a", "column_2", "b"], false);
+        check(&["id", "text", ""], &["id", "text"], true);
+        check(&["id", "", ""], &["id", "column_2"], true);
+        check(&["d", "x", "d", "d"], &["d", "x", "d_2", "d_3"], false);
+        check(&["d", "d_2", "d"], &["d", "d_2", "d_3"], false);
+        check(&["", "column_1"], &["column_2", "column_1"], false);
+        check(&[""], &["column_1"], false);
+        let plain = schema(&vec!["1".into(), "1".into()], false);
+        assert_eq!(plain.field(1).name(), "column_2");
     }
 
     #[test]
     fn other_files_are_named() {
+        let error = |start: &[u8]| check_is_text(start).unwrap_err().to_string();
         assert!(check_is_text(b"id,text\n").is_ok());
-        assert!(
-            check_is_text(b"PAR1\x15")
-                .unwrap_err()
-                .to_string()
-                .contains("STORED AS PARQUET")
-        );
-        assert!(
-            check_is_text(b"\x1f\x8b\x08")
-                .unwrap_err()
-                .to_string()
-                .contains("gzip")
-        );
+        assert!(error(b"PAR1\x15").contains("STORED AS PARQUET"));
+        assert!(error(b"\x1f\x8b\x08").contains("gzip"));
+        assert!(error(b"\xff\xfea\0").contains("'csv.encoding' 'utf-16'"));
         assert!(check_is_text(&[0, 1, 2, 0, 0, 0, 0, 5]).is_err());
     }
 }

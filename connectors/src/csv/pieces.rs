@@ -20,8 +20,9 @@ use object_store::{ObjectMeta, ObjectStore};
 
 use super::blocks::{Blocks, Place};
 use super::decoder::{CellSink, Decoder, Position};
-use super::header::check_is_text;
-use super::source::CsvLayout;
+use super::dialect::BlankLines;
+use super::header::{Header, check_is_text};
+use super::layout::CsvLayout;
 use crate::error::{Error, ErrorKind};
 
 /// Bytes of pieces that may wait for their partition; beyond it they are read again. Few in tests,
@@ -51,6 +52,7 @@ impl Pieces {
         shared: &SharedPieces,
         config: &FileScanConfig,
         layout: &CsvLayout,
+        lines: BlankLines,
         store: &Arc<dyn ObjectStore>,
     ) -> Arc<Self> {
         let starts = range_starts(config);
@@ -66,7 +68,7 @@ impl Pieces {
                 location: location.clone(),
                 size: meta.size,
             };
-            let scan = FileScan::new(place, layout, starts.clone());
+            let scan = FileScan::new(place, &layout.of_file(&location), lines, starts.clone());
             let scan = Arc::new(Mutex::new(scan));
             (location, FileRanges { meta, starts, scan })
         });
@@ -139,7 +141,15 @@ pub(super) struct PieceRef {
 pub(super) struct Piece {
     /// Where its first record is.
     pub(super) start: Position,
+    pub(super) head: Arc<Head>,
     pub(super) bytes: PieceBytes,
+}
+
+/// What the first record of a file says about the others.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) header: Header,
+    pub(super) blank_lines: BlankLines,
 }
 
 pub(super) enum PieceBytes {
@@ -152,7 +162,7 @@ pub(super) enum PieceBytes {
 impl PieceRef {
     /// Reads on until the piece is complete; none if nobody wants it any more. Blocks.
     pub(super) fn take(&self, closed: &impl Fn() -> bool) -> Result<Option<Piece>> {
-        let (start, end, place, version) = {
+        let (start, end, head, place, version) = {
             let mut scan = self.scan.lock().unwrap_or_else(PoisonError::into_inner);
             let mut held = scan.waiting.remove(&self.index);
             while held.is_none() && scan.cut <= self.index {
@@ -165,20 +175,27 @@ impl PieceRef {
             let end = scan.borders.found.get(self.index + 1).map(|p| p.byte);
             let end = end.unwrap_or(scan.read_to);
             if start.byte == end {
-                held = Some(vec![]);
+                match start.byte {
+                    0 => held = Some(vec![]),
+                    // No record begins here.
+                    _ => return Ok(None),
+                }
             }
+            let head = Arc::clone(scan.head());
             if let Some(bytes) = held {
                 return Ok(Some(Piece {
                     start,
+                    head,
                     bytes: PieceBytes::Held(bytes),
                 }));
             }
-            (start, end, scan.place.clone(), scan.version.clone())
+            (start, end, head, scan.place.clone(), scan.version.clone())
         };
         let runtime = tokio::runtime::Handle::current();
         let blocks = Blocks::open_range(&place, start.byte..end, &version);
         Ok(Some(Piece {
             start,
+            head,
             bytes: PieceBytes::Again(runtime.block_on(blocks)?),
         }))
     }
@@ -193,6 +210,8 @@ struct FileScan {
     version: Option<String>,
     decoder: Decoder,
     borders: Borders,
+    /// None until a piece is asked for, whose first record was read by then.
+    head: Option<Arc<Head>>,
     /// True if pieces are kept as they are cut off. A local file is read again instead: it is in
     /// the system's cache by then, and large buffers cost more than small ones filled twice.
     holds: bool,
@@ -218,10 +237,12 @@ impl std::fmt::Debug for FileScan {
 }
 
 impl FileScan {
-    fn new(place: Place, layout: &CsvLayout, starts: Vec<u64>) -> Self {
+    fn new(place: Place, layout: &CsvLayout, lines: BlankLines, starts: Vec<u64>) -> Self {
+        let decoder = Decoder::new(layout.dialect, layout.limits.clone());
         Self {
-            decoder: Decoder::new(layout.dialect, layout.limits.clone()),
-            borders: Borders::new(starts),
+            decoder: decoder.with_blank_lines(lines),
+            borders: Borders::new(starts, layout.has_header()),
+            head: None,
             place,
             blocks: None,
             version: None,
@@ -232,6 +253,17 @@ impl FileScan {
             waiting: Waiting::default(),
             failed: None,
         }
+    }
+
+    /// What the first record says.
+    fn head(&mut self) -> &Arc<Head> {
+        let (borders, decoder) = (&mut self.borders, &self.decoder);
+        self.head.get_or_insert_with(|| {
+            Arc::new(Head {
+                header: std::mem::take(&mut borders.header),
+                blank_lines: decoder.blank_lines(),
+            })
+        })
     }
 
     /// Reads one block; piece `wanted` if that completed it. The other pieces wait.
@@ -335,16 +367,22 @@ impl Waiting {
     }
 }
 
-/// Notes the first record at or after each range's start, and keeps no text.
+/// Notes the first record at or after each range's start, and keeps no text but the header's.
 struct Borders {
     starts: Vec<u64>,
     found: Vec<Position>,
+    header: Header,
+    in_header: bool,
 }
 
 impl Borders {
-    fn new(starts: Vec<u64>) -> Self {
-        let found = vec![Position { record: 1, byte: 0 }];
-        Self { starts, found }
+    fn new(starts: Vec<u64>, has_header: bool) -> Self {
+        Self {
+            starts,
+            found: vec![Position { record: 1, byte: 0 }],
+            header: vec![],
+            in_header: has_header,
+        }
     }
 
     /// No record begins any more: the remaining pieces are empty.
@@ -359,14 +397,16 @@ impl Borders {
 
 impl CellSink for Borders {
     fn wants(&self, _: usize) -> bool {
-        false
+        self.in_header
     }
 
-    fn cell(&mut self, _: usize, _: Option<&str>) -> crate::error::Result<()> {
+    fn cell(&mut self, _: usize, text: Option<&str>, _: bool) -> crate::error::Result<()> {
+        self.header.push(text.unwrap_or_default().trim().to_owned());
         Ok(())
     }
 
     fn record(&mut self, _: usize, at: Position) -> crate::error::Result<bool> {
+        self.in_header = false;
         while self.found.len() < self.starts.len() && self.starts[self.found.len()] <= at.byte {
             self.found.push(at);
         }

@@ -4,9 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{
     FileOpenFuture, FileOpener, FileScanConfig, FileSource,
@@ -22,26 +20,19 @@ use futures::StreamExt;
 use object_store::ObjectStore;
 use tokio::sync::mpsc;
 
-use super::batches::BatchSink;
+use super::batches::{BatchSink, Target};
 use super::blocks::Blocks;
-use super::decoder::{Decoder, Dialect, Position};
-use super::header::{HeaderSink, check_is_text, schema};
+use super::columns::Wanted;
+use super::decoder::{Decoder, Position};
+use super::encoding::Text;
+use super::header::{Header, HeaderSink};
+use super::layout::CsvLayout;
 use super::pieces::{Piece, PieceBytes, PieceRef, Pieces, SharedPieces};
 use super::split::split;
-use crate::csv_limits::CsvLimits;
 use crate::error::Error;
 
 /// Batches that may wait for the reader of the stream, beside the one being built.
 const BATCHES_AHEAD: usize = 1;
-
-/// How the files of one table are written.
-#[derive(Debug, Clone)]
-pub(super) struct CsvLayout {
-    pub(super) dialect: Dialect,
-    pub(super) has_header: bool,
-    pub(super) limits: CsvLimits,
-    pub(super) compression: FileCompressionType,
-}
 
 /// The scan of one table.
 #[derive(Debug, Clone)]
@@ -76,13 +67,28 @@ impl FileSource for CsvTextSource {
     ) -> Result<Arc<dyn FileOpener>> {
         let file_schema = self.table_schema.file_schema();
         let projected = Arc::new(file_schema.project(&self.projection.file_indices)?);
+        let folders = self.table_schema.table_partition_cols().iter();
+        let wanted = Wanted {
+            table: Arc::clone(file_schema),
+            projection: self.projection.file_indices.as_slice().into(),
+            folders: folders.map(|f| f.name().clone()).collect(),
+            declared: self.layout.declared,
+            truncated: self.layout.truncated,
+        };
         let opener = CsvTextOpener {
             layout: self.layout.clone(),
-            schema: projected,
-            columns: file_schema.fields().len(),
-            projection: self.projection.file_indices.clone(),
-            batch_rows: self.batch_rows,
-            pieces: Pieces::shared(&self.pieces, config, &self.layout, &object_store),
+            target: Target {
+                schema: projected,
+                wanted,
+                batch_rows: self.batch_rows,
+            },
+            pieces: Pieces::shared(
+                &self.pieces,
+                config,
+                &self.layout,
+                self.layout.blank_lines(file_schema),
+                &object_store,
+            ),
             object_store,
         };
         ProjectionOpener::try_new(self.projection.clone(), Arc::new(opener), file_schema)
@@ -134,7 +140,7 @@ impl FileSource for CsvTextSource {
             return Ok(None);
         }
         let (partitions, min_bytes) = (target_partitions, repartition_file_min_size);
-        let groups = split(config, &self.layout.dialect, partitions, min_bytes);
+        let groups = split(config, &self.layout, partitions, min_bytes);
         Ok(groups.map(|groups| {
             let mut config = config.clone();
             config.file_groups = groups;
@@ -145,7 +151,7 @@ impl FileSource for CsvTextSource {
     fn fmt_extra(&self, t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
         match t {
             DisplayFormatType::Default | DisplayFormatType::Verbose => {
-                write!(f, ", has_header={}", self.layout.has_header)
+                write!(f, ", has_header={}", self.layout.has_header())
             }
             DisplayFormatType::TreeRender => Ok(()),
         }
@@ -166,26 +172,22 @@ impl FileSource for CsvTextSource {
 
 struct CsvTextOpener {
     layout: CsvLayout,
-    schema: SchemaRef,
-    columns: usize,
-    projection: Vec<usize>,
-    batch_rows: usize,
+    target: Target,
     pieces: Arc<Pieces>,
     object_store: Arc<dyn ObjectStore>,
 }
 
 impl FileOpener for CsvTextOpener {
     fn open(&self, file: PartitionedFile) -> Result<FileOpenFuture> {
-        let layout = self.layout.clone();
-        let (schema, columns) = (Arc::clone(&self.schema), self.columns);
-        let (projection, batch_rows) = (self.projection.clone(), self.batch_rows);
+        let location = file.object_meta.location.clone();
+        let layout = self.layout.of_file(&location);
+        let target = self.target.clone();
         let store = Arc::clone(&self.object_store);
         let piece = match file.range {
             Some(_) => Some(self.pieces.find(&file)?),
             None => None,
         };
         Ok(Box::pin(async move {
-            let location = file.object_meta.location.clone();
             let input = match piece {
                 Some(piece) => Input::Piece(piece),
                 None => {
@@ -197,18 +199,7 @@ impl FileOpener for CsvTextOpener {
             let name = location.to_string();
             tokio::task::spawn_blocking(move || {
                 let emit = |batch: RecordBatch| tx.blocking_send(Ok(batch)).is_ok();
-                let sink = |has_header| {
-                    BatchSink::new(
-                        schema,
-                        columns,
-                        &projection,
-                        layout.limits.clone(),
-                        batch_rows,
-                        has_header,
-                        emit,
-                    )
-                };
-                if let Err(error) = decode(input, &layout, sink, || tx.is_closed()) {
+                if let Err(error) = decode(input, &layout, target, emit, || tx.is_closed()) {
                     // A closed channel means that nobody is reading any more.
                     tx.blocking_send(Err(in_file(error, &name))).ok();
                 }
@@ -222,41 +213,56 @@ impl FileOpener for CsvTextOpener {
 }
 
 /// What one stream of batches is made from.
-enum Input {
+pub(super) enum Input {
     File(Blocks),
     Piece(PieceRef),
 }
 
-/// Decodes all of `input`, unless nobody wants more. `sink` is given whether a header comes first.
-fn decode<F: FnMut(RecordBatch) -> bool>(
+/// Decodes all of `input`, unless nobody wants more.
+pub(super) fn decode(
     input: Input,
     layout: &CsvLayout,
-    sink: impl FnOnce(bool) -> BatchSink<F>,
+    target: Target,
+    emit: impl FnMut(RecordBatch) -> bool,
     closed: impl Fn() -> bool,
 ) -> Result<()> {
-    let (start, mut held, mut blocks) = match input {
-        Input::File(blocks) => (Position { record: 1, byte: 0 }, vec![], Some(blocks)),
+    let lines = layout.blank_lines(&target.wanted.table);
+    let from_start = |blocks| Text::new(blocks, layout.encoding, layout.limits.invalid_utf8);
+    let start = Position { record: 1, byte: 0 };
+    let mut columns = (!layout.has_header()).then(|| target.wanted.by_position());
+    let (start, lines, mut held, mut text) = match input {
+        Input::File(blocks) => (start, lines, vec![], Some(from_start(blocks))),
         Input::Piece(piece) => match piece.take(&closed)? {
             None => return Ok(()),
-            Some(Piece { start, bytes }) => match bytes {
-                PieceBytes::Held(bytes) => (start, bytes, None),
-                PieceBytes::Again(blocks) => (start, vec![], Some(blocks)),
-            },
+            Some(Piece { start, head, bytes }) => {
+                let lines = match start.byte == 0 {
+                    true => lines,
+                    false if layout.has_header() => {
+                        columns = Some(target.wanted.by_name(&head.header)?);
+                        head.blank_lines
+                    }
+                    false => lines,
+                };
+                match bytes {
+                    PieceBytes::Held(bytes) => (start, lines, bytes, None),
+                    PieceBytes::Again(blocks) if start.byte == 0 => {
+                        (start, lines, vec![], Some(from_start(blocks)))
+                    }
+                    PieceBytes::Again(blocks) => (start, lines, vec![], Some(Text::middle(blocks))),
+                }
+            }
         },
     };
-    let mut sink = sink(layout.has_header && start.byte == 0);
-    let mut decoder = Decoder::resume(layout.dialect, layout.limits.clone(), start);
+    let mut sink = BatchSink::new(target, layout.clone(), columns, emit);
+    let mut decoder =
+        Decoder::resume(layout.dialect, layout.limits.clone(), start).with_blank_lines(lines);
     if !decoder.feed(&held, &mut sink)? {
         return Ok(());
     }
-    let mut first = start.byte == 0;
-    while let Some(blocks) = &mut blocks {
+    while let Some(text) = &mut text {
         held.clear();
-        if !blocks.append(&mut held)? {
+        if !text.append(&mut held)? {
             break;
-        }
-        if std::mem::take(&mut first) {
-            check_is_text(&held)?;
         }
         if closed() || !decoder.feed(&held, &mut sink)? {
             return Ok(());
@@ -266,24 +272,22 @@ fn decode<F: FnMut(RecordBatch) -> bool>(
     Ok(sink.finish()?)
 }
 
-/// The schema of one file, from its header alone.
+/// The first record of one file.
 pub(super) async fn read_header(
     store: &Arc<dyn ObjectStore>,
     location: &object_store::path::Path,
     layout: &CsvLayout,
-) -> Result<SchemaRef> {
-    let mut blocks = Blocks::open(store, location, &layout.compression).await?;
-    let layout = layout.clone();
+) -> Result<Header> {
+    let layout = layout.of_file(location);
+    let blocks = Blocks::open(store, location, &layout.compression).await?;
     let name = location.to_string();
-    let task = tokio::task::spawn_blocking(move || -> Result<SchemaRef> {
+    let task = tokio::task::spawn_blocking(move || -> Result<Header> {
+        let mut text = Text::new(blocks, layout.encoding, layout.limits.invalid_utf8);
         let mut decoder = Decoder::new(layout.dialect, layout.limits.clone());
         let mut sink = HeaderSink::default();
-        let (mut first, mut more) = (true, true);
+        let mut more = true;
         let mut buffer = vec![];
-        while more && blocks.append(&mut buffer)? {
-            if std::mem::take(&mut first) {
-                check_is_text(&buffer)?;
-            }
+        while more && text.append(&mut buffer)? {
             more = decoder.feed(&buffer, &mut sink)?;
             buffer.clear();
         }
@@ -291,18 +295,18 @@ pub(super) async fn read_header(
             decoder.finish(&mut sink)?;
         }
         match sink.names() {
-            Some(names) => Ok(schema(names, layout.has_header)?),
+            Some(names) => Ok(names.clone()),
             None => Err(Error::invalid("the file is empty; it needs at least a header").into()),
         }
     });
-    let schema = task
+    let header = task
         .await
         .map_err(|e| DataFusionError::ExecutionJoin(Box::new(e)))?;
-    schema.map_err(|e| in_file(e, &name))
+    header.map_err(|e| in_file(e, &name))
 }
 
 /// Names the file in an error.
-fn in_file(error: DataFusionError, name: &str) -> DataFusionError {
+pub(super) fn in_file(error: DataFusionError, name: &str) -> DataFusionError {
     match error {
         DataFusionError::External(inner) => match inner.downcast::<Error>() {
             Ok(own) => Error::new(own.kind(), format!("CSV file {name}: {own}"))

@@ -4,7 +4,8 @@
 use datafusion::datasource::listing::{FileRange, PartitionedFile};
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig};
 
-use super::decoder::Dialect;
+use super::encoding::Encoding;
+use super::layout::CsvLayout;
 
 /// Largest part, bytes. A part is held in memory while it is decoded.
 const PART_BYTES: u64 = 8 << 20;
@@ -19,13 +20,15 @@ const PARTS_PER_PARTITION: u64 = 4;
 /// goes from front to back and stops early if no more is wanted.
 pub(super) fn split(
     config: &FileScanConfig,
-    dialect: &Dialect,
+    layout: &CsvLayout,
     partitions: usize,
     min_bytes: usize,
 ) -> Option<Vec<FileGroup>> {
     // A limit is reached soonest by one reader. Escapes, comments and terminators are rare enough
-    // to be read by one, too.
-    let plain = dialect.escape.is_none() && dialect.comment.is_none();
+    // to be read by one, too, and a file in another encoding is converted from front to back.
+    let dialect = &layout.dialect;
+    let plain =
+        dialect.escape.is_none() && dialect.comment.is_none() && layout.encoding == Encoding::Utf8;
     if config.limit.is_some()
         || config.file_compression_type.is_compressed()
         || !plain
@@ -94,7 +97,7 @@ mod tests {
 
     use datafusion::arrow::array::AsArray;
     use datafusion::arrow::datatypes::{DataType, Field, Schema};
-    use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
+    use datafusion::common::config::CsvOptions;
     use datafusion::datasource::physical_plan::FileScanConfigBuilder;
     use datafusion::datasource::source::DataSourceExec;
     use datafusion::datasource::table_schema::TableSchema;
@@ -107,9 +110,9 @@ mod tests {
     use object_store::{ObjectStore, ObjectStoreExt};
     use proptest::prelude::*;
 
-    use super::super::source::{CsvLayout, CsvTextSource};
+    use super::super::options::OwnOptions;
+    use super::super::source::CsvTextSource;
     use super::*;
-    use crate::csv_limits::CsvLimits;
 
     type Rows = Vec<Vec<Option<String>>>;
 
@@ -127,16 +130,9 @@ mod tests {
         ctx.register_object_store(url.as_ref(), store);
         let fields = ["a", "b"].map(|name| Field::new(name, DataType::Utf8View, true));
         let schema = Arc::new(Schema::new(fields.to_vec()));
-        let limits = CsvLimits {
-            allow_ragged: true,
-            ..CsvLimits::default()
-        };
-        let layout = CsvLayout {
-            dialect: Dialect::default(),
-            has_header: true,
-            limits,
-            compression: FileCompressionType::UNCOMPRESSED,
-        };
+        let mut own = OwnOptions::default();
+        own.limits.allow_ragged = true;
+        let layout = CsvLayout::new(&CsvOptions::default(), &own, true).unwrap();
         let source = CsvTextSource::new(TableSchema::from(schema), layout);
         let size = meta.size;
         let mut parts: Vec<PartitionedFile> = starts
@@ -256,13 +252,8 @@ mod tests {
     /// The ranges, in MB, that files of these sizes in MB are split into.
     fn ranges(sizes: &[u64], partitions: usize, limit: Option<usize>) -> Option<Vec<String>> {
         let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Utf8View, true)]));
-        let layout = CsvLayout {
-            dialect: Dialect::default(),
-            has_header: true,
-            limits: CsvLimits::default(),
-            compression: FileCompressionType::UNCOMPRESSED,
-        };
-        let source = CsvTextSource::new(TableSchema::from(schema), layout);
+        let layout = CsvLayout::standard(OwnOptions::default());
+        let source = CsvTextSource::new(TableSchema::from(schema), layout.clone());
         let files = sizes.iter().enumerate();
         let files = files.map(|(i, mb)| PartitionedFile::new(format!("f{i}"), mb << 20));
         let url = ObjectStoreUrl::parse("memory://t").unwrap();
@@ -270,7 +261,7 @@ mod tests {
             .with_file_groups(vec![FileGroup::new(files.collect())])
             .with_limit(limit)
             .build();
-        let groups = split(&config, &Dialect::default(), partitions, 10 << 20)?;
+        let groups = split(&config, &layout, partitions, 10 << 20)?;
         let show = |file: &PartitionedFile| match &file.range {
             Some(r) => format!(
                 "{}:{}-{}",

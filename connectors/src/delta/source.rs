@@ -17,6 +17,7 @@ use super::{features, schema, stores as table_stores};
 use crate::declared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::guard::caught_while;
+use crate::location;
 use crate::options::{TableOptions, parse_value};
 use crate::stores;
 
@@ -46,7 +47,7 @@ impl DeltaSource {
     /// The table at `location` with the credentials and the version of `options`.
     pub(super) fn new(location: &str, options: &TableOptions) -> Result<Self> {
         let path = location.strip_prefix("file://").unwrap_or(location);
-        let shown = stores::shown(location);
+        let shown = location::shown(location);
         let invalid = |e: &dyn fmt::Display| {
             Error::invalid(format!("location '{shown}' of a Delta table: {e}"))
         };
@@ -62,12 +63,12 @@ impl DeltaSource {
                     let directory = object_store::path::Path::from_url_path(url.path());
                     let directory = directory.map_err(|e| invalid(&e))?;
                     let store: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(bucket, directory));
-                    (table_stores::register(&store, shown)?, Some(store))
+                    (table_stores::register(&store, &shown)?, Some(store))
                 }
             }
         };
         let source = Self {
-            location: shown.to_owned(),
+            location: shown.into_owned(),
             url,
             store,
             version: None,

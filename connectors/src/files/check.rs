@@ -16,6 +16,7 @@ use super::locate::split_glob;
 use crate::check::{CheckRequest, CheckStep, Steps};
 use crate::connector::Connector;
 use crate::error::{Error, ErrorKind, Result};
+use crate::location;
 use crate::options::TableOptions;
 use crate::stores;
 
@@ -52,7 +53,7 @@ async fn run(
         Ok(object) => (Ok(()), Ok(object)),
     };
     steps.note("reach", reach, |()| {
-        stores::shown(&request.location).to_owned()
+        location::shown(&request.location).into_owned()
     })?;
     let object = match stores::is_local(&request.location) && !denied {
         true => sign_in.ok()?,
@@ -81,7 +82,8 @@ fn parse(connector: &'static Connector, request: &CheckRequest) -> Result<TableO
 fn open(location: &str, options: &TableOptions) -> Result<(Arc<dyn ObjectStore>, ListingTableUrl)> {
     let runtime = RuntimeEnv::default();
     let (base, glob) = split_glob(location);
-    let location = stores::shown(location);
+    let shown = location::shown(location);
+    let location = shown.as_ref();
     let url = match stores::is_local(location) {
         false => {
             let own = stores::prepare(&runtime, base, options)?;

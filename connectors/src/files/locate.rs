@@ -11,6 +11,7 @@ use futures::StreamExt;
 use object_store::ObjectStoreExt;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::location;
 use crate::options::TableOptions;
 use crate::stores;
 
@@ -64,7 +65,7 @@ impl Located {
         let mut out = Self {
             extension: String::new(),
             compression: compression(location),
-            shown: stores::shown(location).to_owned(),
+            shown: location::shown(location).into_owned(),
             url,
         };
         let says_itself = stores::is_local(location) || out.url.get_glob().is_some();
@@ -240,7 +241,7 @@ fn remote(
 }
 
 fn parse(path: &str, location: &str) -> Result<ListingTableUrl> {
-    let shown = stores::shown(location);
+    let shown = location::shown(location);
     ListingTableUrl::parse(path)
         .map_err(|e| Error::invalid(format!("location '{shown}' is not a path or URL: {e}")))
 }

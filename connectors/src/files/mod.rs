@@ -31,6 +31,7 @@ use crate::csv::CsvTextFormatFactory;
 use crate::declared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::guard::GuardedFormat;
+use crate::location;
 use crate::options::TableOptions;
 
 use locate::Located;
@@ -154,8 +155,10 @@ impl FilesFactory {
         let config = ListingTableConfig::new_with_multi_paths(urls)
             .with_listing_options(listing)
             .with_schema(schema::with_views(&schema));
-        // The statement holds credentials where options name them.
-        let shown = options.store.is_empty().then(|| cmd.definition.clone());
+        // The statement holds credentials where options or a location name them.
+        let clean = |location: &String| location::shown(location) == location.as_str();
+        let clean = options.store.is_empty() && cmd.locations.iter().all(clean);
+        let shown = clean.then(|| cmd.definition.clone());
         let inner = ListingTable::try_new(config)
             .map_err(failed)?
             .with_cache(state.runtime_env().cache_manager.get_file_statistic_cache())
@@ -208,7 +211,11 @@ impl FilesFactory {
                 }
             }
         }
-        let format = factory.create(session, &passed)?;
+        let declared = !cmd.schema.fields().is_empty() || options.get("table.create").is_some();
+        let format = match factory.downcast_ref::<CsvTextFormatFactory>() {
+            Some(ours) => ours.create_for_table(session, &passed, declared)?,
+            None => factory.create(session, &passed)?,
+        };
         let format = match self.connector.name {
             "PARQUET" => GuardedFormat::new(format, located.first().map(Located::base)),
             _ => format,

@@ -38,20 +38,18 @@ pub(super) const WRITE_KEYS: &[&str] = &[CREATE.key, KEY.key, APP_ID.key, VERSIO
 /// Options of PARQUET and JSON.
 pub(crate) const OPTIONS: &[OptionSpec] = &[CREATE, KEY, APP_ID, VERSION, rejects::OPTION];
 
-/// Options of CSV: those of its reader, too.
+/// Options of CSV: those of its format, too.
 pub(crate) const CSV_OPTIONS: &[OptionSpec] = &{
-    assert!(csv::OPTIONS.len() == 4);
-    [
-        csv::OPTIONS[0],
-        csv::OPTIONS[1],
-        csv::OPTIONS[2],
-        csv::OPTIONS[3],
-        CREATE,
-        KEY,
-        APP_ID,
-        VERSION,
-        rejects::OPTION,
-    ]
+    let mut all = [CREATE; csv::OPTIONS.len() + OPTIONS.len()];
+    let mut i = 0;
+    while i < all.len() {
+        all[i] = match i < csv::OPTIONS.len() {
+            true => csv::OPTIONS[i],
+            false => OPTIONS[i - csv::OPTIONS.len()],
+        };
+        i += 1;
+    }
+    all
 };
 
 /// How INSERT makes sure that rows are there once.

@@ -82,11 +82,12 @@ impl FilesTable {
         })
     }
 
-    /// The library's writer of the file `hidden`.
+    /// The library's writer of the file `hidden`, which will be shown with `extension`.
     async fn writer(
         &self,
         state: &dyn Session,
         hidden: &ListingTableUrl,
+        extension: &str,
     ) -> Result<Arc<DataSinkExec>> {
         let format = &self.inner.options().format;
         let config = FileSinkConfig {
@@ -98,7 +99,7 @@ impl FilesTable {
             table_partition_cols: vec![],
             insert_op: InsertOp::Append,
             keep_partition_by_columns: false,
-            file_extension: format.get_ext(),
+            file_extension: extension.trim_start_matches('.').to_owned(),
             file_output_mode: FileOutputMode::SingleFile,
         };
         let nothing = Arc::new(EmptyExec::new(self.schema()));
@@ -211,7 +212,7 @@ impl TableProvider for FilesTable {
         let sink = FilesSink {
             table: self.inner.clone(),
             schema: self.schema(),
-            writer: self.writer(state, &hidden).await?,
+            writer: self.writer(state, &hidden, &target.extension).await?,
             hidden: hidden.prefix().clone(),
             write: self.write.clone(),
             target,

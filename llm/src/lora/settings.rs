@@ -208,6 +208,85 @@ impl LoraSettings {
                 return wrong(&format!("{name} is {share}; it is a share from 0 to 1"));
             }
         }
+        for (name, value, least, most, why) in [
+            (
+                "rank",
+                self.rank,
+                1,
+                1024,
+                "a wider pair is as large as the layer it changes",
+            ),
+            (
+                "epochs",
+                self.epochs,
+                1,
+                10_000,
+                "no example helps when it is seen more often",
+            ),
+            (
+                "max_steps",
+                self.max_steps,
+                0,
+                1 << 30,
+                "a run would take years",
+            ),
+            (
+                "batch_tokens",
+                self.batch_tokens,
+                1,
+                1 << 20,
+                "they are in memory at once",
+            ),
+            (
+                "accumulation_steps",
+                self.accumulation_steps,
+                1,
+                1 << 16,
+                "nothing would be learned before",
+            ),
+            (
+                "max_example_tokens",
+                self.max_example_tokens,
+                1,
+                1 << 20,
+                "no model has a longer context",
+            ),
+            (
+                "checkpoint_steps",
+                self.checkpoint_steps,
+                0,
+                1 << 30,
+                "0 means only when stopped",
+            ),
+        ] {
+            if !(least..=most).contains(&value) {
+                return wrong(&format!(
+                    "{name} is {value}; it must be from {least} to {most}: {why}"
+                ));
+            }
+        }
+        for (name, value, most, why) in [
+            ("alpha", self.alpha, 1e6, "the factor of every pair"),
+            (
+                "learning_rate",
+                self.learning_rate,
+                10.0,
+                "weights would be thrown about",
+            ),
+            (
+                "weight_decay",
+                self.weight_decay,
+                1.0,
+                "each step takes this share times the rate",
+            ),
+            ("max_grad_norm", self.max_grad_norm, 1e9, "0 means no limit"),
+        ] {
+            if !(0.0..=most).contains(&value) {
+                return wrong(&format!(
+                    "{name} is {value}; it must be a number from 0 to {most}: {why}"
+                ));
+            }
+        }
         if !(0.0..1.0).contains(&self.beta1) || !(0.0..1.0).contains(&self.beta2) {
             return wrong("beta1 and beta2 must be from 0 to below 1");
         }
@@ -332,10 +411,61 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for (key, value) in [("rank", "0"), ("epochs", "0"), ("learning_rate", "0")] {
+        let validated = |key: &str, value: &str| {
             let mut settings = LoraSettings::default();
             settings.set(key, value).unwrap();
-            assert!(settings.validate().unwrap_err().to_string().contains(key));
+            settings.validate().map_err(|e| e.to_string())
+        };
+        for (key, value) in [
+            ("rank", "0"),
+            ("rank", "1025"),
+            ("rank", "1000000"),
+            ("epochs", "0"),
+            ("epochs", "10001"),
+            ("epochs", "1000000000"),
+            ("max_steps", "18446744073709551615"),
+            ("batch_tokens", "0"),
+            ("batch_tokens", "18446744073709551615"),
+            ("accumulation_steps", "65537"),
+            ("max_example_tokens", "0"),
+            ("max_example_tokens", "9223372036854775807"),
+            ("checkpoint_steps", "18446744073709551615"),
+            ("learning_rate", "0"),
+            ("learning_rate", "-1"),
+            ("learning_rate", "11"),
+            ("alpha", "0"),
+            ("alpha", "1e300"),
+            ("weight_decay", "-0.1"),
+            ("weight_decay", "1.1"),
+            ("max_grad_norm", "-1"),
+            ("beta1", "1"),
+            ("beta2", "-0.1"),
+            ("warmup_share", "1.1"),
+        ] {
+            let error = validated(key, value).unwrap_err();
+            assert!(error.contains(key), "{key} = {value}: {error}");
+        }
+        for key in LoraSettings::KEYS {
+            for value in ["NaN", "-NaN", "inf", "-inf", "1e400"] {
+                let mut settings = LoraSettings::default();
+                if settings.set(key, value).is_ok() {
+                    assert!(
+                        validated(key, value).unwrap_err().contains(key),
+                        "{key} = {value}"
+                    );
+                }
+            }
+        }
+        for (key, value) in [
+            ("rank", "1024"),
+            ("epochs", "10000"),
+            ("max_steps", "0"),
+            ("weight_decay", "1"),
+            ("max_grad_norm", "0"),
+            ("checkpoint_steps", "0"),
+            ("seed", "18446744073709551615"),
+        ] {
+            validated(key, value).unwrap();
         }
     }
 }

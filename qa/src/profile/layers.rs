@@ -60,9 +60,14 @@ impl Profile {
         let mut layers = Vec::with_capacity(overlays.len());
         let mut base: Option<(String, &str)> = None;
         for &(origin, text) in overlays {
-            let mut table: Table = toml::from_str(text).map_err(|error| {
-                Error::invalid(format!("reading profile '{name}' from {origin}: {error}"))
-                    .with_source(error)
+            // The library quotes the line, and a line can hold what must not be printed.
+            let mut table: Table = toml::from_str(text).map_err(|error: toml::de::Error| {
+                let before = text.get(..error.span().map_or(0, |span| span.start));
+                let line = before.unwrap_or_default().matches('\n').count() + 1;
+                Error::invalid(format!(
+                    "reading profile '{name}' from {origin}, line {line}: {}",
+                    error.message()
+                ))
             })?;
             match table.remove(EXTENDS) {
                 Some(Value::String(parent)) => base = Some((parent, origin)),
@@ -147,11 +152,22 @@ fn read(name: &str, origin: &str, values: &Table) -> Result<Profile> {
         .clone()
         .try_into()
         .map_err(|error: toml::de::Error| {
-            let what = error.to_string().trim().replace('\n', " ");
-            Error::invalid(format!("profile '{name}' in {origin}: {what}")).with_source(error)
+            let what = error.to_string();
+            let what = what.replace(error.message(), &without_value(error.message()));
+            let what = what.trim().replace('\n', " ");
+            Error::invalid(format!("profile '{name}' in {origin}: {what}"))
         })?;
     name.clone_into(&mut profile.name);
     Ok(profile)
+}
+
+/// A message of serde without the value that it quotes, which can be a secret in the wrong place.
+fn without_value(message: &str) -> String {
+    let Some((head, expected)) = message.rsplit_once(", expected ") else {
+        return message.to_owned();
+    };
+    let kind = head.split(['`', '"']).next().unwrap_or_default();
+    format!("{}, expected {expected}", kind.trim_end())
 }
 
 fn merge(into: &mut Table, from: Table) {
@@ -295,6 +311,28 @@ mod tests {
                 .message
                 .contains("line 1")
         );
+        for text in [
+            "questions_per_chunk = 'hunter2'",
+            "questions_per_chunk = 'hunter2, expected \"x\"'",
+            "seed = 'a\\nhunter2'",
+            "checks = 'hunter2'",
+            "question_mode = 'hunter2'",
+            "focus = [['hunter2']]",
+            "[checks]\nduplicate = 'hunter2'",
+            "system = 'hunter2",
+        ] {
+            let error = fails("legal", &[("b", text)]);
+            let mut shown = error.message.clone();
+            let mut next = std::error::Error::source(&error);
+            while let Some(cause) = next {
+                shown.push_str(&cause.to_string());
+                next = cause.source();
+            }
+            assert!(
+                !shown.contains("hunter2") && shown.contains("in b") | shown.contains("from b"),
+                "{shown}"
+            );
+        }
         let error = fails("legl", &[]);
         assert_eq!(error.kind, ErrorKind::NotFound);
         assert!(

@@ -78,15 +78,25 @@ impl QaArguments {
         Ok(())
     }
 
-    /// Takes a list of columns: `title` or `keep`.
-    fn set_list(&mut self, key: &str, names: Vec<String>) -> Result<()> {
+    /// Takes one `key => [value, ...]`, each value as it stands: a column's name may hold a comma.
+    pub fn set_list(&mut self, key: &str, values: Vec<String>) -> Result<()> {
         let list = match key {
             "title" => &mut self.title,
-            _ => &mut self.keep,
+            "keep" => &mut self.keep,
+            key if ARGUMENTS.contains(&key) => {
+                return Err(invalid(format!(
+                    "argument {key} takes one value, not a list"
+                )));
+            }
+            // The profile reads lists as TOML writes them.
+            _ => {
+                let values = values.into_iter().map(toml::Value::String).collect();
+                return self.set(key, toml::Value::Array(values).to_string());
+            }
         };
-        match list.replace(names) {
-            None => Ok(()),
+        match list.replace(values) {
             Some(_) => Err(given_twice(key)),
+            None => Ok(()),
         }
     }
 
@@ -118,25 +128,39 @@ impl QaArguments {
             let FunctionArgExpr::Expr(value) = value else {
                 return Err(invalid(format!("argument {key} needs a literal value")));
             };
-            if let (SqlExpr::Array(array), "title" | "keep") = (&value, key.as_str()) {
-                // Names as they stand, whatever they hold.
-                let names: Option<Vec<String>> = array.elem.iter().map(literal).collect();
-                let names = names.ok_or_else(|| {
-                    invalid(format!("argument {key} needs a list of names, not {value}"))
-                })?;
-                out.set_list(&key, names)?;
-                continue;
+            match literal(&value) {
+                Some(Literal::One(value)) => out.set(&key, value)?,
+                Some(Literal::Many(values)) => out.set_list(&key, values)?,
+                None => {
+                    return Err(invalid(format!(
+                        "argument {key} needs a literal, not {value}"
+                    )));
+                }
             }
-            let value = literal(&value)
-                .ok_or_else(|| invalid(format!("argument {key} needs a literal, not {value}")))?;
-            out.set(&key, value)?;
         }
         Ok(out)
     }
 }
 
-/// The text of a SQL literal: string, number, boolean, or a list of them joined by commas.
-fn literal(expr: &SqlExpr) -> Option<String> {
+/// A SQL literal as text.
+enum Literal {
+    One(String),
+    Many(Vec<String>),
+}
+
+/// The text of a SQL literal: string, number, boolean, or a list of them.
+fn literal(expr: &SqlExpr) -> Option<Literal> {
+    match expr {
+        SqlExpr::Array(array) => {
+            let items = array.elem.iter().map(scalar);
+            Some(Literal::Many(items.collect::<Option<_>>()?))
+        }
+        SqlExpr::Nested(expr) => literal(expr),
+        expr => scalar(expr).map(Literal::One),
+    }
+}
+
+fn scalar(expr: &SqlExpr) -> Option<String> {
     match expr {
         SqlExpr::Value(value) => match &value.value {
             Value::Number(n, _) => Some(n.to_string()),
@@ -144,14 +168,17 @@ fn literal(expr: &SqlExpr) -> Option<String> {
             value => value.clone().into_string(),
         },
         SqlExpr::UnaryOp {
-            op: UnaryOperator::Minus,
+            op: op @ (UnaryOperator::Minus | UnaryOperator::Plus),
             expr,
-        } => Some(format!("-{}", literal(expr)?)),
-        SqlExpr::Array(array) => {
-            let items: Option<Vec<String>> = array.elem.iter().map(literal).collect();
-            Some(items?.join(","))
-        }
-        SqlExpr::Nested(expr) => literal(expr),
+        } => match expr.as_ref() {
+            SqlExpr::Value(value) => match &value.value {
+                Value::Number(n, _) if *op == UnaryOperator::Plus => Some(n.to_string()),
+                Value::Number(n, _) => Some(format!("-{n}")),
+                _ => None,
+            },
+            _ => None,
+        },
+        SqlExpr::Nested(expr) => scalar(expr),
         _ => None,
     }
 }
@@ -172,4 +199,154 @@ fn given_twice(key: &str) -> DataFusionError {
 /// An error in a call of `docs_to_qa`.
 pub(super) fn invalid(message: String) -> DataFusionError {
     Error::invalid(format!("docs_to_qa: {message}")).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::sql::sqlparser::ast::FunctionArguments;
+    use datafusion::sql::sqlparser::dialect::GenericDialect;
+    use datafusion::sql::sqlparser::parser::Parser;
+    use proptest::prelude::*;
+
+    /// The arguments of a call as the planner hands them over; none if it is no call.
+    fn call(arguments: &str) -> Option<Result<QaArguments>> {
+        let sql = format!("docs_to_qa({arguments})");
+        let mut parser = Parser::new(&GenericDialect {}).try_with_sql(&sql).ok()?;
+        let SqlExpr::Function(function) = parser.parse_expr().ok()? else {
+            return None;
+        };
+        match function.args {
+            FunctionArguments::List(list) => Some(QaArguments::from_sql(list.args)),
+            _ => None,
+        }
+    }
+
+    fn good(arguments: &str) -> QaArguments {
+        call(arguments).unwrap().unwrap()
+    }
+
+    fn bad(arguments: &str) -> String {
+        call(arguments).unwrap().unwrap_err().strip_backtrace()
+    }
+
+    fn texts(values: &[&str]) -> Option<Vec<String>> {
+        Some(values.iter().map(|v| (*v).to_owned()).collect())
+    }
+
+    #[test]
+    fn every_argument_finds_its_place() {
+        let found = good(
+            "text => 'body', id => 'case_id', title => 'name, court ,', keep => ARRAY['a,b', 'c'], \
+             model => 'm', profile => 'p', seed => 7, \"checks.min_grounding\" => 0.5",
+        );
+        let expected = QaArguments {
+            text: Some("body".into()),
+            id: Some("case_id".into()),
+            title: texts(&["name", "court"]),
+            keep: texts(&["a,b", "c"]),
+            model: Some("m".into()),
+            profile: Some("p".into()),
+            overrides: vec![
+                ("seed".into(), "7".into()),
+                ("checks.min_grounding".into(), "0.5".into()),
+            ],
+        };
+        assert_eq!(found, expected);
+        assert_eq!(good(""), QaArguments::default());
+        assert_eq!(good("TEXT => 'Body'").text.as_deref(), Some("Body"));
+        assert_eq!(good("keep => []").keep, texts(&[]));
+        assert_eq!(good("keep => ''").keep, texts(&[]));
+    }
+
+    #[test]
+    fn literals_are_taken_as_they_are_written() {
+        let value = |literal: &str| good(&format!("seed => {literal}")).overrides[0].1.clone();
+        for (literal, expected) in [
+            ("7", "7"),
+            ("-7", "-7"),
+            ("+7", "7"),
+            ("(7)", "7"),
+            ("0.25", "0.25"),
+            ("true", "true"),
+            ("FALSE", "false"),
+            ("'it''s'", "it's"),
+            ("''", ""),
+            ("ARRAY['a', 'b\"c']", "[\"a\", 'b\"c']"),
+        ] {
+            assert_eq!(value(literal), expected, "{literal}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_literal_is_refused_by_name() {
+        for (arguments, part) in [
+            ("seed => 1 + 1", "argument seed needs a literal, not 1 + 1"),
+            ("seed => x", "argument seed needs a literal, not x"),
+            ("seed => NULL", "argument seed needs a literal"),
+            ("seed => -'7'", "argument seed needs a literal"),
+            ("seed => - -7", "argument seed needs a literal"),
+            ("seed => NOT true", "argument seed needs a literal"),
+            ("keep => [a]", "argument keep needs a literal"),
+            ("keep => [['a']]", "argument keep needs a literal"),
+            ("text => ['a', 'b']", "argument text takes one value"),
+            ("'cases'", "unnamed argument 'cases' after the input"),
+            ("text => 'a', text => 'b'", "argument text is given twice"),
+            ("Text => 'a', text => 'a'", "argument text is given twice"),
+            ("keep => 'a', keep => ['b']", "argument keep is given twice"),
+            (
+                "title => 'a', title => 'b'",
+                "argument title is given twice",
+            ),
+            ("seed => 1, SEED => 1", "argument seed is given twice"),
+        ] {
+            assert!(
+                bad(arguments).contains(part),
+                "{arguments}: {}",
+                bad(arguments)
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn texts_arrive_unchanged(value in any::<String>(), key in "[a-z][a-z_]{3,12}") {
+            // A name is quoted where it could be a keyword.
+            let quoted = value.replace('\'', "''");
+            let found = call(&format!("\"{key}\" => '{quoted}'"));
+            let Some(Ok(found)) = found else {
+                return Err(TestCaseError::fail(format!("{value:?}")));
+            };
+            let expected = Some(&value);
+            match key.as_str() {
+                "text" => prop_assert_eq!(found.text.as_ref(), expected),
+                "model" => prop_assert_eq!(found.model.as_ref(), expected),
+                "profile" => prop_assert_eq!(found.profile.as_ref(), expected),
+                "keep" | "title" => {}
+                _ => prop_assert_eq!(found.overrides, vec![(key, value)]),
+            }
+        }
+
+        #[test]
+        fn lists_arrive_unchanged(values in prop::collection::vec(any::<String>(), 0..4)) {
+            let quoted: Vec<String> =
+                values.iter().map(|v| format!("'{}'", v.replace('\'', "''"))).collect();
+            let found = call(&format!("keep => ARRAY[{}], focus => ARRAY[{0}]", quoted.join(", ")));
+            let Some(Ok(found)) = found else {
+                return Err(TestCaseError::fail(format!("{values:?}")));
+            };
+            prop_assert_eq!(found.keep.as_ref(), Some(&values));
+            // And once more through TOML, which is how the profile reads them.
+            let text = format!("v = {}", found.overrides[0].1);
+            let table: toml::Table = text.parse().unwrap();
+            let read: Vec<&str> =
+                table["v"].as_array().unwrap().iter().filter_map(toml::Value::as_str).collect();
+            prop_assert_eq!(read, values);
+        }
+
+        #[test]
+        fn any_arguments_are_taken_or_refused(text in "[a-z'\",=>()\\[\\]0-9 .+-]{0,40}") {
+            let _ = call(&text);
+        }
+    }
 }

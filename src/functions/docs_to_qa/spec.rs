@@ -7,13 +7,10 @@ use casebook_qa::profile::Profile;
 
 use super::arguments::{ARGUMENTS, QaArguments};
 use crate::context::Casebook;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::models::ModelSpec;
 use crate::profiles;
 use crate::settings::QaConfig;
-
-/// Most documents, and chunks of one, in generation at once; an engine batches far fewer.
-const MAX_LOOK_AHEAD: usize = 1000;
 
 /// The settled call. Arguments win over session settings, which win over the profile.
 #[derive(Debug)]
@@ -43,7 +40,6 @@ impl QaSpec {
         config: &QaConfig,
         arguments: &QaArguments,
     ) -> Result<Self> {
-        check_settings(config)?;
         let model = casebook
             .models
             .spec(arguments.model.as_ref().unwrap_or(&config.model))?;
@@ -66,8 +62,8 @@ impl QaSpec {
             casebook,
             model,
             profile,
-            look_ahead_documents: config.look_ahead_documents,
-            look_ahead_chunks: config.look_ahead_chunks,
+            look_ahead_documents: config.look_ahead_documents.max(1),
+            look_ahead_chunks: config.look_ahead_chunks.max(1),
             error_budget: config.error_budget,
             keep_document: arguments.keep_document.unwrap_or(false),
             profile_name,
@@ -80,36 +76,6 @@ impl QaSpec {
         let overlay = engine.info().profile_overlay.as_deref();
         profile(&self.casebook, &self.profile_name, overlay, &self.overrides)
     }
-}
-
-/// Refuses settings of the session that make no sense.
-fn check_settings(config: &QaConfig) -> Result<()> {
-    for (key, value, what) in [
-        (
-            "look_ahead_documents",
-            config.look_ahead_documents,
-            "documents",
-        ),
-        (
-            "look_ahead_chunks",
-            config.look_ahead_chunks,
-            "chunks of a document",
-        ),
-    ] {
-        if !(1..=MAX_LOOK_AHEAD).contains(&value) {
-            return Err(Error::invalid(format!(
-                "casebook.qa.{key} is {value}; it must be from 1 to {MAX_LOOK_AHEAD}: so many \
-                 {what} are in memory at the same time"
-            )));
-        }
-    }
-    if !(0.0..=1.0).contains(&config.error_budget) {
-        return Err(Error::invalid(format!(
-            "casebook.qa.error_budget is {}; it is a share of the rows, from 0 to 1",
-            config.error_budget
-        )));
-    }
-    Ok(())
 }
 
 fn profile(

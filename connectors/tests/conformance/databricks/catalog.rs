@@ -126,7 +126,7 @@ async fn steps(fake: &Fake, table: &str, more: &[(&str, &str)]) -> Vec<(&'static
     let connector = CONNECTORS.iter().find(|c| c.name == "DATABRICKS").unwrap();
     let request = CheckRequest {
         location: format!("main.legal.{table}"),
-        options: options(fake, more),
+        options: options(fake, more).into(),
         write: true,
     };
     let steps = connector.check(request).await;

@@ -1,0 +1,8 @@
+//! Fuzzes `fuzzed::arguments`.
+#![no_main]
+#![allow(dead_code)] // the other targets' functions
+
+#[path = "../../tests/integration/fuzzed.rs"]
+mod fuzzed;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzzed::arguments(data));
