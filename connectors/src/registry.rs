@@ -59,7 +59,10 @@ pub fn register(ctx: &SessionContext, options: &ConnectorOptions) -> Result<()> 
             .iter()
             .any(|o| o.key == rejects::OPTION.key)
         {
-            factory = Arc::new(RejectsFactory(factory));
+            factory = Arc::new(RejectsFactory {
+                tables: factory,
+                accepted: options.accepted,
+            });
         }
         let aliases = ALIASES.iter().filter(|(_, name)| *name == connector.name);
         for name in aliases.map(|(alias, _)| *alias).chain([connector.name]) {

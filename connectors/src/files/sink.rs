@@ -20,6 +20,7 @@ use super::keys;
 use super::options::WriteOptions;
 use super::table::forget_listing;
 use crate::error::Error;
+use crate::interrupt;
 use crate::keys::Keys;
 
 /// The target of one INSERT statement.
@@ -42,6 +43,8 @@ impl FilesSink {
         let Some(commit) = begun else {
             return Ok(0);
         };
+        let by_key_alone = self.write.key.is_some() && self.write.recorded.is_none();
+        let (rows, interruption) = interrupt::hold_back(rows, by_key_alone);
         let rows = match &self.write.key {
             Some(key) => {
                 forget_listing(&self.table, &ctx.runtime_env());
@@ -66,7 +69,7 @@ impl FilesSink {
             }
         };
         forget_listing(&self.table, &ctx.runtime_env());
-        Ok(added)
+        interruption.end(added, &self.target.shown)
     }
 }
 
