@@ -29,6 +29,7 @@ mod guard;
     allow(dead_code) // what only warehouses are asked
 )]
 mod http;
+mod json;
 mod keys;
 mod left_out;
 mod location;

@@ -5,6 +5,7 @@ mod check;
 mod compare;
 mod init;
 mod memory;
+mod notices;
 mod print;
 mod profiles;
 mod progress;
@@ -190,6 +191,7 @@ pub(crate) async fn run() -> u8 {
         }
     };
     let verbose = arguments.verbose;
+    notices::show();
     let hidden = Arc::default();
     match command(arguments, &hidden).await {
         Ok(()) => exit::OK,

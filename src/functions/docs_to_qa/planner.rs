@@ -309,7 +309,7 @@ fn not_found(
     let valid: Vec<&str> = known.iter().map(String::as_str).collect();
     let error = match valid[..] {
         [] => crate::error::Error::invalid(format!(
-            "unknown table '{table}'; there are no tables yet"
+            "unknown table '{table}'; there are no tables yet."
         )),
         _ => crate::error::Error::unknown("table", &table.to_string(), &valid),
     };
