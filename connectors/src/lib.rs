@@ -30,6 +30,7 @@ mod guard;
 )]
 mod http;
 mod interrupt;
+mod json;
 mod keys;
 mod left_out;
 mod location;

@@ -6,6 +6,7 @@ mod compare;
 mod exit;
 mod init;
 mod memory;
+mod notices;
 mod print;
 mod profiles;
 mod progress;
@@ -176,6 +177,7 @@ pub(crate) async fn run() -> u8 {
         }
     };
     let verbose = arguments.verbose;
+    notices::show();
     let hidden = Arc::default();
     match command(arguments, &hidden).await {
         Ok(()) => exit::OK,

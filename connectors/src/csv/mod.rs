@@ -12,7 +12,7 @@
 //! written is read back equal, or refused.
 
 mod batches;
-mod blocks;
+pub(crate) mod blocks;
 mod columns;
 mod decoder;
 mod dialect;
