@@ -218,6 +218,7 @@ mod tests {
                     "connection_string",
                 ];
                 let sounds = words.iter().any(|w| spec.key.contains(w));
+                let sounds = sounds && !spec.key.ends_with("_path");
                 assert!(spec.secret || !sounds, "{} is not marked secret", spec.key);
             }
         }

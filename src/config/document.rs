@@ -310,14 +310,14 @@ mod tests {
     #[test]
     fn syntax_errors_name_the_place_and_not_the_text() {
         for (text, line, column) in [
-            ("a = 1\nb = \"hunter2\nc = 2\n", 2, 5),
+            ("a = 1\nb = \"hunter2\nc = 2\n", 2, 13),
             ("a = hunter2\n", 1, 5),
             ("a = 1\na = 'hunter2'\n", 2, 1),
             ("[x\na = 'hunter2'", 1, 3),
             ("x = { a = 'hunter2'", 1, 20),
             ("é = 'hunter2' x", 1, 15),
-            ("a = \"hunter\\q2\"", 1, 12),
-            ("a = \"\"\"\nhunter2", 1, 5),
+            ("a = \"hunter\\q2\"", 1, 13),
+            ("a = \"\"\"\nhunter2", 2, 8),
         ] {
             let (found, what) = fault(text);
             assert_eq!(found, line, "{text}: {what}");

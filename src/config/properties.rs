@@ -63,8 +63,11 @@ const LINES: &[&str] = &[
     "format = \"csv\"",
     "location = \"http://bob:x@127.0.0.1:9/qa.csv?sig=x\"",
     "options = { table = { create = \"qa_pairs\" }, write = { key = \"qa_id\" } }",
+    "[tables.tuned]",
+    "format = \"lora\"",
+    "location = \"tuned/\"",
     "[profiles.legal]",
-    "questions_per_chunk = \"2\"",
+    "description = \"for courts\"",
     "question_mode = \"list\"",
     "[jobs.j]",
     "source = \"cases\"",
@@ -72,7 +75,7 @@ const LINES: &[&str] = &[
     "model = \"default\"",
     "arguments = { seed = \"7\" }",
     "output = \"out\"",
-    "train = { target = \"qa\" }",
+    "train = { target = \"tuned\" }",
 ];
 
 /// Texts that a message may show, because they name something.
@@ -199,6 +202,11 @@ fn said(text: &str, secret: &str) -> String {
 
 #[test]
 fn a_secret_anywhere_broken_anyhow_is_never_said() {
+    assert!(
+        said(&LINES.join("\n"), "").starts_with("Config"),
+        "{}",
+        said(&LINES.join("\n"), "")
+    );
     let mut valid = 0;
     for seed in 0..20_000 {
         let mut random = Random(seed);

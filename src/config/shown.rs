@@ -121,7 +121,9 @@ fn whole(text: &str, value: &str, instead: &str) -> String {
 /// True if an option of this name holds a secret.
 pub(super) fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
-    SECRETS.iter().any(|name| key.contains(name))
+    // Where a secret is kept is none.
+    let place = key.ends_with("_path") || key.ends_with("_file");
+    !place && SECRETS.iter().any(|name| key.contains(name))
 }
 
 /// A key as it may be shown: names are in lower case, what else stands there may be a value.
@@ -219,6 +221,7 @@ mod tests {
             "unknown table 'cses'. Did you mean 'cases'? Valid: cases."
         );
         assert!(is_secret("AWS.Secret_Access_Key") && is_secret("azure.sas_key"));
+        assert!(!is_secret("private_key_path"));
         assert!(!is_secret("write.key") && !is_secret("aws.region"));
     }
 }

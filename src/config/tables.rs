@@ -63,11 +63,7 @@ impl Config {
             .build();
             tables.push(statement);
         }
-        Ok(crate::catalog::declare(
-            ctx,
-            &self.origin.display().to_string(),
-            tables,
-        )?)
+        crate::catalog::declare(ctx, &self.origin.display().to_string(), tables)
     }
 
     /// What `casebook check` tries for the table `name`; none for a training table, which is a
@@ -172,6 +168,7 @@ impl Config {
             flatten(key, value, &mut own).map_err(|what| wrong(&what))?;
         }
         place.options.extend(own);
+        self.make_room_for_documents(name, &place.format, &mut place.options);
         Ok(place)
     }
 
@@ -215,10 +212,25 @@ impl Config {
         given: &BTreeMap<String, RawValue>,
     ) -> Result<GivenOptions> {
         let prefix = format!("{}.", connector.name.to_lowercase());
+        let own = connector.options.iter();
+        let own: Vec<&str> = own.filter_map(|o| o.key.strip_prefix(&prefix)).collect();
         let mut out = BTreeMap::new();
         for (key, value) in given {
             let prefixed = format!("{prefix}{key}");
-            let known = connector.options.iter().any(|o| o.key == prefixed);
+            let known = own.contains(&key.as_str());
+            // Against the short names, which are what is typed here.
+            let short = !key.contains('.') && !matches!(value, RawValue::Table(_));
+            if short
+                && !known
+                && let Some(near) = shown::nearest(key, &own)
+            {
+                let what = format!(
+                    "has the unknown key {}. Did you mean '{near}'? Valid: {}.",
+                    shown::key(key),
+                    own.join(", ")
+                );
+                return Err(self.wrong(title, &what));
+            }
             flatten(if known { &prefixed } else { key }, value, &mut out)
                 .map_err(|what| self.wrong(title, &what))?;
         }
@@ -289,7 +301,7 @@ fn is_secret(key: &str) -> bool {
     shown::is_secret(key) || specs.filter(|s| s.secret).any(|s| named(&s))
 }
 
-fn connector(kind: &str) -> Option<&'static Connector> {
+pub(super) fn connector(kind: &str) -> Option<&'static Connector> {
     CONNECTORS
         .iter()
         .find(|c| c.name.eq_ignore_ascii_case(kind))
@@ -297,7 +309,11 @@ fn connector(kind: &str) -> Option<&'static Connector> {
 }
 
 /// `aws = { region = "x" }` is the option `aws.region`.
-fn flatten(key: &str, value: &RawValue, out: &mut BTreeMap<String, String>) -> Result<(), String> {
+pub(super) fn flatten(
+    key: &str,
+    value: &RawValue,
+    out: &mut BTreeMap<String, String>,
+) -> Result<(), String> {
     if let RawValue::Table(inner) = value {
         for (name, value) in inner {
             flatten(&format!("{key}.{name}"), value, out)?;

@@ -103,7 +103,7 @@ fn the_usual_slips_show_their_place_and_no_secret() {
             "line 9",
         ),
         (inline, r#"password = ["S3cr3tInline99"]"#, "is a list"),
-        (inline, r#"password = { a = "S3cr3tInline99" "#, "line 8"),
+        (inline, r#"password = { a = "S3cr3tInline99" "#, "line 9"),
         (inline, r#"passwort = "S3cr3tInline99""#, "'passwort'"),
         (inline, r#"password = "${S3cr3tInline99}""#, "neither"),
         (inline, r#"password = "${env:MYSEC""#, "not closed"),

@@ -19,6 +19,7 @@ use super::wanted::{self, Wanted};
 use crate::cast::{CheckedCast, relaxed};
 use crate::error::{Error, Result};
 use crate::guard::caught_while;
+use crate::interrupt;
 use crate::notices;
 use crate::write::WriteOptions;
 
@@ -54,7 +55,7 @@ impl DeltaSink {
     /// Returns the number of rows added. The rows are not asked for if they were written before.
     async fn write(
         &self,
-        mut rows: SendableRecordBatchStream,
+        rows: SendableRecordBatchStream,
         ctx: &Arc<TaskContext>,
     ) -> datafusion::error::Result<u64> {
         let table = wanted::open(&self.source, self.wanted.as_ref()).await?;
@@ -62,19 +63,35 @@ impl DeltaSink {
         let what = format!("the Delta table at '{}'", self.source.location());
         let target = Target::new(&self.source, table, &self.options, self.overwrite);
         let mut target = caught_while(&what, target).await?;
-        let written = match target.is_done() {
-            true => Ok(0),
-            false => self.stream(&mut rows, &mut target).await,
-        };
-        if written.is_err() {
-            target.discard().await;
-        } else if target.is_done()
-            && let Some(recorded) = &self.options.recorded
-        {
+        if target.is_done() {
+            self.say_done(ctx);
+            return Ok(0);
+        }
+        let (mut rows, interruption) = interrupt::hold_back(rows, self.appends_by_key_alone());
+        match self.stream(&mut rows, &mut target).await {
+            Ok(added) => {
+                if target.is_done() {
+                    self.say_done(ctx);
+                }
+                interruption.end(added, self.source.location())
+            }
+            Err(error) => {
+                target.discard().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Says that an earlier run added these rows.
+    fn say_done(&self, ctx: &Arc<TaskContext>) {
+        if let Some(recorded) = &self.options.recorded {
             let notice = recorded.done_before(self.source.location());
             notices::say(ctx.session_config(), &notice);
         }
-        written
+    }
+
+    fn appends_by_key_alone(&self) -> bool {
+        self.options.key.is_some() && self.options.recorded.is_none() && !self.overwrite
     }
 
     async fn stream(

@@ -24,6 +24,7 @@ use super::system::SqlSystem;
 use super::target::{Opened, Target};
 use crate::cast::{CheckedCast, relaxed};
 use crate::error::{self, Error, ErrorKind};
+use crate::interrupt;
 use crate::keys::{Hashes, Keys};
 use crate::write;
 
@@ -57,6 +58,7 @@ impl StagedSink {
         let expire = self.target.asked.write.expire;
         sweep(&*session, &opened.described, expire).await;
         let leftover = Leftover::watch(&session, &staging, expire);
+        let (rows, interruption) = interrupt::hold_back(rows, self.completed_by_rerun());
         let rows = self.prepared(rows, &opened, &staging)?;
         let written = match session.stage(&staging, rows).await {
             Ok(staged) if staged.rows == 0 && !self.overwrite => Ok(0),
@@ -64,7 +66,12 @@ impl StagedSink {
             Err(error) => Err(error),
         };
         leftover.remove().await;
-        written
+        interruption.end(written?, &opened.described.shown())
+    }
+
+    /// True if the same statement adds what is missing when it is run again.
+    fn completed_by_rerun(&self) -> bool {
+        self.target.asked.write.key.is_some() && !self.overwrite
     }
 
     /// The position of the column in write.key.

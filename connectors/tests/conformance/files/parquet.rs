@@ -148,28 +148,6 @@ async fn what_a_user_says_about_old_timestamps_goes_first() {
 }
 
 #[tokio::test]
-async fn a_page_whose_checksum_is_wrong_is_an_error_that_names_the_file() {
-    let ctx = session();
-    open(&ctx, "PARQUET", &data("parquet/checksums.parquet"), "")
-        .await
-        .unwrap();
-    let sql = "SELECT text FROM t WHERE id = 42";
-    assert_eq!(rows(&ctx, sql).await.unwrap(), ["text 42"]);
-    let ctx = session();
-    open(
-        &ctx,
-        "PARQUET",
-        &data("parquet/checksums_wrong.parquet"),
-        "",
-    )
-    .await
-    .unwrap();
-    let error = rows(&ctx, sql).await.unwrap_err();
-    assert!(error.contains("checksums_wrong.parquet"), "{error}");
-    assert!(error.contains("CRC"), "{error}");
-}
-
-#[tokio::test]
 async fn damaged_files_are_errors_that_name_them() {
     for entry in std::fs::read_dir(data("parquet/damaged")).unwrap() {
         let path = entry.unwrap().path();
