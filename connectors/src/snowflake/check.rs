@@ -81,10 +81,7 @@ async fn read(
     name: &TableName,
     creates: bool,
 ) -> Result<(Vec<String>, String)> {
-    let system = SnowflakeSystem {
-        session: Arc::clone(session),
-        name: name.clone(),
-    };
+    let system = SnowflakeSystem::new(Arc::clone(session), name.clone());
     let described = system.describe().await?;
     let parts = described.name.clone();
     if creates && described.columns.is_err() {

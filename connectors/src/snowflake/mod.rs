@@ -82,7 +82,7 @@ impl SnowflakeFactory {
             write: WriteOptions::parse(&options)?,
         };
         let session = Session::new(settings, WhenLost::SignInAgain)?;
-        SqlTable::open(Arc::new(SnowflakeSystem { session, name }), asked).await
+        SqlTable::open(Arc::new(SnowflakeSystem::new(session, name)), asked).await
     }
 }
 

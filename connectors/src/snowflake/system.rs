@@ -1,6 +1,7 @@
 //! One Snowflake table as [`crate::sql`] wants it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use datafusion::error::DataFusionError;
@@ -26,9 +27,19 @@ use crate::sql::system::SqlSystem;
 pub(super) struct SnowflakeSystem {
     pub(super) session: Arc<Session>,
     pub(super) name: TableName,
+    /// It was not there: if it is now, then under the name with which it is created.
+    missed: Arc<AtomicBool>,
 }
 
 impl SnowflakeSystem {
+    pub(super) fn new(session: Arc<Session>, name: TableName) -> Self {
+        Self {
+            session,
+            name,
+            missed: Arc::default(),
+        }
+    }
+
     /// The columns of a table; no row is read and no warehouse is needed.
     async fn columns(&self, parts: &[String]) -> Result<Columns> {
         let table = quoted(parts);
@@ -56,7 +67,11 @@ impl SqlSystem for SnowflakeSystem {
             &self.session.settings,
             &self.name,
         )));
-        for parts in self.name.candidates() {
+        let mut candidates = self.name.candidates();
+        if self.missed.load(Ordering::Relaxed) {
+            candidates.reverse();
+        }
+        for parts in candidates {
             match self.columns(&parts).await {
                 Ok(found) => {
                     (name, columns) = (parts, Ok(found));
@@ -66,6 +81,7 @@ impl SqlSystem for SnowflakeSystem {
                 Err(error) => return Err(error),
             }
         }
+        self.missed.store(columns.is_err(), Ordering::Relaxed);
         Ok(Described {
             way: "Snowflake",
             detail: String::new(),
@@ -102,9 +118,10 @@ impl SqlSystem for SnowflakeSystem {
     }
 
     async fn session(&self) -> Result<Arc<dyn SqlSystem>> {
+        let session = Session::new(self.session.settings.clone(), WhenLost::Fail)?;
         Ok(Arc::new(Self {
-            session: Session::new(self.session.settings.clone(), WhenLost::Fail)?,
-            name: self.name.clone(),
+            session,
+            ..self.clone()
         }))
     }
 
