@@ -40,7 +40,7 @@ fn said(toml: &str) -> String {
         &["sql", "SELECT id FROM cases"],
         &["run", "j", "--dry-run"],
         &["profiles"],
-        &["ask", "--model", "other", "Who?"],
+        &["ask", "Who?"],
     ] {
         let args = [&["--config", "c.toml", "-v"][..], args].concat();
         let found = text(&casebook(folder, &args));
