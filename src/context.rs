@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::Hidden;
 use crate::models::Models;
 use crate::progress::Progress;
+use crate::stopping::{Stopping, Work};
 
 /// Settings of one source table, as `[tables.NAME]` gives them. Arguments of `docs_to_qa` win.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,24 +34,26 @@ pub struct Casebook {
     pub hidden: Arc<Hidden>,
     /// Counters a program may show.
     pub progress: Arc<Progress>,
-    cancelled: AtomicBool,
+    stopping: Stopping,
 }
 
 impl Casebook {
-    /// Asks running work to stop soon. `docs_to_qa` then ends its rows after the last finished
-    /// document, so that an INSERT commits what is done; training writes a checkpoint.
+    /// Stops the statements, trainings and comparisons that run now; those that begin later are not
+    /// affected. `docs_to_qa` ends with [`crate::ErrorKind::Interrupted`] after the last document
+    /// that is done: a target that adds rows by key keeps those, any other is as it was before.
+    /// Training writes a checkpoint.
     pub fn cancel(&self) {
-        self.cancelled.store(true, Ordering::Relaxed);
+        self.stopping.stop();
     }
 
-    /// Forgets a cancellation, before the next statement of the same session.
-    pub fn clear_cancel(&self) {
-        self.cancelled.store(false, Ordering::Relaxed);
+    /// True while something runs that [`Casebook::cancel`] would stop in good order.
+    pub fn is_busy(&self) -> bool {
+        self.stopping.is_busy()
     }
 
-    /// True once [`Casebook::cancel`] was called.
-    pub fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed)
+    /// A piece of work that [`Casebook::cancel`] can stop.
+    pub(crate) fn begin_work(&self) -> Work {
+        self.stopping.begin()
     }
 
     /// Settings of `table`, matched by the last part of its name, ignoring case.

@@ -33,7 +33,7 @@ pub enum ErrorKind {
     Exhausted,
     /// Valid, but not something Casebook does.
     Unsupported,
-    /// Stopped by the user; finished work is kept.
+    /// Stopped by the user; the message says what is kept.
     Interrupted,
     /// A defect in Casebook.
     Internal,
@@ -192,6 +192,7 @@ fn connector_kind(kind: casebook_connectors::ErrorKind) -> ErrorKind {
         K::Corrupt => ErrorKind::Corrupt,
         K::Exhausted => ErrorKind::Exhausted,
         K::Unsupported => ErrorKind::Unsupported,
+        K::Interrupted => ErrorKind::Interrupted,
         _ => ErrorKind::Internal,
     }
 }

@@ -17,6 +17,7 @@ mod models;
 mod profiles;
 mod progress;
 mod session;
+mod stopping;
 
 pub mod compare;
 pub mod config;

@@ -1,4 +1,4 @@
-//! The `casebook` program: argv, the environment and Ctrl-C enter here and nowhere else.
+//! The `casebook` program: argv, the environment and signals enter here and nowhere else.
 
 // The program's output is what this file and `cli` are for.
 #![allow(clippy::print_stdout, clippy::print_stderr)]

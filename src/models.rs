@@ -1,7 +1,7 @@
 //! Which model a name means, loaded once and shared.
 //!
 //! Names are looked up in this order: a `[models]` entry, `builtin:tiny`, a directory, a hub id.
-//! (`ask` also accepts the name of a LORA table; it resolves that first and passes the adapter.)
+//! (`ask` and `compare` also accept LORA tables and adapter directories.)
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -93,6 +93,21 @@ impl Models {
         Err(Error::unknown("model", name, &valid).hint(
             "A model is a [models] entry, builtin:tiny, a directory with config.json, or a hub id.",
         ))
+    }
+
+    /// What `name` means where a tuned model is meant as well: `tuned`, the LORA table of that name
+    /// if there is one, then an adapter directory (on the default model), else [`Models::spec`].
+    pub(crate) fn tuned_or_named(&self, name: &str, tuned: Option<ModelSpec>) -> Result<ModelSpec> {
+        if let Some(tuned) = tuned {
+            return Ok(tuned);
+        }
+        if !self.contains(name) && Path::new(name).join("adapter_config.json").exists() {
+            return Ok(ModelSpec {
+                adapter: Some(name.into()),
+                ..self.spec(DEFAULT_MODEL)?
+            });
+        }
+        self.spec(name)
     }
 
     /// The engine for `spec`, loaded on first use off the async threads.

@@ -12,6 +12,7 @@ use datafusion::prelude::SessionConfig;
 use crate::catalog::InformationSchema;
 use crate::context::Casebook;
 use crate::error::Result;
+use crate::schema;
 use crate::settings::CasebookConfig;
 
 /// Rows per batch of the program's own session: documents are large.
@@ -100,7 +101,17 @@ pub fn install_with(
     crate::functions::register(ctx, casebook)?;
     crate::sinks::register(ctx, casebook)?;
     let connectors = casebook_connectors::ConnectorOptions {
-        table_schemas: vec![(crate::schema::QA_PAIRS, crate::schema::qa_pairs())],
+        table_schemas: vec![
+            (schema::QA_PAIRS, schema::qa_pairs()),
+            (
+                schema::QA_PAIRS_WITH_DOCUMENT,
+                schema::qa_pairs_with_document(),
+            ),
+        ],
+        accepted: Some(casebook_connectors::AcceptedRows {
+            column: schema::ACCEPTED.0,
+            value: schema::ACCEPTED.1,
+        }),
         files: options.files,
         ..Default::default()
     };

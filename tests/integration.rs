@@ -4,6 +4,8 @@
 
 #[path = "integration/bad_input.rs"]
 mod bad_input;
+#[path = "integration/documents.rs"]
+mod documents;
 #[path = "integration/from_0_1.rs"]
 mod from_0_1;
 #[path = "integration/fuzzed.rs"]
@@ -30,6 +32,8 @@ mod program;
 mod reference;
 #[path = "integration/secrets.rs"]
 mod secrets;
+#[path = "integration/stopping.rs"]
+mod stopping;
 #[path = "integration/structure.rs"]
 mod structure;
 

@@ -86,13 +86,18 @@ impl CheckedCast {
             Some((row, one, error))
         });
         let Some((row, value, error)) = bad else {
-            return Err(Error::invalid(format!(
-                "column {} ({}) of {}: {}",
-                field.name(),
-                field.data_type(),
-                self.into,
-                cut(&failed.to_string())
-            )));
+            // What does not fit is a value of a list's neighbour.
+            let all = UInt64Array::from_iter_values(0..column.len() as u64);
+            let own = take(column, &all, None).and_then(|own| fitted(&own, field.data_type()));
+            return own.map_err(|_| {
+                Error::invalid(format!(
+                    "column {} ({}) of {}: {}",
+                    field.name(),
+                    field.data_type(),
+                    self.into,
+                    cut(&failed.to_string())
+                ))
+            });
         };
         Err(Error::invalid(format!(
             "row {} of the INSERT has {} in column {}, which is {} in {} ({}); nothing was \

@@ -82,6 +82,8 @@ pub struct OptionSpec {
 pub struct ConnectorOptions {
     /// Schemas that `'table.create' 'NAME'` can create.
     pub table_schemas: Vec<(&'static str, SchemaRef)>,
+    /// What tells rejected rows from others; without it `write.rejects` is an error.
+    pub accepted: Option<AcceptedRows>,
     /// Limits of the CSV reader where a table's options say nothing.
     pub csv_limits: CsvLimits,
     /// What becomes of the session's own readers of CSV, Parquet and JSON.
@@ -101,10 +103,20 @@ pub enum FileReaders {
     Leave,
 }
 
+/// Which rows of an INSERT are accepted; the others are rejects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AcceptedRows {
+    /// The column that says so.
+    pub column: &'static str,
+    /// What it says of accepted rows.
+    pub value: &'static str,
+}
+
 impl Default for ConnectorOptions {
     fn default() -> Self {
         Self {
             table_schemas: vec![],
+            accepted: None,
             csv_limits: CsvLimits::default(),
             files: FileReaders::Replace,
         }

@@ -30,6 +30,8 @@ pub enum ErrorKind {
     Exhausted,
     /// Valid, but not something this connector does.
     Unsupported,
+    /// The user stopped the statement; see `interrupt`.
+    Interrupted,
     /// A defect in Casebook.
     Internal,
 }

@@ -29,6 +29,8 @@ mod guard;
     allow(dead_code) // what only warehouses are asked
 )]
 mod http;
+mod interrupt;
+mod json;
 mod keys;
 mod left_out;
 mod location;
@@ -49,7 +51,7 @@ mod databricks;
 pub mod delta;
 
 pub use check::{CheckRequest, CheckStep};
-pub use connector::{Connector, ConnectorOptions, FileReaders, Maturity, OptionSpec};
+pub use connector::{AcceptedRows, Connector, ConnectorOptions, FileReaders, Maturity, OptionSpec};
 pub use csv_limits::{CsvLimits, InvalidUtf8};
 pub use declared::fitted;
 pub use error::{Error, ErrorKind, Result};

@@ -11,6 +11,7 @@ use crate::databricks;
 use crate::delta;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::json;
 use crate::left_out::LEFT_OUT;
 use crate::odbc;
 use crate::rejects::{self, RejectsFactory};
@@ -59,7 +60,10 @@ pub fn register(ctx: &SessionContext, options: &ConnectorOptions) -> Result<()> 
             .iter()
             .any(|o| o.key == rejects::OPTION.key)
         {
-            factory = Arc::new(RejectsFactory(factory));
+            factory = Arc::new(RejectsFactory {
+                tables: factory,
+                accepted: options.accepted,
+            });
         }
         let aliases = ALIASES.iter().filter(|(_, name)| *name == connector.name);
         for name in aliases.map(|(alias, _)| *alias).chain([connector.name]) {
@@ -83,6 +87,9 @@ pub fn register(ctx: &SessionContext, options: &ConnectorOptions) -> Result<()> 
         state
             .register_file_format(Arc::new(format), true)
             .map_err(|e| Error::while_doing("registering the CSV reader", e))?;
+        state
+            .register_file_format(Arc::new(json::JsonTextFormatFactory), true)
+            .map_err(|e| Error::while_doing("registering the JSON reader", e))?;
     }
     Ok(())
 }

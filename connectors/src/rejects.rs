@@ -4,8 +4,9 @@
 //! The table beside the target is of the same connector and gets the same options, and both are
 //! written by their own sinks at the same time, from one run of the plan that makes the rows. Only
 //! the end differs: the rejects are committed first, and the target is told of its end when they
-//! are in. A program that is killed between the two has a target without the rows of this INSERT;
-//! run again, it finds the rejects there by key or recorded version, and adds what is missing.
+//! are in, and so with an interruption (see `interrupt`). A program that is killed between the two
+//! has a target without the rows of this INSERT; run again, it finds the rejects there by key or
+//! recorded version, and adds what is missing.
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,27 +28,30 @@ use futures::future::{self, Either};
 use futures::{StreamExt, stream};
 use tokio::sync::mpsc;
 
-use crate::connector::OptionSpec;
+use crate::connector::{AcceptedRows, OptionSpec};
 use crate::declared::{check_same, fitted};
 use crate::error::{Error, ErrorKind};
+use crate::interrupt;
 
 /// The option of every connector that writes.
 pub(crate) const OPTION: OptionSpec = OptionSpec {
     key: "write.rejects",
     secret: false,
     default: "rejected rows go into the table, too",
-    doc: "'separate': rows whose status is not 'ok' go to a table beside this one, its name with \
-          _rejects at the end; needs write.key, or write.app_id and write.version",
+    doc: "'separate': rejected rows (of qa_pairs: whose status is not 'ok') go to a table beside this \
+          one, its name with _rejects at the end; needs write.key, or write.app_id and write.version",
 };
 
-/// The column that tells rejected rows, and what it says of others.
-const STATUS: (&str, &str) = ("status", "ok");
 /// Batches that may wait for each of the two sinks.
 const BATCHES_AHEAD: usize = 1;
 
 /// Opens what another factory opens, and the table of rejects beside it where the option says so.
 #[derive(Debug)]
-pub(crate) struct RejectsFactory(pub(crate) Arc<dyn TableProviderFactory>);
+pub(crate) struct RejectsFactory {
+    pub(crate) tables: Arc<dyn TableProviderFactory>,
+    /// What tells accepted rows; the host says it.
+    pub(crate) accepted: Option<AcceptedRows>,
+}
 
 #[async_trait]
 impl TableProviderFactory for RejectsFactory {
@@ -58,7 +62,7 @@ impl TableProviderFactory for RejectsFactory {
     ) -> Result<Arc<dyn TableProvider>> {
         let mut own = cmd.clone();
         match own.options.remove(OPTION.key).as_deref() {
-            None => return self.0.create(state, cmd).await,
+            None => return self.tables.create(state, cmd).await,
             Some("separate") => {}
             Some(other) => {
                 let what = format!("value of {}", OPTION.key);
@@ -77,14 +81,22 @@ impl TableProviderFactory for RejectsFactory {
             ))
             .into());
         }
-        let main = self.0.create(state, &own).await?;
+        let Some(accepted) = self.accepted else {
+            let message = format!(
+                "option {} does nothing here: the host of this session does not say which rows are \
+                 rejected",
+                OPTION.key
+            );
+            return Err(Error::new(ErrorKind::Unsupported, message).into());
+        };
+        let main = self.tables.create(state, &own).await?;
         let schema = main.schema();
-        if schema.column_with_name(STATUS.0).is_none() {
+        if schema.column_with_name(accepted.column).is_none() {
             let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
             return Err(Error::invalid(format!(
                 "option {} needs the column {}, which table {} does not have; its columns are {}",
                 OPTION.key,
-                STATUS.0,
+                accepted.column,
                 cmd.name,
                 names.join(", ")
             ))
@@ -96,11 +108,15 @@ impl TableProviderFactory for RejectsFactory {
             *location = location_of_rejects(location);
         }
         let location = beside.locations.join(", ");
-        let rejects = self.0.create(state, &beside).await.map_err(|e| {
+        let rejects = self.tables.create(state, &beside).await.map_err(|e| {
             Error::while_doing(format!("opening '{location}', the table of rejects"), e)
         })?;
         check_same(&schema, &rejects.schema(), &location)?;
-        Ok(Arc::new(WithRejects { main, rejects }))
+        Ok(Arc::new(WithRejects {
+            main,
+            rejects,
+            accepted,
+        }))
     }
 }
 
@@ -116,6 +132,7 @@ fn location_of_rejects(location: &str) -> String {
 struct WithRejects {
     main: Arc<dyn TableProvider>,
     rejects: Arc<dyn TableProvider>,
+    accepted: AcceptedRows,
 }
 
 #[async_trait]
@@ -174,7 +191,8 @@ impl TableProvider for WithRejects {
         let rejects = self.rejects.insert_into(state, rows, insert_op).await?;
         let sink = SplitSink {
             schema: Arc::clone(sink(&main)?.schema()),
-            status: self.schema().index_of(STATUS.0)?,
+            status: self.schema().index_of(self.accepted.column)?,
+            accepted: self.accepted.value,
             main,
             rejects,
         };
@@ -200,27 +218,41 @@ struct SplitSink {
     main: Arc<dyn ExecutionPlan>,
     rejects: Arc<dyn ExecutionPlan>,
     schema: SchemaRef,
-    /// Position of the column [`STATUS`].
+    /// Position of the column that tells accepted rows.
     status: usize,
+    /// What it says of them.
+    accepted: &'static str,
 }
 
 impl SplitSink {
     /// Hands the rows out; what is returned has all accepted rows but not their end. None if the
-    /// target wants no more: it failed, or has had the rows before.
+    /// target wants no more: it failed, or has had the rows before. An interruption is the end of
+    /// both tables' rows, whose sinks know what to do with it.
     async fn feed(
         &self,
         mut rows: SendableRecordBatchStream,
         main: Rows,
         rejects: Rows,
-    ) -> Result<Option<Rows>> {
+    ) -> Result<Option<(Rows, End)>> {
         loop {
             let next = tokio::select! {
                 biased;
                 () = main.0.closed() => return Ok(None),
                 next = rows.next() => next,
             };
-            let Some(batch) = next.transpose()? else {
-                break;
+            let batch = match next {
+                Some(Ok(batch)) => batch,
+                None => {
+                    rejects.end(End::All).await;
+                    return Ok(Some((main, End::All)));
+                }
+                Some(Err(error)) => match interrupt::message(&error) {
+                    Some(message) => {
+                        rejects.end(End::Interrupted(message.clone())).await;
+                        return Ok(Some((main, End::Interrupted(message))));
+                    }
+                    None => return Err(error),
+                },
             };
             let (accepted, rejected) = self.split(&batch)?;
             if !main.send(accepted).await {
@@ -229,15 +261,13 @@ impl SplitSink {
             // Rejects that an earlier run recorded are not taken again.
             rejects.send(rejected).await;
         }
-        rejects.end().await;
-        Ok(Some(main))
     }
 
     /// The rows to keep and those that were rejected, a row without status among these.
     fn split(&self, batch: &RecordBatch) -> Result<(RecordBatch, RecordBatch)> {
         let status = cast(batch.column(self.status), &DataType::Utf8View)?;
         let status = status.as_string_view().iter();
-        let accepted: BooleanArray = status.map(|s| Some(s == Some(STATUS.1))).collect();
+        let accepted: BooleanArray = status.map(|s| Some(s == Some(self.accepted))).collect();
         let rejected = not(&accepted)?;
         Ok((
             filter_record_batch(batch, &accepted)?,
@@ -271,9 +301,13 @@ impl DataSink for SplitSink {
                 Either::Right((Ok(rejected), feed)) => (feed.await, Ok(rejected)),
             };
             match fed? {
-                Some(main) => {
-                    let rejected = rejected?;
-                    main.end().await;
+                Some((main, end)) => {
+                    let rejected = match rejected {
+                        // What is there of the rejects is there, as their sink saw fit.
+                        Err(error) if end.is_interruption_like(&error) => 0,
+                        rejected => rejected?,
+                    };
+                    main.end(end).await;
                     Ok(rejected)
                 }
                 None => Ok(0),
@@ -297,16 +331,36 @@ impl DisplayAs for SplitSink {
 
 /// The rows on their way to a sink. Dropped without [`Rows::end`], they are an error there, so
 /// that nothing is committed.
-struct Rows(mpsc::Sender<Option<RecordBatch>>);
+struct Rows(mpsc::Sender<Next>);
+
+/// What comes next on the way to a sink.
+enum Next {
+    Rows(RecordBatch),
+    End(End),
+}
+
+/// How the rows end.
+enum End {
+    All,
+    /// The user stopped the statement, with this message.
+    Interrupted(String),
+}
+
+impl End {
+    /// True if `error` is what a sink makes of rows that end like this.
+    fn is_interruption_like(&self, error: &DataFusionError) -> bool {
+        matches!(self, Self::Interrupted(_)) && interrupt::message(error).is_some()
+    }
+}
 
 impl Rows {
     /// False if the sink takes no more.
     async fn send(&self, batch: RecordBatch) -> bool {
-        batch.num_rows() == 0 || self.0.send(Some(batch)).await.is_ok()
+        batch.num_rows() == 0 || self.0.send(Next::Rows(batch)).await.is_ok()
     }
 
-    async fn end(self) {
-        self.0.send(None).await.ok();
+    async fn end(self, end: End) {
+        self.0.send(Next::End(end)).await.ok();
     }
 }
 
@@ -315,8 +369,12 @@ fn hand_over(schema: SchemaRef) -> (Rows, SendableRecordBatchStream) {
     let rows = stream::unfold(Some(receiver), |receiver| async {
         let mut receiver = receiver?;
         match receiver.recv().await {
-            Some(Some(batch)) => Some((Ok(batch), Some(receiver))),
-            Some(None) => None,
+            Some(Next::Rows(batch)) => Some((Ok(batch), Some(receiver))),
+            Some(Next::End(End::All)) => None,
+            Some(Next::End(End::Interrupted(message))) => {
+                let error = Error::new(ErrorKind::Interrupted, message);
+                Some((Err(error.into()), None))
+            }
             None => Some((Err(given_up()), None)),
         }
     });

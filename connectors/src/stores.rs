@@ -25,6 +25,14 @@ pub(crate) fn is_local(location: &str) -> bool {
     !location.contains("://") || location.starts_with("file://")
 }
 
+/// The name of a file that an error may show: on disk its path, elsewhere that in its bucket.
+pub(crate) fn shown_file(store: &dyn ObjectStore, file: &object_store::path::Path) -> String {
+    match store.to_string().starts_with("LocalFileSystem") {
+        true => format!("/{file}"),
+        false => file.to_string(),
+    }
+}
+
 /// Makes sure that DataFusion can reach `location`: the local path exists, or its store is
 /// registered. Returns the location that leads to that store.
 pub(crate) fn prepare(
@@ -46,7 +54,11 @@ pub(crate) fn prepare(
         return Ok(location.to_owned());
     }
     let store = build(&url, options)?;
-    let own_scheme = format!("{}+{:x}", url.scheme(), fingerprint(&url, options));
+    let own_scheme = format!(
+        "{}+{:x}",
+        url.scheme(),
+        fingerprint(&url[..url::Position::BeforePath], options)
+    );
     let own = location.replacen(url.scheme(), &own_scheme, 1);
     let mut base = parsed(&own)?;
     base.set_path("");
@@ -55,18 +67,17 @@ pub(crate) fn prepare(
     Ok(own)
 }
 
-/// Stands for the store of `url` and `options` in this process, and tells nothing about them.
-fn fingerprint(url: &Url, options: &TableOptions) -> u64 {
+/// Stands for `store` with `options` in this process, and tells nothing about them.
+pub(crate) fn fingerprint(store: &str, options: &TableOptions) -> u64 {
     static KEYS: OnceLock<RandomState> = OnceLock::new();
     let options = options.store.iter();
     let options: Vec<(&str, &str)> = options.map(|(k, v)| (k.as_str(), v.expose())).collect();
-    let store = &url[..url::Position::BeforePath];
     KEYS.get_or_init(RandomState::new)
         .hash_one((store, options))
 }
 
 /// A store that answers again within a minute is waited for; an endpoint that is wrong shows soon.
-fn retries() -> RetryConfig {
+pub(crate) fn retries() -> RetryConfig {
     RetryConfig {
         max_retries: 6,
         retry_timeout: Duration::from_secs(60),

@@ -24,7 +24,7 @@ pub fn document(header: &str, chunk: &str, _profile: &Profile) -> String {
 }
 
 /// A document that carries its header, as prompts show it: lines of the form `Label: value` up to
-/// the first empty line stay lines, the rest is normalised.
+/// the first empty line stay lines, the rest is normalised. What [`document`] made is kept as it is.
 ///
 /// ```
 /// let text = "Case: A v. B\nCourt: X\n\nWe  affirm\nthe order.";
@@ -38,6 +38,10 @@ pub fn shown(document: &str) -> String {
             line.split_once(": ")
                 .is_some_and(|(label, _)| label.split(' ').count() <= 3)
         };
+        let as_read = |line: &str| line.contains(": ") && line.trim() == line;
+        if header.lines().all(as_read) && has_plain_layout(text) && plain == document {
+            return document.to_owned();
+        }
         if header.lines().all(labelled) {
             let lines: Vec<String> = header
                 .lines()
@@ -47,6 +51,12 @@ pub fn shown(document: &str) -> String {
         }
     }
     normalize(document).into_owned()
+}
+
+/// True if normalising would change nothing but escapes, which are undone once only.
+fn has_plain_layout(text: &str) -> bool {
+    let unescaped = text.replace('&', "+");
+    !text.is_empty() && normalize(&unescaped) == unescaped
 }
 
 /// The asker's task, starting with an empty line. `question_no` is 1-based; list mode asks for
@@ -122,6 +132,7 @@ fn fill(template: &str, values: &[(&str, &str)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn tiny() -> Profile {
         let card = "system = 'You are a paralegal who graduated from Harvard Law School.'\n\
@@ -167,6 +178,26 @@ mod tests {
             "\n\nAnswer this question about the document: Who {question} won?"
         );
         assert_eq!(document("", " a  b ", &tiny()), "a b");
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_read_is_shown_as_it_is(
+            values in proptest::collection::vec("[a-z&;:. \n]{0,20}", 1..4),
+            chunk in "[ab&;:. \n\t\r]{0,60}",
+            amp in "(&amp;){0,1}(amp;){0,2}",
+        ) {
+            let names = ["name", "a_name_of_many_words_in_a_row", "court"];
+            let fields = names.iter().zip(&values);
+            let fields: Vec<_> = fields.map(|(name, v)| TitleField::new(*name, v)).collect();
+            let header = header(&fields);
+            let text = format!("x{chunk}{amp}");
+            let read = document(&header, &text, &tiny());
+            // Without a header, the escape of an escape is undone a second time.
+            if !header.is_empty() || !read.contains("&amp;") {
+                prop_assert_eq!(shown(&read), read);
+            }
+        }
     }
 
     #[test]

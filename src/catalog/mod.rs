@@ -7,14 +7,15 @@
 mod declared;
 mod information;
 
-use datafusion::error::Result;
+use std::sync::Arc;
+
 use datafusion::execution::context::SessionContext;
 use datafusion::logical_expr::CreateExternalTable;
 
-pub(crate) use information::InformationSchema;
+use crate::error::{Error, ErrorKind, Result};
 
 use declared::DeclaredTables;
-use std::sync::Arc;
+pub(crate) use information::InformationSchema;
 
 /// Makes `tables` known in the default schema of `ctx`: each is opened by the first statement that
 /// names it. `origin` is where they are written, for errors.
@@ -27,18 +28,16 @@ pub(crate) fn declare(
     tables: Vec<CreateExternalTable>,
 ) -> Result<()> {
     let names = ctx.state().config_options().catalog.clone();
-    let catalog = ctx.catalog(&names.default_catalog).ok_or_else(|| {
-        datafusion::error::DataFusionError::Plan(format!(
-            "the session has no catalog '{}' for the tables of {origin}",
-            names.default_catalog
-        ))
-    })?;
-    let schema = catalog.schema(&names.default_schema).ok_or_else(|| {
-        datafusion::error::DataFusionError::Plan(format!(
-            "the session has no schema '{}' for the tables of {origin}",
-            names.default_schema
-        ))
-    })?;
+    let missing = |what: &str, name: &str| {
+        let message = format!("the session has no {what} '{name}' for the tables of {origin}");
+        Error::new(ErrorKind::NotFound, message)
+    };
+    let catalog = ctx
+        .catalog(&names.default_catalog)
+        .ok_or_else(|| missing("catalog", &names.default_catalog))?;
+    let schema = catalog
+        .schema(&names.default_schema)
+        .ok_or_else(|| missing("schema", &names.default_schema))?;
     let declared = DeclaredTables::over(schema, ctx.state_weak_ref(), origin, tables)?;
     catalog.register_schema(&names.default_schema, Arc::new(declared))?;
     Ok(())

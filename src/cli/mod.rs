@@ -1,37 +1,29 @@
-//! Commands of the program, one file each, and what they share: options, exit codes, Ctrl-C.
+//! Commands of the program, one file each, and what they share: options and exit codes.
 
 mod ask;
 mod check;
 mod compare;
+mod exit;
 mod init;
 mod memory;
+mod notices;
 mod print;
 mod profiles;
 mod progress;
 mod run;
 mod sql;
+mod stop;
 mod terminal;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use casebook::config::{Config, DEFAULT, Hidden, check_implicit};
 use casebook::{Casebook, Error, ErrorKind, Result, SessionOptions, new_session_with};
 use clap::{Parser, Subcommand};
 use datafusion::prelude::SessionContext;
 
-/// How long running work may take to finish its document or step after Ctrl-C.
-const GRACE: Duration = Duration::from_secs(10);
-
-/// Exit codes: 0 done, 1 failed work, 2 wrong input or usage, 78 wrong configuration, 130 stopped.
-mod exit {
-    pub(super) const OK: u8 = 0;
-    pub(super) const FAILED: u8 = 1;
-    pub(super) const USAGE: u8 = 2;
-    pub(super) const CONFIGURATION: u8 = 78;
-    pub(super) const INTERRUPTED: u8 = 130;
-}
+use stop::Stop;
 
 /// Turns the text in your warehouse into a language model that knows it.
 #[derive(Debug, Parser)]
@@ -92,6 +84,7 @@ impl Command {
 struct Program {
     casebook: Arc<Casebook>,
     config: Option<Config>,
+    stop: Arc<Stop>,
 }
 
 impl Program {
@@ -122,9 +115,12 @@ impl Program {
         };
         hidden.add(&casebook.hidden);
         casebook.hidden = Arc::clone(hidden);
+        let casebook = Arc::new(casebook);
+        let stop = Stop::listen(&casebook)?;
         Ok(Self {
-            casebook: Arc::new(casebook),
+            casebook,
             config,
+            stop,
         })
     }
 
@@ -144,33 +140,24 @@ impl Program {
         Ok(ctx)
     }
 
-    /// Does `work`, with its progress on standard error, until it is done or has been stopped for
-    /// [`GRACE`]. Stopped work is an error even if it ended well.
+    /// Does `work`, with its progress on standard error, until it is done or has been stopped and
+    /// has had its grace time. Stopped work is an error even if it ended well.
     async fn until_stopped<T>(
         &self,
         quiet: bool,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         let _progress = (!quiet).then(|| progress::show(&self.casebook));
-        let stopped = || {
-            Error::new(
-                ErrorKind::Interrupted,
-                "stopped; what was finished before is kept",
-            )
-        };
-        let cancelled = async {
-            while !self.casebook.is_cancelled() {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-            // Work that can end well does so by itself: rows are committed, a checkpoint is made.
-            tokio::time::sleep(GRACE).await;
-        };
+        let running = self.stop.begin();
+        let stopped = |message: &str| Err(Error::new(ErrorKind::Interrupted, message));
         let done = tokio::select! {
             done = work => done?,
-            () = cancelled => return Err(stopped()),
+            () = running.over() => {
+                return stopped("stopped; what was not finished by then is not written");
+            }
         };
-        match self.casebook.is_cancelled() {
-            true => Err(stopped()),
+        match running.is_stopping() {
+            true => stopped("stopped after this was done"),
             false => Ok(done),
         }
     }
@@ -190,6 +177,7 @@ pub(crate) async fn run() -> u8 {
         }
     };
     let verbose = arguments.verbose;
+    notices::show();
     let hidden = Arc::default();
     match command(arguments, &hidden).await {
         Ok(()) => exit::OK,
@@ -212,29 +200,15 @@ async fn command(arguments: Arguments, hidden: &Arc<Hidden>) -> Result<()> {
     }
     let quiet = arguments.command.is_quiet();
     let program = Program::new(arguments.config.as_deref(), quiet, hidden)?;
-    stop_on_ctrl_c(Arc::clone(&program.casebook));
     match arguments.command {
         Command::Init(_) => Ok(()),
         Command::Sql(sql) => sql.run(&program).await,
         Command::Run(run) => run.run(&program).await,
-        Command::Check(check) => check.run(&program).await,
-        Command::Ask(ask) => ask.run(&program).await,
+        Command::Check(check) => program.until_stopped(true, check.run(&program)).await,
+        Command::Ask(ask) => program.until_stopped(true, ask.run(&program)).await,
         Command::Compare(compare) => compare.run(&program).await,
         Command::Profiles(profiles) => profiles.run(&program),
     }
-}
-
-/// The first Ctrl-C lets running work finish its document or step; the second ends the program.
-fn stop_on_ctrl_c(casebook: Arc<Casebook>) {
-    tokio::spawn(async move {
-        while tokio::signal::ctrl_c().await.is_ok() {
-            if casebook.is_cancelled() {
-                std::process::exit(i32::from(exit::INTERRUPTED));
-            }
-            eprintln!("stopping; finished work is kept (Ctrl-C again ends at once)");
-            casebook.cancel();
-        }
-    });
 }
 
 /// The causes are of libraries, which put URLs and values into them.

@@ -36,7 +36,7 @@ impl Run {
         let job = config.job(&self.job)?;
         let ctx = program.session()?;
         if self.dry_run {
-            let plan = jobs::plan(&ctx, &program.casebook, &job).await?;
+            let plan = jobs::plan(&ctx, &job).await?;
             for step in &plan.steps {
                 let sql = program.casebook.hidden.out_of(&step.sql);
                 println!("-- {}\n{};\n", step.phase.name(), terminal::out(&sql));

@@ -132,7 +132,6 @@ impl Sql {
                 continue;
             }
             editor.add_history_entry(text.trim()).map_err(failed)?;
-            program.casebook.clear_cancel();
             if let Err(error) = self.run_text(program, ctx, &text).await {
                 let text = program.casebook.hidden.out_of(&error.to_string());
                 eprintln!("error: {}", terminal::err(&text));

@@ -21,9 +21,10 @@ use futures::{StreamExt, TryStreamExt};
 
 use crate::context::Casebook;
 use crate::error::{Error, ErrorKind, Result};
-use crate::functions::{ask, lookup};
+use crate::functions::lookup;
 use crate::models::ModelSpec;
 use crate::profiles;
+use crate::stopping::Work;
 
 pub use report::{Answered, Report, Scores, SetReport};
 pub use sets::{EvaluationSet, Item, SetKind};
@@ -70,9 +71,9 @@ pub async fn compare(
         page::check(path)?;
     }
     let host = ctx.state_weak_ref();
-    let tuned = ask::resolve(casebook, &host, &comparison.tuned).await?;
+    let tuned = lookup::model(&casebook.models, &host, &comparison.tuned).await?;
     let base = match &comparison.base {
-        Some(name) => ask::resolve(casebook, &host, name).await?,
+        Some(name) => lookup::model(&casebook.models, &host, name).await?,
         None if tuned.adapter.is_some() => ModelSpec {
             adapter: None,
             ..tuned.clone()
@@ -90,6 +91,7 @@ pub async fn compare(
     let questions: usize = sets.iter().map(|set| set.items.len()).sum();
     progress.compared.set(0);
     progress.compared_total.set(2 * questions as u64);
+    let work = casebook.begin_work();
     let mut answers = vec![];
     for spec in [&base, &tuned] {
         let engine = casebook.models.engine(spec).await?;
@@ -98,7 +100,7 @@ pub async fn compare(
         let profile = profiles::resolve(casebook, name, overlay.as_deref())?;
         let mut per_set = vec![];
         for set in &sets {
-            per_set.push(answer_all(casebook, &engine, &profile, set).await?);
+            per_set.push(answer_all(casebook, &work, &engine, &profile, set).await?);
         }
         answers.push(per_set.into_iter());
     }
@@ -126,20 +128,15 @@ pub async fn compare(
 /// Greedy answers to the questions of `set`, in their order.
 async fn answer_all(
     casebook: &Arc<Casebook>,
+    work: &Work,
     engine: &Engine,
     profile: &Profile,
     set: &EvaluationSet,
 ) -> Result<Vec<String>> {
     let session = engine.session();
     let (session, progress) = (&session, &casebook.progress);
-    futures::stream::iter(&set.items)
+    let answers = futures::stream::iter(&set.items)
         .map(|item| async move {
-            if casebook.is_cancelled() {
-                return Err(Error::new(
-                    ErrorKind::Interrupted,
-                    "the comparison was stopped",
-                ));
-            }
             let reply = match &item.document {
                 None => {
                     let request = greedy(MAX_ANSWER_TOKENS);
@@ -153,11 +150,17 @@ async fn answer_all(
                 }
             };
             progress.compared.add(1);
-            Ok(reply.text.trim().to_owned())
+            Ok::<_, Error>(reply.text.trim().to_owned())
         })
         .buffered(QUESTIONS_AHEAD)
-        .try_collect()
-        .await
+        .try_collect();
+    tokio::select! {
+        answers = answers => answers,
+        () = work.stopped() => Err(Error::new(
+            ErrorKind::Interrupted,
+            "the comparison was stopped; run it again",
+        )),
+    }
 }
 
 fn greedy(max_new_tokens: usize) -> Request {

@@ -5,6 +5,7 @@
 //! value cannot inject structure. No error quotes a value: see [`shown`].
 
 mod document;
+mod documents;
 mod interpolate;
 mod jobs;
 #[cfg(test)]

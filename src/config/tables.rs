@@ -63,11 +63,7 @@ impl Config {
             .build();
             tables.push(statement);
         }
-        Ok(crate::catalog::declare(
-            ctx,
-            &self.origin.display().to_string(),
-            tables,
-        )?)
+        crate::catalog::declare(ctx, &self.origin.display().to_string(), tables)
     }
 
     /// What `casebook check` tries for the table `name`; none for a training table, which is a
@@ -172,6 +168,7 @@ impl Config {
             flatten(key, value, &mut own).map_err(|what| wrong(&what))?;
         }
         place.options.extend(own);
+        self.make_room_for_documents(name, &place.format, &mut place.options);
         Ok(place)
     }
 
@@ -304,7 +301,7 @@ fn is_secret(key: &str) -> bool {
     shown::is_secret(key) || specs.filter(|s| s.secret).any(|s| named(&s))
 }
 
-fn connector(kind: &str) -> Option<&'static Connector> {
+pub(super) fn connector(kind: &str) -> Option<&'static Connector> {
     CONNECTORS
         .iter()
         .find(|c| c.name.eq_ignore_ascii_case(kind))
@@ -312,7 +309,11 @@ fn connector(kind: &str) -> Option<&'static Connector> {
 }
 
 /// `aws = { region = "x" }` is the option `aws.region`.
-fn flatten(key: &str, value: &RawValue, out: &mut BTreeMap<String, String>) -> Result<(), String> {
+pub(super) fn flatten(
+    key: &str,
+    value: &RawValue,
+    out: &mut BTreeMap<String, String>,
+) -> Result<(), String> {
     if let RawValue::Table(inner) = value {
         for (name, value) in inner {
             flatten(&format!("{key}.{name}"), value, out)?;

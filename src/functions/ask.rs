@@ -4,7 +4,7 @@
 //! model directory, or an adapter directory (on the default model). Answers are greedy. Volatile
 //! and asynchronous: a literal call would otherwise be answered while planning.
 
-use std::path::Path;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -19,9 +19,8 @@ use datafusion::logical_expr::{
 };
 use futures::{StreamExt, TryStreamExt};
 
-use super::lookup::{Host, lora_table};
+use super::lookup::{self, Host};
 use crate::context::Casebook;
-use crate::models::{DEFAULT_MODEL, ModelSpec};
 
 /// Questions of one batch that are with the engine at the same time.
 const QUESTIONS_AHEAD: usize = 32;
@@ -40,27 +39,6 @@ pub(crate) fn register(ctx: &SessionContext, casebook: &Arc<Casebook>) -> crate:
     Ok(())
 }
 
-/// The model that `name` means in the session `host`.
-pub(crate) async fn resolve(
-    casebook: &Casebook,
-    host: &Host,
-    name: &str,
-) -> crate::Result<ModelSpec> {
-    if !casebook.models.contains(name)
-        && let Some(table) = lora_table(host, name).await?
-    {
-        return Ok(table.tuned());
-    }
-    if Path::new(name).join("adapter_config.json").exists() {
-        let base = casebook.models.spec(DEFAULT_MODEL)?;
-        return Ok(ModelSpec {
-            adapter: Some(name.into()),
-            ..base
-        });
-    }
-    casebook.models.spec(name)
-}
-
 /// The greedy answer of `engine` to `question`, without a document.
 pub(crate) async fn answer(engine: &Engine, question: &str) -> crate::Result<String> {
     let request = Request {
@@ -74,6 +52,13 @@ pub(crate) async fn answer(engine: &Engine, question: &str) -> crate::Result<Str
     };
     let reply = engine.session().chat(None, question, &request).await?;
     Ok(reply.text.trim().to_owned())
+}
+
+/// Rows before it may be kept, as the rows of `docs_to_qa` are.
+fn stopped() -> casebook_connectors::Error {
+    let message = "ask: stopped before its end; nothing of this statement was written, unless its \
+                   target adds rows by key: run it again";
+    casebook_connectors::Error::new(casebook_connectors::ErrorKind::Interrupted, message)
 }
 
 #[derive(Debug)]
@@ -119,44 +104,52 @@ impl ScalarUDFImpl for Ask {
 
 #[async_trait]
 impl AsyncScalarUDFImpl for Ask {
-    fn ideal_batch_size(&self) -> Option<usize> {
-        Some(QUESTIONS_AHEAD)
-    }
-
+    /// One answer per row of the batch, also where all arguments are constants.
     async fn invoke_async_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
-        let (models, questions) = (arrays[0].as_string_view(), arrays[1].as_string_view());
-        let mut engines: Vec<(String, Engine)> = vec![];
-        let mut work = Vec::with_capacity(questions.len());
-        for row in 0..questions.len() {
-            if models.is_null(row) || questions.is_null(row) {
-                work.push(None);
+        let column = |i: usize| args.args[i].to_array(args.number_rows);
+        let (models, questions) = (column(0)?, column(1)?);
+        let (models, questions) = (models.as_string_view(), questions.as_string_view());
+        let work = self.casebook.begin_work();
+        let answers = tokio::select! {
+            answers = self.answers(models, questions) => answers?,
+            () = work.stopped() => return Err(stopped().into()),
+        };
+        Ok(ColumnarValue::Array(Arc::new(answers) as ArrayRef))
+    }
+}
+
+impl Ask {
+    /// Answers are greedy, so a question that a batch repeats is answered once.
+    async fn answers(
+        &self,
+        models: &StringViewArray,
+        questions: &StringViewArray,
+    ) -> crate::Result<StringViewArray> {
+        let mut engines: HashMap<&str, Engine> = HashMap::new();
+        let mut numbers: HashMap<(&str, &str), usize> = HashMap::new();
+        let mut work: Vec<(Engine, String)> = vec![];
+        let mut rows: Vec<Option<usize>> = Vec::with_capacity(questions.len());
+        for pair in models.iter().zip(questions) {
+            let (Some(model), Some(question)) = pair else {
+                rows.push(None);
                 continue;
-            }
-            let name = models.value(row);
-            let engine = match engines.iter().find(|(known, _)| known == name) {
-                Some((_, engine)) => engine.clone(),
-                None => {
-                    let spec = resolve(&self.casebook, &self.host, name).await?;
-                    let engine = self.casebook.models.engine(&spec).await?;
-                    engines.push((name.to_owned(), engine.clone()));
-                    engine
-                }
             };
-            work.push(Some((engine, questions.value(row).to_owned())));
+            if !engines.contains_key(model) {
+                let spec = lookup::model(&self.casebook.models, &self.host, model).await?;
+                engines.insert(model, self.casebook.models.engine(&spec).await?);
+            }
+            let number = *numbers.entry((model, question)).or_insert(work.len());
+            if number == work.len() {
+                work.push((engines[model].clone(), question.to_owned()));
+            }
+            rows.push(Some(number));
         }
-        let answers: Vec<Option<String>> = futures::stream::iter(work)
-            .map(|item| async move {
-                match item {
-                    Some((engine, question)) => answer(&engine, &question).await.map(Some),
-                    None => Ok(None),
-                }
-            })
+        let answers: Vec<String> = futures::stream::iter(work)
+            .map(|(engine, question)| async move { answer(&engine, &question).await })
             .buffered(QUESTIONS_AHEAD)
             .try_collect()
             .await?;
-        Ok(ColumnarValue::Array(
-            Arc::new(StringViewArray::from_iter(answers)) as ArrayRef,
-        ))
+        let answers = rows.into_iter().map(|n| n.map(|n| answers[n].as_str()));
+        Ok(answers.collect())
     }
 }

@@ -29,6 +29,9 @@ use crate::context::Casebook;
 use crate::error::Error;
 use crate::models::{self, DEFAULT_MODEL};
 
+/// Most tokens of a chunk, as in profiles.
+const MAX_CHUNK_TOKENS: usize = 10_000_000;
+
 /// Adds the function to `ctx`.
 pub(crate) fn register(ctx: &SessionContext, casebook: &Arc<Casebook>) -> crate::Result<()> {
     ctx.register_udf(ScalarUDF::from(ChunkText::new(casebook)));
@@ -143,6 +146,13 @@ fn options(max_tokens: i64, overlap: i64) -> Result<ChunkOptions> {
     let sizes = usize::try_from(max_tokens)
         .ok()
         .zip(usize::try_from(overlap).ok());
+    if sizes.is_some_and(|(most, _)| most > MAX_CHUNK_TOKENS) {
+        return Err(Error::invalid(format!(
+            "chunk_text: max_tokens is {max_tokens}; it may be at most {MAX_CHUNK_TOKENS}, more \
+             than any model reads at once"
+        ))
+        .into());
+    }
     match sizes {
         Some((max_tokens, overlap_tokens)) if max_tokens > overlap_tokens => Ok(ChunkOptions {
             max_tokens,

@@ -1,4 +1,5 @@
-//! Finding a LORA table by name in the session's catalogs, from places that see no catalog.
+//! Finding a LORA table by name in the session's catalogs, from places that see no catalog, and
+//! through it the model that a name means.
 
 use std::path::PathBuf;
 use std::sync::Weak;
@@ -8,6 +9,7 @@ use datafusion::execution::session_state::SessionState;
 use parking_lot::RwLock;
 
 use crate::error::Result;
+use crate::models::{ModelSpec, Models};
 use crate::sinks::lora::{LoraOptions, LoraTable};
 
 /// The session that a function was registered in.
@@ -35,6 +37,15 @@ pub(crate) async fn lora_table(host: &Host, name: &str) -> Result<Option<LoraOpt
     Ok(provider
         .downcast_ref::<LoraTable>()
         .map(|table| table.options().clone()))
+}
+
+/// The model that `name` means in the session `host`; see [`Models::tuned_or_named`].
+pub(crate) async fn model(models: &Models, host: &Host, name: &str) -> Result<ModelSpec> {
+    let table = match models.contains(name) {
+        true => None,
+        false => lora_table(host, name).await?,
+    };
+    models.tuned_or_named(name, table.map(|table| table.tuned()))
 }
 
 /// The adapter directory that `name` means: a LORA table's, or the path itself.

@@ -7,7 +7,8 @@ use datafusion::execution::context::SessionContext;
 use crate::context::Casebook;
 use crate::error::Result;
 
-pub(crate) mod ask;
+mod ask;
+mod async_calls;
 mod chunk_text;
 pub mod docs_to_qa;
 pub(crate) mod lookup;
@@ -21,6 +22,7 @@ pub(crate) fn register(ctx: &SessionContext, casebook: &Arc<Casebook>) -> Result
     chunk_text::register(ctx, casebook)?;
     text_slice::register(ctx, casebook)?;
     ask::register(ctx, casebook)?;
+    async_calls::register(ctx);
     score::register(ctx, casebook)?;
     train_log::register(ctx, casebook)?;
     Ok(())

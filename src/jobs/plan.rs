@@ -4,11 +4,9 @@ use datafusion::common::TableReference;
 use datafusion::prelude::SessionContext;
 
 use super::{Job, Training};
-use crate::context::Casebook;
 use crate::error::{Error, Result};
-use crate::functions::docs_to_qa::arguments::QaArguments;
-use crate::functions::docs_to_qa::columns::Columns;
 use crate::functions::lookup::lora_table;
+use crate::schema::{DOCUMENT, QA_PAIRS_WITH_DOCUMENT};
 
 /// Digits of a qa_id that decide whether a pair is held out; ids are hashes, so the share is even
 /// and a pair stays on its side when others are added.
@@ -57,9 +55,9 @@ pub struct Plan {
 /// Plans `job` on the tables of `ctx`. Reads schemas and settings; changes nothing.
 ///
 /// # Errors
-/// A table that is not there; a target of training that is no LORA table, holds another run, or
-/// wants documents that cannot be joined.
-pub async fn plan(ctx: &SessionContext, casebook: &Casebook, job: &Job) -> Result<Plan> {
+/// A table that is not there; a target of training that is no LORA table or holds another run; a
+/// target of pairs that cannot hold the documents that training wants.
+pub async fn plan(ctx: &SessionContext, job: &Job) -> Result<Plan> {
     let mut steps = vec![];
     let mut step = |phase, sql| steps.push(Step { phase, sql });
     if let Some(budget) = job.error_budget {
@@ -73,17 +71,21 @@ pub async fn plan(ctx: &SessionContext, casebook: &Casebook, job: &Job) -> Resul
         .iter()
         .map(|(key, value)| format!(", {} => {value}", argument_name(key)))
         .collect();
-    step(
-        Phase::Generate,
-        format!(
-            "INSERT INTO {} SELECT * FROM docs_to_qa({}{arguments})",
-            quoted(&job.target),
-            quoted(&job.source)
+    let source = quoted(&job.source);
+    let generate = match trains_with_documents(ctx, job).await? {
+        false => format!(
+            "INSERT INTO {} SELECT * FROM docs_to_qa({source}{arguments})",
+            quoted(&job.target)
         ),
-    );
+        true => {
+            let call = format!("docs_to_qa({source}{arguments}, keep_document => true)");
+            insert_with_documents(ctx, job, &call).await?
+        }
+    };
+    step(Phase::Generate, generate);
     let mut held_out_pairs = None;
     if let Some(training) = &job.train {
-        step(Phase::Train, examples(ctx, casebook, job, training).await?);
+        step(Phase::Train, examples(ctx, job, training).await?);
         if let Some(threshold) = threshold(training.holdout_share) {
             let view = format!("{}_held_out_pairs", job.name);
             step(
@@ -105,13 +107,43 @@ pub async fn plan(ctx: &SessionContext, casebook: &Casebook, job: &Job) -> Resul
     })
 }
 
+/// True if some examples of the job are trained with the text that they are about.
+async fn trains_with_documents(ctx: &SessionContext, job: &Job) -> Result<bool> {
+    let Some(training) = &job.train else {
+        return Ok(false);
+    };
+    let table = lora_table(&ctx.state_weak_ref(), &training.target).await?;
+    Ok(table.is_some_and(|table| table.settings.with_document_share > 0.0))
+}
+
+/// The INSERT of rows that carry their document. By name: in a table that got the column later it
+/// comes last, behind columns of the source that are kept.
+async fn insert_with_documents(ctx: &SessionContext, job: &Job, call: &str) -> Result<String> {
+    let target = ctx.table(TableReference::bare(job.target.as_str())).await?;
+    if !target.schema().has_column_with_unqualified_name(DOCUMENT) {
+        return Err(Error::invalid(format!(
+            "job {}: training with documents needs the column {DOCUMENT} in {}; set 'table.create' \
+             = '{QA_PAIRS_WITH_DOCUMENT}' and, for a table that is there, 'table.evolve' = \
+             'add_columns' in [tables.{}], or train without: 'lora.with_document_share' = 0",
+            job.name, job.target, job.target
+        )));
+    }
+    let rows = ctx.sql(&format!("SELECT * FROM {call}")).await?;
+    let names: Vec<String> = rows
+        .schema()
+        .fields()
+        .iter()
+        .map(|f| quoted(f.name()))
+        .collect();
+    let names = names.join(", ");
+    Ok(format!(
+        "INSERT INTO {} ({names}) SELECT {names} FROM {call}",
+        quoted(&job.target)
+    ))
+}
+
 /// The INSERT that trains. Its rows are sorted, so that the same pairs make the same adapter.
-async fn examples(
-    ctx: &SessionContext,
-    casebook: &Casebook,
-    job: &Job,
-    training: &Training,
-) -> Result<String> {
+async fn examples(ctx: &SessionContext, job: &Job, training: &Training) -> Result<String> {
     let (target, qa) = (quoted(&training.target), quoted(&job.target));
     let Some(table) = lora_table(&ctx.state_weak_ref(), &training.target).await? else {
         return Err(Error::invalid(format!(
@@ -123,24 +155,14 @@ async fn examples(
     let held_out = threshold(training.holdout_share).map_or(String::new(), |threshold| {
         format!(" AND substr(q.qa_id, 1, {HOLDOUT_DIGITS}) >= '{threshold}'")
     });
-    // What every branch of the UNION needs when some examples are trained with their document.
-    let (columns, document, join, none) = match table.settings.with_document_share > 0.0 {
-        false => ("", String::new(), String::new(), ""),
-        true => {
-            let (id, text) = document_columns(ctx, casebook, job).await?;
-            (
-                ", document",
-                format!(", text_slice(d.{text}, q.chunk_start, q.chunk_end) AS document"),
-                format!(
-                    " JOIN {} d ON arrow_cast(d.{id}, 'Utf8View') = q.doc_id",
-                    quoted(&job.source)
-                ),
-                ", NULL AS document",
-            )
-        }
+    // What every branch of the UNION needs when some examples are trained with their document. The
+    // pair brings its own: the source may have changed since, or hold an id twice.
+    let (columns, document, none) = match table.settings.with_document_share > 0.0 {
+        false => ("", "", ""),
+        true => (", document", ", q.document", ", NULL AS document"),
     };
     let mut rows = format!(
-        "SELECT q.doc_id, q.question, q.answer{document} FROM {qa} q{join} \
+        "SELECT q.doc_id, q.question, q.answer{document} FROM {qa} q \
          WHERE q.status = 'ok'{held_out}"
     );
     if let Some(also) = &training.also {
@@ -159,30 +181,6 @@ async fn examples(
         "INSERT INTO {target} (doc_id, question, answer{columns}) \
          SELECT * FROM ({rows}) ORDER BY doc_id, question, answer"
     ))
-}
-
-/// Id and text column of the source, as `docs_to_qa` will find them, quoted.
-async fn document_columns(
-    ctx: &SessionContext,
-    casebook: &Casebook,
-    job: &Job,
-) -> Result<(String, String)> {
-    let frame = ctx.table(TableReference::bare(job.source.as_str())).await?;
-    let mut arguments = QaArguments::default();
-    for (key, value) in &job.arguments {
-        arguments.set(key, value.trim_matches('\'').to_owned())?;
-    }
-    let settings = casebook.table_settings(&job.source);
-    let columns = Columns::resolve(frame.schema(), &arguments, &settings)?;
-    let name = |i: usize| quoted(frame.schema().field(i).name());
-    match columns.id {
-        Some(id) => Ok((name(id), name(columns.text))),
-        None => Err(Error::invalid(format!(
-            "job {}: examples with their document need an id column in {} to find it by; name one \
-             with id in [tables.{}], or set 'lora.with_document_share' = 0",
-            job.name, job.source, job.source
-        ))),
-    }
 }
 
 /// The smallest leading digits of the qa_id of a pair that is trained; none if all are.

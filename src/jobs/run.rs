@@ -22,6 +22,7 @@ use crate::compare::{Comparison, compare};
 use crate::context::Casebook;
 use crate::error::{Error, ErrorKind, Result};
 use crate::functions::lookup::lora_table;
+use crate::stopping::Work;
 
 /// Is told what happens while a job runs.
 #[derive(Debug)]
@@ -48,13 +49,15 @@ pub async fn run(
     observer: &mut dyn FnMut(Event<'_>),
 ) -> Result<(Outcome, PathBuf)> {
     let mut record = Record::begin(&job.name, &job.output, run)?;
+    let work = casebook.begin_work();
     let done = async {
-        let plan = plan(ctx, casebook, job).await?;
+        let plan = plan(ctx, job).await?;
         let running = Running {
             ctx,
             casebook,
             job,
             plan: &plan,
+            work,
         };
         running.phases(&mut record, observer).await
     };
@@ -67,6 +70,7 @@ struct Running<'a> {
     casebook: &'a Arc<Casebook>,
     job: &'a Job,
     plan: &'a Plan,
+    work: Work,
 }
 
 impl Running<'_> {
@@ -188,9 +192,9 @@ impl Running<'_> {
         Ok(rows)
     }
 
-    /// Between phases: an INSERT that was stopped ends well with what it had.
+    /// Between phases, where no statement runs that could be stopped.
     fn go_on(&self) -> Result<()> {
-        match self.casebook.is_cancelled() {
+        match self.work.is_stopped() {
             false => Ok(()),
             true => Err(Error::new(
                 ErrorKind::Interrupted,

@@ -243,3 +243,32 @@ async fn null_and_empty_texts_are_rows_with_a_reason() {
         );
     }
 }
+
+/// The bundled model with another chat template.
+pub(crate) fn model_with_template(dir: &std::path::Path, template: &str) -> std::path::PathBuf {
+    let model = model_directory(dir);
+    let path = model.join("tokenizer_config.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+    config["chat_template"] = template.into();
+    std::fs::write(&path, config.to_string()).unwrap();
+    model
+}
+
+#[tokio::test]
+async fn a_model_that_fails_for_a_few_documents_does_not_end_well() {
+    let (ctx, _, dir) = session().await;
+    let template = "{{ raise_exception('this template is broken') }}";
+    let model = model_with_template(dir.path(), template);
+    let call = format!("docs_to_qa('cases', model => '{}')", model.display());
+    for limit in ["", " LIMIT 1", " LIMIT 100"] {
+        let failed = error(&ctx, &format!("SELECT * FROM {call}{limit}")).await;
+        assert!(
+            failed.to_string().contains("this template is broken"),
+            "{limit}: {failed}"
+        );
+    }
+    let create = format!("CREATE TABLE failed AS SELECT * FROM {call}");
+    error(&ctx, &create).await;
+    assert!(!run(&ctx, "SHOW TABLES").await.unwrap().contains("failed"));
+}

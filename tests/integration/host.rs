@@ -142,6 +142,28 @@ async fn rows_of_a_program_are_laid_out_as_the_table_has_them() {
         "{text}"
     );
 
+    let delta = format!(
+        "CREATE EXTERNAL TABLE qa STORED AS DELTA LOCATION '{}' OPTIONS ('table.create' 'qa_pairs', \
+         'write.key' 'qa_id')",
+        at("delta")
+    );
+    run(&ctx, &delta).await.unwrap();
+    let schema = ctx.table("qa").await.unwrap().schema().inner().clone();
+    let columns = schema.fields().iter().map(|field| match field.data_type() {
+        DataType::Utf8View => format!("arrow_cast('x', 'Utf8') AS {}", field.name()),
+        other => format!("arrow_cast(1, '{other}') AS {}", field.name()),
+    });
+    let row = format!("SELECT {}", columns.collect::<Vec<_>>().join(", "));
+    for _ in 0..2 {
+        let frame = ctx.sql(&row).await.unwrap();
+        let options = DataFrameWriteOptions::new();
+        frame.write_table("qa", options).await.unwrap();
+    }
+    assert_eq!(
+        number(&ctx, "SELECT count(*) FROM qa WHERE doc_id = 'x'").await,
+        1
+    );
+
     // Another type and another number of columns are refused: what a cast would lose is not known.
     let numbers: ArrayRef = Arc::new(Int32Array::from(vec![1, 2]));
     let questions = Arc::clone(pairs().column(0));

@@ -95,7 +95,9 @@ fn a_job_generates_trains_compares_and_doubles_nothing() {
         0,
     );
     assert!(
-        plan.contains("INSERT INTO \"qa\"") && plan.contains("text_slice"),
+        plan.contains("INSERT INTO \"qa\"")
+            && plan.contains("keep_document => true")
+            && !plan.contains("JOIN"),
         "{plan}"
     );
     assert!(!dir.path().join("out").exists(), "a dry run made something");
@@ -140,6 +142,43 @@ fn a_job_generates_trains_compares_and_doubles_nothing() {
     assert!(first["ended"].as_str() <= second["started"].as_str());
     let again = std::fs::metadata(&adapter).unwrap().modified().unwrap();
     assert_eq!(written, again, "the same run was trained twice");
+}
+
+#[test]
+fn a_source_that_changed_is_trained_with_what_each_pair_was_about() {
+    let dir = project(|config| config);
+    run(dir.path(), 0);
+    let examples = || {
+        let path = dir.path().join("out/adapter/run/examples.jsonl");
+        std::fs::read_to_string(path).unwrap()
+    };
+    let first = examples();
+    let cut = CASES.replace(
+        " He appeals from the sentence. We vacate the sentence and remand the case.",
+        "",
+    );
+    let longer = CASES.replace(
+        "\"Doe was",
+        "\"This opinion was amended in 1996 by the panel. Doe was",
+    );
+    let twice = format!(
+        "{CASES}{}",
+        CASES.lines().nth(1).unwrap().replace("Acme", "Zenith")
+    );
+    for changed in [cut, longer, twice] {
+        assert_ne!(changed, CASES);
+        std::fs::write(dir.path().join("cases.csv"), changed).unwrap();
+        run(dir.path(), 0);
+        let pairs = result(dir.path())["generated"]["target_rows"]["ok"]
+            .as_u64()
+            .unwrap();
+        let now = examples();
+        // One of the examples is the probe.
+        assert_eq!(now.lines().count() as u64, pairs + 1, "{now}");
+        for line in first.lines() {
+            assert!(now.contains(line), "{line}\n{now}");
+        }
+    }
 }
 
 #[test]

@@ -32,14 +32,14 @@ pub(super) struct Place {
 }
 
 /// The bytes of a file, in order.
-pub(super) enum Blocks {
+pub(crate) enum Blocks {
     Local(Box<dyn Read + Send>),
     Remote(BoxStream<'static, Result<Bytes>>, tokio::runtime::Handle),
 }
 
 impl Blocks {
     /// The whole file through one request, which is dropped with what is left of it.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         store: &Arc<dyn ObjectStore>,
         location: &Path,
         compression: &FileCompressionType,
@@ -104,7 +104,7 @@ impl Blocks {
     }
 
     /// Appends the next block to `buffer`; false at the end.
-    pub(super) fn append(&mut self, buffer: &mut Vec<u8>) -> Result<bool> {
+    pub(crate) fn append(&mut self, buffer: &mut Vec<u8>) -> Result<bool> {
         let before = buffer.len();
         match self {
             Self::Local(read) => {

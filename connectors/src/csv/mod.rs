@@ -12,7 +12,7 @@
 //! written is read back equal, or refused.
 
 mod batches;
-mod blocks;
+pub(crate) mod blocks;
 mod columns;
 mod decoder;
 mod dialect;
@@ -28,7 +28,13 @@ mod sink;
 mod source;
 mod split;
 #[cfg(test)]
-mod tests;
+mod test_every_option;
+#[cfg(test)]
+mod test_names;
+#[cfg(test)]
+mod test_round_trip;
+#[cfg(test)]
+mod test_session;
 mod typed;
 
 pub use encoder::CsvEncoder;

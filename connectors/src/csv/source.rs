@@ -30,6 +30,7 @@ use super::layout::CsvLayout;
 use super::pieces::{Piece, PieceBytes, PieceRef, Pieces, SharedPieces};
 use super::split::split;
 use crate::error::Error;
+use crate::stores;
 
 /// Batches that may wait for the reader of the stream, beside the one being built.
 const BATCHES_AHEAD: usize = 1;
@@ -196,7 +197,7 @@ impl FileOpener for CsvTextOpener {
                 }
             };
             let (tx, rx) = mpsc::channel(BATCHES_AHEAD);
-            let name = location.to_string();
+            let name = stores::shown_file(store.as_ref(), &location);
             tokio::task::spawn_blocking(move || {
                 let emit = |batch: RecordBatch| tx.blocking_send(Ok(batch)).is_ok();
                 if let Err(error) = decode(input, &layout, target, emit, || tx.is_closed()) {
@@ -280,7 +281,7 @@ pub(super) async fn read_header(
 ) -> Result<Header> {
     let layout = layout.of_file(location);
     let blocks = Blocks::open(store, location, &layout.compression).await?;
-    let name = location.to_string();
+    let name = stores::shown_file(store.as_ref(), location);
     let task = tokio::task::spawn_blocking(move || -> Result<Header> {
         let mut text = Text::new(blocks, layout.encoding, layout.limits.invalid_utf8);
         let mut decoder = Decoder::new(layout.dialect, layout.limits.clone());

@@ -20,6 +20,7 @@ use super::wanted::{self, Wanted};
 use crate::cast::{CheckedCast, relaxed};
 use crate::error::{Error, Result};
 use crate::guard::caught_while;
+use crate::interrupt;
 
 /// The target of one INSERT statement.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ impl DeltaSink {
     }
 
     /// Returns the number of rows added. The rows are not asked for if they were written before.
-    async fn write(&self, mut rows: SendableRecordBatchStream) -> datafusion::error::Result<u64> {
+    async fn write(&self, rows: SendableRecordBatchStream) -> datafusion::error::Result<u64> {
         let table = wanted::open(&self.source, self.wanted.as_ref()).await?;
         check_columns(&table, &self.schema, self.source.location())?;
         let what = format!("the Delta table at '{}'", self.source.location());
@@ -60,11 +61,18 @@ impl DeltaSink {
         if target.is_done() {
             return Ok(0);
         }
-        let written = self.stream(&mut rows, &mut target).await;
-        if written.is_err() {
-            target.discard().await;
+        let (mut rows, interruption) = interrupt::hold_back(rows, self.appends_by_key_alone());
+        match self.stream(&mut rows, &mut target).await {
+            Ok(added) => interruption.end(added, self.source.location()),
+            Err(error) => {
+                target.discard().await;
+                Err(error)
+            }
         }
-        written
+    }
+
+    fn appends_by_key_alone(&self) -> bool {
+        self.options.key.is_some() && self.options.transaction.is_none() && !self.overwrite
     }
 
     async fn stream(

@@ -1,18 +1,13 @@
 //! `casebook check` for tables of files: the options, the store, a listing, a read, a scratch file.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use datafusion::datasource::listing::ListingTableUrl;
-use datafusion::error::DataFusionError;
-use datafusion::execution::object_store::ObjectStoreUrl;
-use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 use object_store::path::Path as StorePath;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
-use url::Url;
 
-use super::locate::split_glob;
+use super::locate::{Kind, Located};
 use crate::check::{CheckRequest, CheckStep, Steps};
 use crate::connector::Connector;
 use crate::error::{Error, ErrorKind, Result};
@@ -39,7 +34,7 @@ async fn run(
     steps: &mut Steps,
 ) -> Option<()> {
     let options = steps.note("options", parse(connector, request), |_| "valid".into())?;
-    let opened = open(&request.location, &options);
+    let opened = open(&request.location, &options).await;
     let (store, place) = match opened {
         Ok(opened) => opened,
         Err(error) => return steps.note("reach", Err(error), |()| String::new()),
@@ -79,62 +74,39 @@ fn parse(connector: &'static Connector, request: &CheckRequest) -> Result<TableO
     TableOptions::parse(connector, &request.location, &request.options)
 }
 
-fn open(location: &str, options: &TableOptions) -> Result<(Arc<dyn ObjectStore>, ListingTableUrl)> {
-    let runtime = RuntimeEnv::default();
-    let (base, glob) = split_glob(location);
-    let shown = location::shown(location);
-    let location = shown.as_ref();
-    let url = match stores::is_local(location) {
-        false => {
-            let own = stores::prepare(&runtime, base, options)?;
-            Url::parse(&own).map_err(|e| Error::invalid(format!("{location}: {e}")))?
+async fn open(location: &str, options: &TableOptions) -> Result<(Arc<dyn ObjectStore>, Located)> {
+    let state = SessionContext::new().state();
+    let is_new = options.get("table.create").is_some();
+    let place = match Located::find(&state, location, options, is_new).await {
+        // It may be the target of the first INSERT.
+        Err(error) if error.kind() == ErrorKind::NotFound && !is_new => {
+            let made = Located::find(&state, location, options, true).await;
+            made.map_err(|_| error)?
         }
-        true => {
-            let path = base.strip_prefix("file://").unwrap_or(base);
-            let path = std::path::absolute(Path::new(if path.is_empty() { "." } else { path }))
-                .map_err(|e| Error::while_doing(format!("finding {path}"), e))?;
-            match path.is_dir() {
-                true => Url::from_directory_path(&path),
-                false => Url::from_file_path(&path),
-            }
-            .map_err(|()| Error::invalid(format!("'{location}' is not a path")))?
-        }
+        found => found?,
     };
-    let doing = || format!("reaching {location}");
-    let store = ObjectStoreUrl::parse(&url[..url::Position::BeforePath])
-        .and_then(|base| runtime.object_store(base))
-        .map_err(|e| Error::while_doing(doing(), e))?;
-    let invalid = |e: DataFusionError| Error::invalid(format!("'{location}' is not a path: {e}"));
-    let place = ListingTableUrl::try_new(url, None).map_err(invalid)?;
-    match glob {
-        Some(glob) => Ok((store, place.with_glob(glob).map_err(invalid)?)),
-        None => Ok((store, place)),
-    }
+    Ok((place.store(&state)?, place))
 }
 
 /// The location itself if it is a file, else the first file below it.
 async fn first_object(
     store: &Arc<dyn ObjectStore>,
-    place: &ListingTableUrl,
+    place: &Located,
 ) -> Result<Option<(StorePath, u64)>> {
-    let failed =
-        |e: object_store::Error| Error::while_doing(format!("listing {}", place.prefix()), e);
-    if !place.is_collection() {
-        match store.head(place.prefix()).await {
-            Ok(meta) => return Ok(Some((meta.location, meta.size))),
-            Err(object_store::Error::NotFound { .. }) => {}
-            Err(error) => return Err(failed(error)),
-        }
+    if matches!(place.kind, Kind::File) {
+        let found = store.head(&place.base).await;
+        let meta = found.map_err(|e| place.failed("opening", e))?;
+        return Ok(Some((meta.location, meta.size)));
     }
-    let mut files = store.list(Some(place.prefix()));
+    let mut files = store.list(Some(&place.base));
     loop {
         match files.next().await {
             None => return Ok(None),
             // What Casebook and others keep beside the data.
             Some(Ok(meta)) if meta.location.as_ref().contains("/_") => {}
-            Some(Ok(meta)) if !place.contains(&meta.location, false) => {}
+            Some(Ok(meta)) if !place.may_have(&meta.location) => {}
             Some(Ok(meta)) => return Ok(Some((meta.location, meta.size))),
-            Some(Err(error)) => return Err(failed(error)),
+            Some(Err(error)) => return Err(place.failed("listing", error)),
         }
     }
 }
@@ -169,11 +141,14 @@ async fn read_start(
 }
 
 /// Writes a file beside or below the place and removes it again. No table shows its name.
-async fn write_scratch(store: &Arc<dyn ObjectStore>, place: &ListingTableUrl) -> Result<String> {
-    let border = if place.is_collection() { "/" } else { "" };
+async fn write_scratch(store: &Arc<dyn ObjectStore>, place: &Located) -> Result<String> {
+    let border = match place.kind {
+        Kind::File => "",
+        Kind::Directory | Kind::Pattern(_) => "/",
+    };
     let name = format!(
         "{}{border}.casebook-check-{}.tmp",
-        place.prefix(),
+        place.base,
         std::process::id()
     );
     let scratch = StorePath::parse(&name)

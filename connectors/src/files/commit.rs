@@ -10,18 +10,23 @@
 //!   one finds the name taken, and has written nothing.
 //! - otherwise a name of its own.
 //!
+//! The files of a partitioned table wait in a folder below it, and are given their names one after
+//! the other: that takes moments, but a writer that is killed meanwhile leaves some of them.
+//!
 //! A writer that is killed leaves a file in the hidden folder at most; later writers remove it.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::datasource::listing::ListingTableUrl;
+use datafusion::execution::object_store::ObjectStoreUrl;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::{Path, PathPart};
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 
-use super::locate::HIDDEN;
+use super::listing::HIDDEN;
 use super::options::{Recorded, WriteOptions};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -35,7 +40,11 @@ const KEYED: &str = "keyed-";
 #[derive(Clone)]
 pub(super) struct Target {
     pub(super) store: Arc<dyn ObjectStore>,
-    pub(super) directory: ListingTableUrl,
+    /// What the session knows the store by.
+    pub(super) url: ObjectStoreUrl,
+    pub(super) directory: Path,
+    /// The directory on this machine, if it is one.
+    pub(super) local: Option<PathBuf>,
     /// As the statement names it.
     pub(super) shown: String,
     /// Ending of the files.
@@ -69,22 +78,58 @@ pub(super) enum Published {
 }
 
 impl Target {
-    /// A new file in the hidden folder.
-    pub(super) fn hidden_file(&self) -> ListingTableUrl {
-        let name = format!("{HIDDEN}/tmp/{}.tmp", uuid::Uuid::new_v4().simple());
-        let mut url = self.directory.get_url().clone();
-        url.set_path(&format!("{}{name}", url.path()));
-        // The path of a URL with a plain name appended is one.
-        ListingTableUrl::try_new(url, None).unwrap_or_else(|_| self.directory.clone())
+    /// A new file in the hidden folder, or a new folder for the files of a partitioned table.
+    pub(super) fn hidden(&self, is_folder: bool) -> Result<ListingTableUrl> {
+        let ending = if is_folder { "" } else { ".tmp" };
+        let name = format!("{HIDDEN}/tmp/{}{ending}", uuid::Uuid::new_v4().simple());
+        let doing = || format!("writing below '{}'", self.shown);
+        let mut url =
+            url::Url::parse(self.url.as_str()).map_err(|e| Error::while_doing(doing(), e))?;
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments
+                .pop_if_empty()
+                .extend(self.path(&name).parts().map(|p| p.as_ref().to_owned()));
+        }
+        ListingTableUrl::try_new(url, None).map_err(|e| Error::while_doing(doing(), e))
     }
 
     fn path(&self, name: &str) -> Path {
-        let parts = self.directory.prefix().parts();
+        let parts = self.directory.parts();
         Path::from_iter(parts.chain(name.split('/').map(PathPart::from)))
+    }
+
+    /// Makes the directory on this machine, so that a missing right shows before any row is made.
+    /// What is written stays below it: nobody must be able to lead it elsewhere.
+    async fn make(&self) -> Result<()> {
+        let Some(directory) = self.local.clone() else {
+            return Ok(());
+        };
+        let make = move || {
+            let hidden = directory.join(HIDDEN);
+            for folder in [hidden.clone(), hidden.join("tmp"), hidden.join("writes")] {
+                if std::fs::symlink_metadata(&folder).is_ok_and(|found| found.is_symlink()) {
+                    return Err(Error::invalid(format!(
+                        "'{}' is a symbolic link, through which nothing is written; remove it",
+                        folder.display()
+                    )));
+                }
+            }
+            let doing = || format!("making the directory '{}' of a table", directory.display());
+            std::fs::create_dir_all(hidden.join("tmp"))
+                .map_err(|e| Error::while_doing(doing(), e))?;
+            // Of an existing directory, only a write shows whether it may be written to.
+            let probe = hidden.join(format!("tmp/{}.tmp", uuid::Uuid::new_v4().simple()));
+            std::fs::File::create_new(&probe)
+                .and_then(|_| std::fs::remove_file(&probe))
+                .map_err(|e| Error::while_doing(doing(), e))
+        };
+        let made = tokio::task::spawn_blocking(make).await;
+        made.map_err(|e| self.failed("making the directory", e))?
     }
 
     /// Starts a write into `hidden`; none if it was done before.
     pub(super) async fn begin(&self, hidden: Path, write: &WriteOptions) -> Result<Option<Commit>> {
+        self.make().await?;
         self.remove_leftovers().await;
         if let Some(recorded) = &write.recorded
             && self.is_there(&self.path(&recorded.record_name())).await?
@@ -123,9 +168,7 @@ impl Target {
     /// On the local disk: makes the file `name`, or the directory itself if that is empty, survive a
     /// power cut. Object stores have answered when a file does.
     async fn sync(&self, name: &str) -> Result<()> {
-        let directory = self.directory.get_url().to_file_path();
-        let here = cfg!(unix) && self.directory.scheme() == "file";
-        let (true, Ok(directory)) = (here, directory) else {
+        let (true, Some(directory)) = (cfg!(unix), &self.local) else {
             return Ok(());
         };
         let path = directory.join(name);
@@ -140,7 +183,7 @@ impl Target {
     /// The number after the last one of a file with keys.
     async fn next_number(&self) -> Result<u64> {
         let mut next = 1;
-        let mut files = self.store.list(Some(self.directory.prefix()));
+        let mut files = self.store.list(Some(&self.directory));
         while let Some(file) = files.next().await {
             let file = match file {
                 Ok(file) => file,
@@ -159,11 +202,10 @@ impl Target {
     /// Removes what dead writers left. It would only take space, so errors are left be.
     async fn remove_leftovers(&self) {
         let folder = self.path(&format!("{HIDDEN}/tmp"));
-        if self.directory.scheme() == "file" {
+        if let Some(local) = &self.local {
             // The library does not list the unfinished files of its own.
-            let local = self.directory.get_url().to_file_path();
-            let local = local.map(|path| path.join(HIDDEN).join("tmp"));
-            let remove = move || local.map(|path| remove_old(&path));
+            let path = local.join(HIDDEN).join("tmp");
+            let remove = move || remove_old(&path);
             tokio::task::spawn_blocking(remove).await.ok();
             return;
         }
@@ -197,7 +239,11 @@ fn remove_old(folder: &std::path::Path) {
         let changed = entry.metadata().and_then(|m| m.modified());
         let age = changed.ok().and_then(|changed| changed.elapsed().ok());
         if age.is_some_and(|age| age > LEFTOVER_AGE) {
-            std::fs::remove_file(entry.path()).ok();
+            // The files of a partitioned table are in a folder of their own.
+            match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                true => std::fs::remove_dir_all(entry.path()).ok(),
+                false => std::fs::remove_file(entry.path()).ok(),
+            };
         }
     }
 }
@@ -266,6 +312,53 @@ impl Commit {
                 let doing = format!("making {rows} written rows visible");
                 Err(self.target.failed(&doing, e))
             }
+        }
+    }
+
+    /// Makes the complete files of a partitioned table visible, one after the other.
+    pub(super) async fn publish_folder(self) -> Result<()> {
+        let store = &self.target.store;
+        let failed = |e: object_store::Error| self.target.failed("making written rows visible", e);
+        let mut files: Vec<Path> = store
+            .list(Some(&self.hidden))
+            .map_ok(|file| file.location)
+            .try_collect()
+            .await
+            .map_err(failed)?;
+        files.sort();
+        for file in files {
+            let below = file.prefix_match(&self.hidden).into_iter().flatten();
+            let visible = Path::from_iter(self.target.directory.parts().chain(below));
+            store
+                .rename_if_not_exists(&file, &visible)
+                .await
+                .map_err(failed)?;
+        }
+        self.remove_folders().await;
+        Ok(())
+    }
+
+    /// Removes what a partitioned write that failed has left.
+    pub(super) async fn abandon_folder(&self) {
+        let store = &self.target.store;
+        let files: Vec<_> = store
+            .list(Some(&self.hidden))
+            .try_collect()
+            .await
+            .unwrap_or_default();
+        for file in files {
+            store.delete(&file.location).await.ok();
+        }
+        self.remove_folders().await;
+    }
+
+    /// On this machine folders are there without files.
+    async fn remove_folders(&self) {
+        if let (Some(local), Some(name)) = (&self.target.local, self.hidden.filename()) {
+            let folder = local.join(HIDDEN).join("tmp").join(name);
+            tokio::task::spawn_blocking(|| std::fs::remove_dir_all(folder))
+                .await
+                .ok();
         }
     }
 

@@ -1,267 +1,329 @@
-//! Which files a LOCATION means: one file, a directory or prefix, or a glob, on disk or remote.
+//! What a LOCATION means: one file, a directory or prefix, or a pattern, on disk or remote.
+//! What it does not do: list the files ([`super::listing`]).
+//!
+//! A path that exists is that path, whatever characters it has; only then is it a pattern. On disk
+//! the characters of a path stand for themselves; in a URL they are percent-encoded.
 
-use std::path::Path as LocalPath;
+use std::path::{Component, Path as LocalPath, PathBuf};
 
 use datafusion::catalog::Session;
-use datafusion::common::TableReference;
-use datafusion::datasource::listing::ListingTableUrl;
-use datafusion::error::DataFusionError;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use futures::StreamExt;
 use object_store::ObjectStoreExt;
+use object_store::path::Path as StorePath;
+use url::Url;
 
+use super::pattern::Glob;
+use super::web;
 use crate::error::{Error, ErrorKind, Result};
 use crate::location;
 use crate::options::TableOptions;
 use crate::stores;
 
-/// File name endings of each format, the one that is written first.
-const EXTENSIONS: &[(&str, &[&str])] = &[
-    ("CSV", &[".csv", ".tsv"]),
-    ("PARQUET", &[".parquet", ".parq"]),
-    ("JSON", &[".json", ".jsonl", ".ndjson"]),
-];
-/// Endings that say how a file is compressed.
-const COMPRESSIONS: &[(&str, &str)] = &[
-    (".gz", "gzip"),
-    (".zst", "zstd"),
-    (".bz2", "bzip2"),
-    (".xz", "xz"),
-];
-/// Files of a directory whose names are looked at to learn its ending.
-const NAMES_SEEN: usize = 1000;
-/// Folder for what must not be read as data, below a table's directory.
-pub(super) const HIDDEN: &str = "_casebook";
+/// Names that an error lists.
+const NAMES_SHOWN: usize = 8;
 
 /// A place of files.
 #[derive(Debug, Clone)]
 pub(super) struct Located {
-    pub(super) url: ListingTableUrl,
+    pub(super) store: ObjectStoreUrl,
+    /// The file itself, the directory, or what the patterns are below.
+    pub(super) base: StorePath,
+    pub(super) kind: Kind,
     /// As the statement names it.
     pub(super) shown: String,
-    /// Ending of the files in a directory; empty where the place names its files itself.
-    pub(super) extension: String,
-    pub(super) compression: Option<&'static str>,
+}
+
+/// What is at a place.
+#[derive(Debug, Clone)]
+pub(super) enum Kind {
+    File,
+    /// It may be empty, or still to be made.
+    Directory,
+    Pattern(Glob),
 }
 
 impl Located {
-    /// The store that holds its files.
-    pub(super) fn base(&self) -> ObjectStoreUrl {
-        self.url.object_store()
-    }
-
-    /// Finds the files of connector `format`. A directory that is not there is made if `is_new`.
+    /// Finds out what `location` means. It `is_new` if it is a directory that an INSERT may make.
     pub(super) async fn find(
         state: &dyn Session,
         location: &str,
         options: &TableOptions,
-        format: &str,
         is_new: bool,
     ) -> Result<Self> {
-        let url = match stores::is_local(location) {
-            true => local(location, is_new)?,
-            false => remote(state, location, options, is_new)?,
-        };
-        let mut out = Self {
-            extension: String::new(),
-            compression: compression(location),
-            shown: location::shown(location).into_owned(),
-            url,
-        };
-        let says_itself = stores::is_local(location) || out.url.get_glob().is_some();
-        if !says_itself && !out.url.is_collection() && out.is_prefix(state).await? {
-            out.url = parse(&format!("{}/", out.url.as_str()), location)?;
-        }
-        if out.url.is_collection() && out.url.get_glob().is_none() {
-            out.learn_extension(state, format, options).await?;
-        }
-        Ok(out)
-    }
-
-    /// For the cache of listings, which is kept by table.
-    pub(super) fn with_table(mut self, table: &TableReference) -> Self {
-        self.url = self.url.with_table_ref(table.clone());
-        self
-    }
-
-    /// True if a remote location is no object itself.
-    async fn is_prefix(&self, state: &dyn Session) -> Result<bool> {
-        let store = self.store(state)?;
-        match store.head(self.url.prefix()).await {
-            Ok(_) => Ok(false),
-            Err(object_store::Error::NotFound { .. }) => {
-                match store.list(Some(self.url.prefix())).next().await {
-                    Some(Ok(_)) => Ok(true),
-                    Some(Err(e)) => Err(self.failed("listing", e)),
-                    None => Err(Error::new(
-                        ErrorKind::NotFound,
-                        format!(
-                            "there is no object at '{}' and none below it; check the bucket and \
-                             the path, or end the location with / to write to it",
-                            self.shown
-                        ),
-                    )),
-                }
+        match stores::is_local(location) {
+            true => {
+                let owned = location.to_owned();
+                let found = tokio::task::spawn_blocking(move || local(&owned, is_new)).await;
+                found.map_err(|e| Error::while_doing(format!("looking for '{location}'"), e))?
             }
-            Err(e) => Err(self.failed("reaching", e)),
+            false => remote(state, location, options, is_new).await,
         }
     }
 
-    /// Looks at the names in a directory: they may be compressed, or `.jsonl` instead of `.json`.
-    async fn learn_extension(
-        &mut self,
+    /// The directory on this machine, if it is one.
+    pub(super) fn local_directory(&self) -> Option<PathBuf> {
+        (matches!(self.kind, Kind::Directory) && is_disk(&self.store))
+            .then(|| PathBuf::from(format!("/{}", self.base)))
+    }
+
+    pub(super) fn store(
+        &self,
         state: &dyn Session,
-        format: &str,
-        options: &TableOptions,
-    ) -> Result<()> {
-        let valid = EXTENSIONS.iter().find(|(name, _)| *name == format);
-        let valid = valid.map_or(&[][..], |(_, extensions)| *extensions);
-        let store = self.store(state)?;
-        let mut names = store.list(Some(self.url.prefix())).take(NAMES_SEEN);
-        let mut seen: Vec<(String, Option<&'static str>)> = vec![];
-        while let Some(found) = names.next().await {
-            let found = match found {
-                Ok(found) => found,
-                // A local directory that is still to be made.
-                Err(object_store::Error::NotFound { .. }) => break,
-                Err(e) => return Err(self.failed("listing", e)),
-            };
-            let name = found.location.as_ref();
-            if name.contains(&format!("{HIDDEN}/")) {
-                continue;
-            }
-            let compressed = COMPRESSIONS.iter().find(|(end, _)| name.ends_with(end));
-            let packed = compressed.map_or("", |(end, _)| *end);
-            let plain = name.strip_suffix(packed).unwrap_or(name);
-            if let Some(extension) = valid.iter().find(|e| plain.ends_with(**e)) {
-                let found = (
-                    format!("{extension}{packed}"),
-                    compressed.map(|(_, name)| *name),
-                );
-                if !seen.contains(&found) {
-                    seen.push(found);
-                }
-            }
-        }
-        match &seen[..] {
-            [] => {
-                let said = options.format.get("format.compression");
-                let packed = COMPRESSIONS
-                    .iter()
-                    .find(|(_, name)| said.is_some_and(|s| s.eq_ignore_ascii_case(name)));
-                let packed = packed.map_or("", |(end, _)| *end);
-                self.extension = format!("{}{packed}", valid.first().copied().unwrap_or_default());
-            }
-            [(extension, compression)] => {
-                self.extension.clone_from(extension);
-                self.compression = *compression;
-            }
-            several => {
-                let names: Vec<&str> = several.iter().map(|(e, _)| e.as_str()).collect();
-                return Err(Error::invalid(format!(
-                    "'{}' holds files of several kinds ({}); name those you mean, such as \
-                     '{}*{}'",
-                    self.shown,
-                    names.join(", "),
-                    self.shown.trim_end_matches('/').to_owned() + "/",
-                    names[0]
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    fn store(&self, state: &dyn Session) -> Result<std::sync::Arc<dyn object_store::ObjectStore>> {
-        let store = state.runtime_env().object_store(&self.url);
+    ) -> Result<std::sync::Arc<dyn object_store::ObjectStore>> {
+        let store = state.runtime_env().object_store(&self.store);
         store.map_err(|e| Error::while_doing(format!("reaching {}", self.shown), e))
     }
 
-    fn failed(&self, doing: &str, error: object_store::Error) -> Error {
-        Error::while_doing(format!("{doing} {}", self.shown), error)
-    }
-
-    /// What to say when no schema can be read.
-    pub(super) fn nothing_found(&self, error: DataFusionError) -> Error {
-        match error {
-            DataFusionError::Plan(message) if message.starts_with("No files found") => Error::new(
-                ErrorKind::NotFound,
-                format!(
-                    "there are no {} files at '{}'; to make a table there, declare its columns \
-                     or say OPTIONS ('table.create' 'qa_pairs')",
-                    match self.extension.is_empty() {
-                        true => "matching",
-                        false => self.extension.as_str(),
-                    },
-                    self.shown
-                ),
-            ),
-            other => Error::while_doing(format!("reading the columns of {}", self.shown), other),
+    /// `path` of this place's store, as the user may know it.
+    pub(super) fn name(&self, path: &StorePath) -> String {
+        match is_disk(&self.store) {
+            true => format!("/{path}"),
+            false => path.to_string(),
         }
     }
-}
 
-fn local(location: &str, is_new: bool) -> Result<ListingTableUrl> {
-    let plain = location.strip_prefix("file://").unwrap_or(location);
-    if is_new {
-        std::fs::create_dir_all(plain).map_err(|e| {
-            Error::while_doing(format!("making the directory '{plain}' of a table"), e)
-        })?;
-    }
-    let is_directory = LocalPath::new(plain).is_dir();
-    // A directory that is not there yet can be the target of an INSERT.
-    if is_directory || !plain.ends_with('/') {
-        stores::check_local(location)?;
-    }
-    match is_directory && !location.ends_with('/') {
-        true => parse(&format!("{location}/"), location),
-        false => parse(location, location),
+    pub(super) fn failed(&self, doing: &str, error: object_store::Error) -> Error {
+        Error::while_doing(format!("{doing} {}", self.shown), error)
     }
 }
 
-fn remote(
+/// True for the store of this machine's files.
+fn is_disk(store: &ObjectStoreUrl) -> bool {
+    store.as_str().starts_with("file:")
+}
+
+fn local(location: &str, is_new: bool) -> Result<Located> {
+    let plain = local_path(location);
+    let plain = plain.as_str();
+    let found = |kind: Kind, path: &str| -> Result<Located> {
+        Ok(Located {
+            store: ObjectStoreUrl::local_filesystem(),
+            base: object_path(path)?,
+            kind,
+            shown: location.to_owned(),
+        })
+    };
+    let metadata = match std::fs::metadata(plain) {
+        Ok(metadata) => Some(metadata),
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+            return Err(Error::while_doing(format!("looking for '{plain}'"), e));
+        }
+        Err(_) => None,
+    };
+    if let Some(metadata) = metadata {
+        return match () {
+            () if metadata.is_dir() => found(Kind::Directory, plain),
+            () if is_new => Err(Error::invalid(format!(
+                "'{plain}' is no directory, and table.create makes one; choose another location"
+            ))),
+            () if !metadata.is_file() => Err(Error::invalid(format!(
+                "'{plain}' is neither a file nor a directory; copy what it gives into a file"
+            ))),
+            () if metadata.len() == 0 => {
+                Err(Error::invalid(format!("the file '{plain}' is empty")))
+            }
+            () => found(Kind::File, plain),
+        };
+    }
+    if let Some(glob) = Glob::parse(plain)? {
+        if is_new {
+            return Err(Error::invalid(format!(
+                "table.create makes a directory, and '{plain}' is a pattern; name a directory, or \
+                 make one of this very name first"
+            )));
+        }
+        let base = match glob.base.as_str() {
+            "" => ".".to_owned(),
+            base => base.to_owned(),
+        };
+        if !LocalPath::new(&base).is_dir() {
+            return Err(missing(&base, "directory"));
+        }
+        return found(Kind::Pattern(glob), &base);
+    }
+    match is_new || plain.ends_with('/') {
+        true => found(Kind::Directory, plain),
+        false => Err(missing(plain, "file")),
+    }
+}
+
+/// The path that `location` names: a `file://` URL may be percent-encoded.
+fn local_path(location: &str) -> String {
+    let Some(plain) = location.strip_prefix("file://") else {
+        return location.to_owned();
+    };
+    let decoded = Url::parse(location)
+        .ok()
+        .and_then(|u| u.to_file_path().ok());
+    match decoded.as_deref().and_then(LocalPath::to_str) {
+        Some(decoded) if !LocalPath::new(plain).exists() && LocalPath::new(decoded).exists() => {
+            decoded.to_owned()
+        }
+        _ => plain.to_owned(),
+    }
+}
+
+/// The name of a local path in the store of this machine's files.
+fn object_path(path: &str) -> Result<StorePath> {
+    let doing = || format!("finding '{path}'");
+    let absolute = std::path::absolute(path).map_err(|e| Error::while_doing(doing(), e))?;
+    let parents = absolute.components().collect::<Vec<_>>();
+    let last = parents.iter().rposition(|c| *c == Component::ParentDir);
+    // What `..` leads to depends on symbolic links before it.
+    let absolute = match last {
+        None => absolute,
+        Some(at) => {
+            let (before, rest) = parents.split_at(at + 1);
+            let before: PathBuf = before.iter().collect();
+            let before = before.canonicalize();
+            let before = before.map_err(|e| Error::while_doing(doing(), e))?;
+            rest.iter().fold(before, |path, part| path.join(part))
+        }
+    };
+    StorePath::from_absolute_path(&absolute).map_err(|e| {
+        Error::invalid(format!(
+            "'{path}' has characters that cannot be read: {e}; rename it"
+        ))
+        .with_source(e)
+    })
+}
+
+/// A missing local file is worth naming early, with what is there instead.
+fn missing(path: &str, what: &str) -> Error {
+    let parent = LocalPath::new(path).parent();
+    let parent = parent.filter(|p| !p.as_os_str().is_empty());
+    let parent = parent.unwrap_or(LocalPath::new("."));
+    let near = match std::fs::read_dir(parent) {
+        Err(_) => format!("the directory '{}' does not exist either", parent.display()),
+        Ok(entries) => {
+            let names = entries.filter_map(|e| Some(e.ok()?.file_name()));
+            let mut names: Vec<String> = names.map(|n| n.to_string_lossy().into_owned()).collect();
+            names.sort();
+            names.truncate(NAMES_SHOWN);
+            match names.is_empty() {
+                true => format!("'{}' is empty", parent.display()),
+                false => format!("'{}' holds {}", parent.display(), names.join(", ")),
+            }
+        }
+    };
+    let hint = match what {
+        "file" => "; end the location with / if it is a directory that is still to be made",
+        _ => "",
+    };
+    Error::new(
+        ErrorKind::NotFound,
+        format!("there is no {what} '{path}'; {near}{hint}"),
+    )
+}
+
+async fn remote(
     state: &dyn Session,
     location: &str,
     options: &TableOptions,
     is_new: bool,
-) -> Result<ListingTableUrl> {
-    let (base, glob) = split_glob(location);
-    let base = match is_new && !base.ends_with('/') {
-        true => format!("{base}/"),
-        false => base.to_owned(),
+) -> Result<Located> {
+    let is_web = location.starts_with("http://") || location.starts_with("https://");
+    let path = match is_web {
+        // There a question mark begins the query.
+        true => location.split(['?', '#']).next().unwrap_or_default(),
+        false => location,
     };
-    let base = stores::prepare(state.runtime_env(), &base, options)?;
-    let url = parse(&base, location)?;
-    match glob {
-        // The library knows globs of local paths alone.
-        Some(glob) => url
-            .with_glob(glob)
-            .map_err(|e| Error::invalid(format!("location '{location}': {e}"))),
-        None => Ok(url),
+    // In the name of an object a question mark stands for one character.
+    let is_query = is_web || location.split('?').nth(1).is_some_and(|q| q.contains('='));
+    let shown = match is_query {
+        true => location::shown(location).into_owned(),
+        false => location.to_owned(),
+    };
+    if is_web
+        && !path.ends_with('/')
+        && (location.len() > path.len() || Glob::parse(path)?.is_none())
+    {
+        let (store, base) = web::open(state.runtime_env(), location, options)?;
+        let place = Located {
+            store,
+            base,
+            kind: Kind::File,
+            shown,
+        };
+        return match place.store(state)?.head(&place.base).await {
+            Ok(_) => Ok(place),
+            Err(object_store::Error::NotFound { .. }) => Err(place.nothing_at()),
+            Err(e) => Err(place.failed("reaching", e)),
+        };
     }
-}
-
-fn parse(path: &str, location: &str) -> Result<ListingTableUrl> {
-    let shown = location::shown(location);
-    ListingTableUrl::parse(path)
-        .map_err(|e| Error::invalid(format!("location '{shown}' is not a path or URL: {e}")))
-}
-
-/// The part of a URL before the first segment with a `*` or `[`, and the rest. A `?` begins the
-/// query of a URL.
-pub(crate) fn split_glob(location: &str) -> (&str, Option<&str>) {
-    match location.find(['*', '[']) {
-        None => (location, None),
-        Some(at) => {
-            let border = location[..at].rfind('/').map_or(0, |i| i + 1);
-            (&location[..border], Some(&location[border..]))
+    let place = |text: &str, kind: Kind| -> Result<Located> {
+        // In the name of an object these two stand for themselves.
+        let text = text.replace('?', "%3F").replace('#', "%23");
+        let own = stores::prepare(state.runtime_env(), &text, options)?;
+        let (store, base) = split(&own, &shown)?;
+        Ok(Located {
+            store,
+            base,
+            kind,
+            shown: shown.clone(),
+        })
+    };
+    let glob = Glob::parse(path)?;
+    if let Some(glob) = &glob
+        && is_new
+    {
+        return Err(Error::invalid(format!(
+            "table.create makes a directory, and '{shown}' is a pattern below {}; name a directory",
+            glob.base
+        )));
+    }
+    let whole = place(path, Kind::File)?;
+    if is_new || path.ends_with('/') && glob.is_none() || whole.base.as_ref().is_empty() {
+        return Ok(Located {
+            kind: Kind::Directory,
+            ..whole
+        });
+    }
+    let there = whole.store(state)?.head(&whole.base).await;
+    match (there, glob) {
+        (Ok(_), _) => Ok(whole),
+        // A store may refuse to tell of a single object what it tells of a listing.
+        (Err(_), Some(glob)) => {
+            let base = place(&glob.base, Kind::File)?;
+            let kind = Kind::Pattern(glob);
+            Ok(Located { kind, ..base })
         }
+        (Err(object_store::Error::NotFound { .. }), None) => {
+            match whole.store(state)?.list(Some(&whole.base)).next().await {
+                Some(Ok(_)) => Ok(Located {
+                    kind: Kind::Directory,
+                    ..whole
+                }),
+                Some(Err(e)) => Err(whole.failed("listing", e)),
+                None => Err(whole.nothing_at()),
+            }
+        }
+        (Err(e), None) => Err(whole.failed("reaching", e)),
     }
 }
 
-/// What the ending of `location` says.
-pub(super) fn compression(location: &str) -> Option<&'static str> {
-    let found = COMPRESSIONS.iter().find(|(end, _)| location.ends_with(end));
-    found.map(|(_, name)| *name)
+impl Located {
+    fn nothing_at(&self) -> Error {
+        Error::new(
+            ErrorKind::NotFound,
+            format!(
+                "there is no object at '{}' and none below it; check the bucket and the path, or \
+                 end the location with / to write to it",
+                self.shown
+            ),
+        )
+    }
+}
+
+/// The store and the path in it of a URL that [`stores::prepare`] gave.
+fn split(own: &str, shown: &str) -> Result<(ObjectStoreUrl, StorePath)> {
+    let invalid = |e: String| Error::invalid(format!("location '{shown}' is not a URL: {e}"));
+    let url = Url::parse(own).map_err(|e| invalid(e.to_string()))?;
+    let store = ObjectStoreUrl::parse(&url[..url::Position::BeforePath]);
+    let store = store.map_err(|e| invalid(e.to_string()))?;
+    let base = StorePath::from_url_path(url.path()).map_err(|e| invalid(e.to_string()))?;
+    Ok((store, base))
 }
 
 #[cfg(test)]
@@ -269,13 +331,55 @@ mod tests {
     use super::*;
 
     #[test]
-    fn globs_are_split_from_what_they_are_below() {
-        assert_eq!(split_glob("s3://b/x/*.csv"), ("s3://b/x/", Some("*.csv")));
-        assert_eq!(split_glob("s3://b/x.csv"), ("s3://b/x.csv", None));
-        assert_eq!(
-            split_glob("http://h/x.csv?a=b"),
-            ("http://h/x.csv?a=b", None)
-        );
-        assert_eq!(compression("x/*.json.zst"), Some("zstd"));
+    fn a_path_that_exists_is_that_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let odd = [
+            "data[1].csv",
+            "q?.csv",
+            "star*.csv",
+            "brace{1,2}.csv",
+            "a b.csv",
+            "100%.csv",
+            "a%20b.csv",
+            "a#b.csv",
+            "it's.csv",
+            "back\\slash.csv",
+            "ünï.csv",
+            "a=b.csv",
+        ];
+        for name in odd {
+            let path = dir.path().join(name);
+            std::fs::write(&path, "id\n1\n").unwrap();
+            let found = local(path.to_str().unwrap(), false).unwrap();
+            assert!(matches!(found.kind, Kind::File), "{name}: {found:?}");
+            assert_eq!(found.base.filename(), Some(name));
+            assert_eq!(found.name(&found.base), path.to_str().unwrap());
+        }
+        let folder = dir.path().join("dir [2024] 50%#");
+        std::fs::create_dir(&folder).unwrap();
+        let found = local(folder.to_str().unwrap(), false).unwrap();
+        assert_eq!(found.local_directory(), Some(folder));
+    }
+
+    #[test]
+    fn what_is_not_there_is_a_pattern_a_directory_or_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| format!("{}/{name}", dir.path().display());
+        let pattern = local(&at("*.csv"), false).unwrap();
+        assert!(matches!(pattern.kind, Kind::Pattern(_)));
+        let new = local(&at("new/"), false).unwrap();
+        assert!(matches!(new.kind, Kind::Directory));
+        assert!(local(&at("new"), true).is_ok());
+        assert!(!dir.path().join("new").exists());
+        for (name, is_new, part) in [
+            ("nope.csv", false, "there is no file"),
+            ("nope/*.csv", false, "there is no directory"),
+            ("new*", true, "is a pattern"),
+        ] {
+            let error = local(&at(name), is_new).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+        let error = local("/dev/null", false).unwrap_err().to_string();
+        assert!(error.contains("neither a file nor a directory"), "{error}");
     }
 }

@@ -1,27 +1,31 @@
-//! CSV, PARQUET and JSON: DataFusion's listing tables, reached through our options and stores.
+//! CSV, PARQUET and JSON: tables of files, reached through our options and stores.
 //!
-//! Reading, pruning and encoding stay the library's. Ours are which files a LOCATION means
-//! ([`locate`]), the declared schemas, and how an INSERT becomes visible ([`sink`], [`commit`]):
-//! whole, and once.
+//! Encoding and the reading of Parquet stay the library's. Ours are which files a LOCATION means
+//! ([`locate`], [`pattern`], [`listing`]), the columns of folders ([`partitions`]), the declared
+//! schemas, and how an INSERT becomes visible ([`sink`], [`commit`]): whole, and once.
 
 mod batches;
 pub(crate) mod check;
 mod commit;
 mod keys;
+mod listing;
 mod locate;
 mod options;
+mod partitions;
+mod pattern;
+mod scan;
 mod schema;
 mod sink;
 mod table;
+mod web;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
-use datafusion::datasource::file_format::FileFormatFactory;
-use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig};
+use datafusion::datasource::file_format::{FileFormat, FileFormatFactory};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::CreateExternalTable;
@@ -31,12 +35,16 @@ use crate::csv::CsvTextFormatFactory;
 use crate::declared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::guard::GuardedFormat;
+use crate::json;
 use crate::location;
 use crate::options::TableOptions;
 
+use listing::Ending;
 use locate::Located;
-use options::{CSV_OPTIONS, OPTIONS, WRITE_KEYS, WriteOptions};
-use table::FilesTable;
+use options::{CSV_OPTIONS, JSON_OPTIONS, PARQUET_OPTIONS, TABLE_KEYS, WriteOptions};
+use partitions::Partitions;
+use scan::Reading;
+use table::{FilesTable, Notices};
 
 /// `STORED AS CSV`.
 pub(crate) static CSV: Connector = Connector {
@@ -61,7 +69,7 @@ pub(crate) static PARQUET: Connector = Connector {
     pushdown: "projection, filters (row groups, pages), LIMIT",
     authentication: FILES,
     maturity: Maturity::Stable,
-    options: OPTIONS,
+    options: PARQUET_OPTIONS,
     check: |c, request| Box::pin(check::check(c, request)),
     factory: |c, o| Arc::new(FilesFactory::new(c, o)),
 };
@@ -69,13 +77,13 @@ pub(crate) static PARQUET: Connector = Connector {
 /// `STORED AS JSON`.
 pub(crate) static JSON: Connector = Connector {
     name: "JSON",
-    summary: "JSON, one object per line, gzip, zstd",
+    summary: "JSON, one object per line or an array of them, gzip, zstd",
     reads: true,
     writes: true,
     pushdown: "projection, LIMIT",
     authentication: FILES,
     maturity: Maturity::Stable,
-    options: OPTIONS,
+    options: JSON_OPTIONS,
     check: |c, request| Box::pin(check::check(c, request)),
     factory: |c, o| Arc::new(FilesFactory::new(c, o)),
 };
@@ -103,81 +111,95 @@ impl FilesFactory {
 
     async fn table(&self, state: &dyn Session, cmd: &CreateExternalTable) -> Result<FilesTable> {
         let name = cmd.name.to_string();
+        let format_name = self.connector.name;
         let options = TableOptions::parse(self.connector, &name, &cmd.options)?;
         let write = WriteOptions::new(&options)?;
         let (known, more) = (&self.table_schemas, cmd.schema.inner());
-        let declared = declared::asked_for(known, options.get("table.create"), more)?;
-        let mut located = vec![];
+        let contract = declared::asked_for(known, options.get("table.create"), more)?;
+        let is_declared = contract.is_some() || !cmd.schema.fields().is_empty();
+        let mut places = vec![];
         for location in &cmd.locations {
-            let is_new = declared.is_some();
-            let found =
-                Located::find(state, location, &options, self.connector.name, is_new).await?;
-            located.push(found.with_table(&cmd.name));
+            places.push(Located::find(state, location, &options, contract.is_some()).await?);
         }
-        let doing = || format!("opening {} table {name}", self.connector.name);
+        schema::check_one_store(&places)?;
+        let notices = Notices::default();
+        let there = schema::There::look(state, format_name, &places, &notices).await?;
+        let says_compression = schema::said_compression(&options).is_some();
+        let ending = there.ending(format_name, &options)?;
+        let doing = || format!("opening {format_name} table {name}");
         let failed = |e: DataFusionError| Error::while_doing(doing(), e);
-        let listing = self.listing(state, cmd, &options, &located);
-        let listing = listing.map_err(failed)?;
-        let listing = match declared.is_none() && cmd.schema.fields().is_empty() {
-            true => schema::with_found_partitions(state, listing, &located).await,
-            false => Ok(listing),
+        let format = self.format(state, &options, &places, &ending, is_declared);
+        let format = format.map_err(failed)?;
+        let asked = state
+            .config_options()
+            .execution
+            .listing_table_factory_infer_partitions;
+        let mut partitions: Partitions = match &cmd.table_partition_cols[..] {
+            [] if !is_declared && asked => there.partitions()?,
+            declared => schema::declared_partitions(declared, cmd.schema.inner()),
         };
-        let listing = listing.map_err(failed)?;
-        for place in &located {
-            let checked = listing.validate_partitions(state, &place.url).await;
-            checked.map_err(failed)?;
+        if !cmd.table_partition_cols.is_empty() {
+            there.check_partitions(&partitions)?;
         }
-        let partitions = listing.table_partition_cols.iter().map(|(name, _)| name);
-        let partitions: Vec<&String> = partitions.collect();
-        let schema = match (declared, cmd.schema.fields().is_empty()) {
-            (Some(declared), _) => {
-                schema::check_declared(self.connector.name, state, &listing, &located, &declared)
+        let file_schema = match contract {
+            Some(declared) => {
+                there.check_declared(state, &format, &declared).await?;
+                schema::without(&declared, &partitions)
+            }
+            None if is_declared => {
+                let declared = schema::without(cmd.schema.inner(), &partitions);
+                there
+                    .check_missing(state, &format, &declared, &name, &options)
                     .await?;
                 declared
             }
-            (None, true) => {
-                // The library checks that all files agree.
-                let mut inferred = None;
-                for place in &located {
-                    let found = listing.infer_schema(state, &place.url).await;
-                    let found = found.map_err(|e| place.nothing_found(e))?;
-                    schema::agree(&mut inferred, found, &place.shown)?;
-                }
-                inferred.ok_or_else(|| Error::invalid(format!("table {name} has no LOCATION")))?
-            }
-            (None, false) => {
-                let fields = cmd.schema.fields().iter();
-                let own = fields.filter(|f| !partitions.contains(&f.name()));
-                Arc::new(Schema::new(own.cloned().collect::<Vec<_>>()))
+            None => {
+                let found = there.infer(state, &format).await?;
+                schema::partitions_win(format_name, &found, &mut partitions)?
             }
         };
-        let urls = located.iter().map(|l| l.url.clone()).collect();
-        let config = ListingTableConfig::new_with_multi_paths(urls)
-            .with_listing_options(listing)
-            .with_schema(schema::with_views(&schema));
         // The statement holds credentials where options or a location name them.
         let clean = |location: &String| location::shown(location) == location.as_str();
         let clean = options.store.is_empty() && cmd.locations.iter().all(clean);
-        let shown = clean.then(|| cmd.definition.clone());
-        let inner = ListingTable::try_new(config)
-            .map_err(failed)?
-            .with_cache(state.runtime_env().cache_manager.get_file_statistic_cache())
-            .with_definition(shown.flatten())
-            .with_constraints(cmd.constraints.clone())
-            .with_column_defaults(cmd.column_defaults.clone());
-        FilesTable::try_new(inner, located, write)
+        let definition = clean.then(|| cmd.definition.clone());
+        let reading = Reading {
+            table: cmd.name.clone(),
+            format,
+            file_schema: schema::with_views(&file_schema),
+            partitions,
+            order: cmd.order_exprs.clone(),
+            constraints: cmd.constraints.clone(),
+        };
+        let table = FilesTable {
+            format_name,
+            schema: Arc::clone(reading.table_schema().table_schema()),
+            reading,
+            places,
+            ending,
+            says_compression,
+            write,
+            definition: definition.flatten(),
+            defaults: cmd.column_defaults.clone(),
+            notices,
+        };
+        table.check_key()?;
+        schema::warn_of_case(&table.schema, &name);
+        Ok(table)
     }
 
-    fn listing(
+    /// The reader and writer of the files.
+    fn format(
         &self,
         state: &dyn Session,
-        cmd: &CreateExternalTable,
         options: &TableOptions,
-        located: &[Located],
-    ) -> datafusion::error::Result<ListingOptions> {
+        places: &[Located],
+        ending: &Ending,
+        is_declared: bool,
+    ) -> datafusion::error::Result<Arc<dyn FileFormat>> {
         let session = state.as_any().downcast_ref::<SessionState>();
         let factory = match self.connector.name {
             "CSV" => Some(Arc::clone(&self.csv)),
+            "JSON" => Some(Arc::new(json::JsonTextFormatFactory) as Arc<dyn FileFormatFactory>),
             name => session.and_then(|s| s.get_file_format_factory(name)),
         };
         let (Some(session), Some(factory)) = (session, factory) else {
@@ -186,7 +208,7 @@ impl FilesFactory {
         };
         let mut passed: HashMap<String, String> = options.format.clone();
         for (key, value) in &options.own {
-            if !WRITE_KEYS.contains(key) {
+            if !TABLE_KEYS.contains(key) {
                 passed.insert((*key).to_owned(), value.clone());
             }
         }
@@ -204,39 +226,23 @@ impl FilesFactory {
                     default("format.coerce_int96", "us");
                 }
             }
-            _ => {
-                let compression = located.first().and_then(|l| l.compression);
-                if let Some(compression) = compression {
+            name => {
+                if let Some(compression) = ending.compression() {
                     default("format.compression", compression);
+                }
+                if name == "JSON" && is_declared {
+                    default(json::UNKNOWN_KEYS, "ignore");
                 }
             }
         }
-        let declared = !cmd.schema.fields().is_empty() || options.get("table.create").is_some();
         let format = match factory.downcast_ref::<CsvTextFormatFactory>() {
-            Some(ours) => ours.create_for_table(session, &passed, declared)?,
+            Some(ours) => ours.create_for_table(session, &passed, is_declared)?,
             None => factory.create(session, &passed)?,
         };
-        let format = match self.connector.name {
-            "PARQUET" => GuardedFormat::new(format, located.first().map(Located::base)),
+        Ok(match self.connector.name {
+            "PARQUET" => GuardedFormat::new(format, places.first().map(|p| p.store.clone())),
             _ => format,
-        };
-        // Places that are files or globs name their files themselves.
-        let extension = match located {
-            [one] => one.extension.clone(),
-            _ => String::new(),
-        };
-        let columns = cmd.table_partition_cols.iter().map(|name| {
-            let declared = cmd.schema.inner().field_with_name(name);
-            let kind = declared.map(|f| f.data_type().clone());
-            (
-                name.clone(),
-                kind.unwrap_or_else(|_| schema::partition_type()),
-            )
-        });
-        Ok(ListingOptions::new(format)
-            .with_file_extension(extension)
-            .with_file_sort_order(cmd.order_exprs.clone())
-            .with_table_partition_cols(columns.collect()))
+        })
     }
 }
 

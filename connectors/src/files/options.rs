@@ -3,6 +3,7 @@
 use crate::connector::OptionSpec;
 use crate::csv;
 use crate::error::{Error, Result};
+use crate::json;
 use crate::options::{TableOptions, parse_value};
 use crate::rejects;
 
@@ -10,7 +11,7 @@ const CREATE: OptionSpec = OptionSpec {
     key: "table.create",
     secret: false,
     default: "the files must exist",
-    doc: "name of the declared schema (qa_pairs) of a directory that is made when missing",
+    doc: "name of the declared schema (qa_pairs) of a directory that the first INSERT makes",
 };
 const KEY: OptionSpec = OptionSpec {
     key: "write.key",
@@ -32,25 +33,45 @@ const VERSION: OptionSpec = OptionSpec {
     doc: "number of this write; needs write.app_id",
 };
 
-/// Keys that are not the file format's.
-pub(super) const WRITE_KEYS: &[&str] = &[CREATE.key, KEY.key, APP_ID.key, VERSION.key];
+/// `files.strict`.
+pub(super) const STRICT: OptionSpec = OptionSpec {
+    key: "files.strict",
+    secret: false,
+    default: "false: a warning names them, and they are null",
+    doc: "a declared column that no file has is an error",
+};
 
-/// Options of PARQUET and JSON.
-pub(crate) const OPTIONS: &[OptionSpec] = &[CREATE, KEY, APP_ID, VERSION, rejects::OPTION];
+/// Keys that are not the file format's.
+pub(super) const TABLE_KEYS: &[&str] = &[CREATE.key, KEY.key, APP_ID.key, VERSION.key, STRICT.key];
+
+/// Options of every table of files.
+const OPTIONS: &[OptionSpec] = &[CREATE, KEY, APP_ID, VERSION, rejects::OPTION];
+
+/// Options of PARQUET.
+pub(crate) const PARQUET_OPTIONS: &[OptionSpec] = &joined::<6>(&[STRICT], OPTIONS);
+
+/// Options of JSON: those of its reader, too.
+pub(crate) const JSON_OPTIONS: &[OptionSpec] =
+    &joined::<{ json::OPTIONS.len() + 6 }>(json::OPTIONS, PARQUET_OPTIONS);
 
 /// Options of CSV: those of its format, too.
-pub(crate) const CSV_OPTIONS: &[OptionSpec] = &{
-    let mut all = [CREATE; csv::OPTIONS.len() + OPTIONS.len()];
+pub(crate) const CSV_OPTIONS: &[OptionSpec] =
+    &joined::<{ csv::OPTIONS.len() + OPTIONS.len() }>(csv::OPTIONS, OPTIONS);
+
+/// `first` and `more`, which are `N` together.
+const fn joined<const N: usize>(first: &[OptionSpec], more: &[OptionSpec]) -> [OptionSpec; N] {
+    assert!(first.len() + more.len() == N);
+    let mut all = [CREATE; N];
     let mut i = 0;
-    while i < all.len() {
-        all[i] = match i < csv::OPTIONS.len() {
-            true => csv::OPTIONS[i],
-            false => OPTIONS[i - csv::OPTIONS.len()],
+    while i < N {
+        all[i] = match i < first.len() {
+            true => first[i],
+            false => more[i - first.len()],
         };
         i += 1;
     }
     all
-};
+}
 
 /// How INSERT makes sure that rows are there once.
 #[derive(Debug, Clone, Default)]

@@ -1,13 +1,14 @@
-//! INSERT INTO a table of files: one new file, encoded by the library, made visible at the end.
+//! INSERT INTO a table of files: one new file, or one for each folder of a partitioned table, encoded
+//! by the library, made visible at the end.
 
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::datasource::listing::ListingTable;
+use datafusion::catalog::TableProvider;
 use datafusion::datasource::sink::{DataSink, DataSinkExec};
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType};
@@ -18,15 +19,18 @@ use object_store::path::Path;
 use super::commit::{Published, Target};
 use super::keys;
 use super::options::WriteOptions;
-use super::table::forget_listing;
+use super::partitions::{self, Partitions};
 use crate::error::Error;
+use crate::interrupt;
 use crate::keys::Keys;
 
 /// The target of one INSERT statement.
 #[derive(Debug)]
 pub(super) struct FilesSink {
-    pub(super) table: ListingTable,
+    /// What is there already, for keys.
+    pub(super) table: Arc<dyn TableProvider>,
     pub(super) schema: SchemaRef,
+    pub(super) partitions: Partitions,
     pub(super) target: Target,
     pub(super) write: WriteOptions,
     /// The library's writer of one file.
@@ -42,12 +46,23 @@ impl FilesSink {
         let Some(commit) = begun else {
             return Ok(0);
         };
+        if !self.partitions.is_empty() {
+            let rows = partitions::written(rows, &self.partitions);
+            return match self.writer.sink().write_all(rows, ctx).await {
+                Ok(count) => Ok(commit.publish_folder().await.map(|()| count)?),
+                Err(error) => {
+                    commit.abandon_folder().await;
+                    Err(self.failed(error))
+                }
+            };
+        }
+        let by_key_alone = self.write.key.is_some() && self.write.recorded.is_none();
+        let (rows, interruption) = interrupt::hold_back(rows, by_key_alone);
         let rows = match &self.write.key {
             Some(key) => {
-                forget_listing(&self.table, &ctx.runtime_env());
                 let config = ctx.session_config().clone();
                 let session = SessionContext::new_with_config_rt(config, ctx.runtime_env());
-                let keys = keys::read(&session, Arc::new(self.table.clone()), key).await?;
+                let keys = keys::read(&session, Arc::clone(&self.table), key).await?;
                 only_new(rows, keys)
             }
             None => rows,
@@ -61,12 +76,15 @@ impl FilesSink {
             },
             Err(error) => {
                 commit.abandon().await;
-                let doing = format!("writing rows for the table at '{}'", self.target.shown);
-                return Err(Error::while_doing(doing, error).into());
+                return Err(self.failed(error));
             }
         };
-        forget_listing(&self.table, &ctx.runtime_env());
-        Ok(added)
+        interruption.end(added, &self.target.shown)
+    }
+
+    fn failed(&self, error: DataFusionError) -> DataFusionError {
+        let doing = format!("writing rows for the table at '{}'", self.target.shown);
+        Error::while_doing(doing, error).into()
     }
 }
 

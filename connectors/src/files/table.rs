@@ -1,58 +1,121 @@
-//! A table of files: the library's listing table, whose statements each see the files that are
-//! there, and whose INSERT is ours.
+//! A table of files: its statements each see the files that are there then, and its INSERT adds one.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::Constraints;
-use datafusion::datasource::listing::{ListingTable, ListingTableUrl};
+use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::datasource::physical_plan::{FileGroup, FileSinkConfig};
 use datafusion::datasource::sink::DataSinkExec;
 use datafusion::error::Result;
-use datafusion::execution::cache::TableScopedPath;
-use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion_datasource::file_sink_config::FileOutputMode;
+use object_store::ObjectMeta;
 
 use super::batches;
 use super::commit::Target;
-use super::locate::Located;
+use super::listing::Ending;
+use super::locate::{Kind, Located};
 use super::options::WriteOptions;
+use super::scan::Reading;
 use super::sink::FilesSink;
 use crate::declared::fitted;
 use crate::error::{Error, ErrorKind};
 
 /// The files of one or several places.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct FilesTable {
-    inner: ListingTable,
-    places: Vec<Located>,
-    write: WriteOptions,
+    /// `STORED AS` name.
+    pub(super) format_name: &'static str,
+    pub(super) reading: Reading,
+    pub(super) places: Vec<Located>,
+    /// How its files end; those that join later must be compressed alike.
+    pub(super) ending: Ending,
+    /// An option says how the files are compressed, so their names need not.
+    pub(super) says_compression: bool,
+    pub(super) write: WriteOptions,
+    /// The statement, unless it holds credentials.
+    pub(super) definition: Option<String>,
+    pub(super) defaults: std::collections::HashMap<String, Expr>,
+    pub(super) schema: SchemaRef,
+    pub(super) notices: Notices,
+}
+
+/// What was said about files that are left out: it is said again only when it changes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Notices(Arc<Mutex<Vec<String>>>);
+
+impl Notices {
+    pub(super) fn say(&self, notice: String) {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !said.contains(&notice) {
+            log::warn!(target: "casebook", "{notice}");
+            said.push(notice);
+        }
+    }
 }
 
 impl FilesTable {
-    pub(super) fn try_new(
-        inner: ListingTable,
-        places: Vec<Located>,
-        write: WriteOptions,
-    ) -> Result<Self, Error> {
-        if let Some(key) = &write.key {
-            let schema = inner.schema();
-            let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
-            if !names.contains(&key.as_str()) {
-                return Err(Error::unknown("column in write.key", key, &names));
+    /// The key of an INSERT must be a column.
+    pub(super) fn check_key(&self) -> Result<(), Error> {
+        let names = self.schema.fields().iter();
+        let names: Vec<&str> = names.map(|f| f.name().as_str()).collect();
+        match &self.write.key {
+            Some(key) if !names.contains(&key.as_str()) => {
+                Err(Error::unknown("column in write.key", key, &names))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The files that are there now.
+    async fn files(&self, state: &dyn Session) -> Result<Vec<(&Located, ObjectMeta)>, Error> {
+        let below = !state
+            .config_options()
+            .execution
+            .listing_table_ignore_subdirectory;
+        let mut files = vec![];
+        let mut seen = std::collections::HashSet::new();
+        for place in &self.places {
+            let listed = place.list(state, self.format_name, below).await?;
+            listed.check(place, self.format_name)?;
+            if let Some(notice) = listed.notice(place, self.format_name) {
+                self.notices.say(notice);
+            }
+            for meta in listed.files {
+                // Places may overlap. An empty file has no rows, whatever its format.
+                let several = self.places.len() > 1;
+                if meta.size == 0 || several && !seen.insert(meta.location.clone()) {
+                    continue;
+                }
+                self.check_ending(place, &meta)?;
+                files.push((place, meta));
             }
         }
-        Ok(Self {
-            inner,
-            places,
-            write,
-        })
+        Ok(files)
+    }
+
+    /// The reader was made for one kind of file.
+    fn check_ending(&self, place: &Located, meta: &ObjectMeta) -> Result<(), Error> {
+        let name = meta.location.filename().unwrap_or_default();
+        let ending = Ending::of(name, self.format_name);
+        if self.says_compression
+            || matches!(place.kind, Kind::File)
+            || ending.packed == self.ending.packed
+        {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "{} is compressed in another way than the files of the table ({}); give it a place of \
+             its own",
+            place.name(&meta.location),
+            self.ending.text()
+        )))
     }
 
     /// The directory that an INSERT adds a file to.
@@ -63,7 +126,7 @@ impl FilesTable {
                 "a table with several locations cannot be written to; make a table of one directory",
             ));
         };
-        if !place.url.is_collection() || place.url.get_glob().is_some() {
+        if !matches!(place.kind, Kind::Directory) {
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 format!(
@@ -73,34 +136,38 @@ impl FilesTable {
                 ),
             ));
         }
-        let store = state.runtime_env().object_store(&place.url);
         Ok(Target {
-            store: store.map_err(|e| Error::while_doing(format!("reaching {}", place.shown), e))?,
-            directory: place.url.clone(),
+            store: place.store(state)?,
+            url: place.store.clone(),
+            directory: place.base.clone(),
+            local: place.local_directory(),
             shown: place.shown.clone(),
-            extension: place.extension.clone(),
+            extension: self.ending.text(),
         })
     }
 
-    /// The library's writer of the file `hidden`, which will be shown with `extension`.
+    /// The library's writer of the file or directory `hidden`, whose files will end in `extension`.
     async fn writer(
         &self,
         state: &dyn Session,
         hidden: &ListingTableUrl,
         extension: &str,
     ) -> Result<Arc<DataSinkExec>> {
-        let format = &self.inner.options().format;
+        let format = &self.reading.format;
         let config = FileSinkConfig {
             original_url: String::new(),
             object_store_url: hidden.object_store(),
             file_group: FileGroup::new(vec![]),
             table_paths: vec![hidden.clone()],
             output_schema: self.schema(),
-            table_partition_cols: vec![],
+            table_partition_cols: self.reading.partitions.clone(),
             insert_op: InsertOp::Append,
             keep_partition_by_columns: false,
             file_extension: extension.trim_start_matches('.').to_owned(),
-            file_output_mode: FileOutputMode::SingleFile,
+            file_output_mode: match self.reading.partitions.is_empty() {
+                true => FileOutputMode::SingleFile,
+                false => FileOutputMode::Automatic,
+            },
         };
         let nothing = Arc::new(EmptyExec::new(self.schema()));
         let plan = format
@@ -117,26 +184,14 @@ impl FilesTable {
     }
 }
 
-/// Makes the next statement list the files of `table` again: others may have added some.
-pub(super) fn forget_listing(table: &ListingTable, runtime: &RuntimeEnv) {
-    if let Some(cache) = runtime.cache_manager.get_list_files_cache() {
-        for url in table.table_paths() {
-            cache.remove(&TableScopedPath {
-                table: url.get_table_ref().clone(),
-                path: url.prefix().clone(),
-            });
-        }
-    }
-}
-
 #[async_trait]
 impl TableProvider for FilesTable {
     fn schema(&self) -> SchemaRef {
-        self.inner.schema()
+        Arc::clone(&self.schema)
     }
 
     fn constraints(&self) -> Option<&Constraints> {
-        self.inner.constraints()
+        Some(&self.reading.constraints)
     }
 
     fn table_type(&self) -> TableType {
@@ -144,18 +199,22 @@ impl TableProvider for FilesTable {
     }
 
     fn get_table_definition(&self) -> Option<&str> {
-        self.inner.get_table_definition()
+        self.definition.as_deref()
     }
 
     fn get_column_default(&self, column: &str) -> Option<&Expr> {
-        self.inner.get_column_default(column)
+        self.defaults.get(column)
     }
 
     fn supports_filters_pushdown(
         &self,
         filters: &[&Expr],
     ) -> Result<Vec<TableProviderFilterPushDown>> {
-        self.inner.supports_filters_pushdown(filters)
+        let answer = |filter: &&Expr| match self.reading.prunes(filter) {
+            true => TableProviderFilterPushDown::Exact,
+            false => TableProviderFilterPushDown::Inexact,
+        };
+        Ok(filters.iter().map(answer).collect())
     }
 
     async fn scan(
@@ -165,10 +224,10 @@ impl TableProvider for FilesTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        forget_listing(&self.inner, state.runtime_env());
-        let scan = self.inner.scan(state, projection, filters, limit).await?;
+        let files = self.files(state).await?;
+        let scan = self.reading.scan(state, files, projection, filters, limit);
         Ok(batches::bounded(
-            scan,
+            scan.await?,
             projection,
             state.config().batch_size(),
         ))
@@ -193,25 +252,24 @@ impl TableProvider for FilesTable {
             .into());
         }
         let input = fitted(input, &self.schema())?;
-        if !self.inner.options().table_partition_cols.is_empty() {
-            if self.write.once() {
-                return Err(Error::new(
-                    ErrorKind::Unsupported,
-                    format!(
-                        "the table at '{}' is partitioned: an INSERT writes several files, which \
-                         cannot be made visible at once; leave out PARTITIONED BY or the options \
-                         write.*, or use STORED AS DELTA",
-                        target.shown
-                    ),
-                )
-                .into());
-            }
-            return self.inner.insert_into(state, input, insert_op).await;
+        let is_partitioned = !self.reading.partitions.is_empty();
+        if is_partitioned && self.write.once() {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "the table at '{}' is partitioned: an INSERT writes several files, which \
+                     cannot be made visible at once; leave out PARTITIONED BY or the options \
+                     write.*, or use STORED AS DELTA",
+                    target.shown
+                ),
+            )
+            .into());
         }
-        let hidden = target.hidden_file();
+        let hidden = target.hidden(is_partitioned)?;
         let sink = FilesSink {
-            table: self.inner.clone(),
+            table: Arc::new(self.clone()),
             schema: self.schema(),
+            partitions: self.reading.partitions.clone(),
             writer: self.writer(state, &hidden, &target.extension).await?,
             hidden: hidden.prefix().clone(),
             write: self.write.clone(),

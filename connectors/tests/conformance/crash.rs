@@ -108,6 +108,10 @@ fn session() -> SessionContext {
     let fields = ["qa_id", "answer", "status"].map(|n| Field::new(n, DataType::Utf8View, true));
     let options = ConnectorOptions {
         table_schemas: vec![("pairs", Arc::new(Schema::new(fields.to_vec())))],
+        accepted: Some(casebook_connectors::AcceptedRows {
+            column: "status",
+            value: "ok",
+        }),
         ..ConnectorOptions::default()
     };
     register(&ctx, &options).unwrap();

@@ -8,7 +8,15 @@ use datafusion::sql::sqlparser::ast::{
 use crate::error::Error;
 
 /// Named arguments that are not keys of the profile.
-pub const ARGUMENTS: &[&str] = &["text", "id", "title", "keep", "model", "profile"];
+pub const ARGUMENTS: &[&str] = &[
+    "text",
+    "id",
+    "title",
+    "keep",
+    "keep_document",
+    "model",
+    "profile",
+];
 
 /// Arguments as given; what is absent comes from the table's settings, the session, the profile.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,6 +29,8 @@ pub struct QaArguments {
     pub title: Option<Vec<String>>,
     /// Columns passed through.
     pub keep: Option<Vec<String>>,
+    /// Rows carry the chunk as the model read it.
+    pub keep_document: Option<bool>,
     /// Model name.
     pub model: Option<String>,
     /// Profile name.
@@ -38,16 +48,21 @@ impl QaArguments {
             "id" => &mut self.id,
             "model" => &mut self.model,
             "profile" => &mut self.profile,
-            "title" | "keep" => {
-                let list = if key == "title" {
-                    &mut self.title
-                } else {
-                    &mut self.keep
+            "title" | "keep" => return self.set_list(key, split_list(&value)),
+            "keep_document" => {
+                let keep = match value.as_str() {
+                    "true" => true,
+                    "false" => false,
+                    other => {
+                        return Err(invalid(format!(
+                            "argument keep_document is {other}; it is true or false"
+                        )));
+                    }
                 };
-                if list.replace(split_list(&value)).is_some() {
-                    return Err(given_twice(key));
-                }
-                return Ok(());
+                return match self.keep_document.replace(keep) {
+                    None => Ok(()),
+                    Some(_) => Err(given_twice(key)),
+                };
             }
             _ => {
                 if self.overrides.iter().any(|(k, _)| k == key) {
@@ -168,6 +183,7 @@ fn scalar(expr: &SqlExpr) -> Option<String> {
     }
 }
 
+/// Names between commas; a name with a comma needs the form ['a, b', 'c'].
 fn split_list(value: &str) -> Vec<String> {
     value
         .split(',')
@@ -229,6 +245,7 @@ mod tests {
             id: Some("case_id".into()),
             title: texts(&["name", "court"]),
             keep: texts(&["a,b", "c"]),
+            keep_document: None,
             model: Some("m".into()),
             profile: Some("p".into()),
             overrides: vec![

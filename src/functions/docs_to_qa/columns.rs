@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::arguments::{QaArguments, invalid};
 use crate::context::TableSettings;
-use crate::schema::qa_pairs;
+use crate::schema::{qa_pairs, qa_pairs_with_document};
 
 /// Text columns recognised without being named.
 const TEXT_NAMES: &[&str] = &["text", "content", "body", "opinion", "case_text"];
@@ -36,6 +36,8 @@ pub struct Columns {
     pub title: Vec<(String, usize)>,
     /// Passed through: (name, index).
     pub keep: Vec<(String, usize)>,
+    /// The output has the column `document`.
+    pub document: bool,
 }
 
 impl Columns {
@@ -54,6 +56,9 @@ impl Columns {
             Some(name) => Some(find(schema, name, "id")?),
             None => first_known(schema, ID_NAMES)?,
         };
+        if let Some(id) = id {
+            check_is_id(schema, id)?;
+        }
         let title = match arguments.title.as_ref().or(settings.title.as_ref()) {
             Some(names) => named(schema, names, "title")?,
             None => {
@@ -73,7 +78,7 @@ impl Columns {
             None => vec![],
         };
         for (i, (name, _)) in keep.iter().enumerate() {
-            if qa_pairs().column_with_name(name).is_some() {
+            if qa_pairs_with_document().column_with_name(name).is_some() {
                 return Err(invalid(format!(
                     "keep column {name} has the name of an output column; rename it in the input: \
                      docs_to_qa((SELECT {name} AS source_{name}, ... ))"
@@ -88,12 +93,17 @@ impl Columns {
             id,
             title,
             keep,
+            document: arguments.keep_document.unwrap_or(false),
         })
     }
 
-    /// `qa_pairs` followed by the kept columns.
+    /// The contract's columns followed by the kept ones.
     pub fn output_schema(&self, input: &DFSchema) -> SchemaRef {
-        let mut fields: Vec<Arc<Field>> = qa_pairs().fields().iter().cloned().collect();
+        let contract = match self.document {
+            true => qa_pairs_with_document(),
+            false => qa_pairs(),
+        };
+        let mut fields: Vec<Arc<Field>> = contract.fields().iter().cloned().collect();
         fields.extend(self.keep.iter().map(|(name, i)| {
             let field = input.field(*i);
             Arc::new(Field::new(
@@ -200,6 +210,30 @@ fn check_is_text(schema: &DFSchema, i: usize) -> Result<()> {
             field.name()
         ))),
     }
+}
+
+/// An id must come out as it went in; a fraction's digits do not.
+fn check_is_id(schema: &DFSchema, i: usize) -> Result<()> {
+    let field = schema.field(i);
+    let mut data_type = field.data_type();
+    if let DataType::Dictionary(_, value) = data_type {
+        data_type = value;
+    }
+    let name = field.name();
+    if data_type.is_floating() {
+        return Err(invalid(format!(
+            "id column {name} has type {data_type}, which does not keep the digits of large \
+             numbers, so that two documents could become one; read it as a text or whole number, \
+             or cast it: docs_to_qa((SELECT CAST(\"{name}\" AS BIGINT) AS id, ... ))"
+        )));
+    }
+    if data_type.is_nested() {
+        return Err(invalid(format!(
+            "id column {name} has type {data_type}, which is not one value; choose another \
+             with id => 'column'"
+        )));
+    }
+    Ok(())
 }
 
 fn list(schema: &DFSchema) -> String {

@@ -50,7 +50,12 @@ impl QaExec {
         predicate: Option<Arc<dyn PhysicalExpr>>,
         fetch: Option<usize>,
     ) -> Result<Self> {
-        let output = Arc::new(Output::try_new(schema, projection, predicate)?);
+        let output = Arc::new(Output::try_new(
+            schema,
+            spec.keep_document,
+            projection,
+            predicate,
+        )?);
         Ok(Self::build(input, layout, spec, output, fetch))
     }
 

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Read in this order: [`planner`] (SQL to a table scan), [`arguments`] and [`columns`] (what was
-//! asked for), [`table`] (pushdown), [`exec`] (the plan node), [`generate`] (the work), [`rows`].
+//! asked for), [`table`] (pushdown), [`exec`] (the plan node), [`generate`] (the work), [`pairs`]
+//! (one document), [`asking`] and [`judging`] (one chunk), [`rows`].
 
 use std::sync::Arc;
 
@@ -15,13 +16,20 @@ use crate::context::Casebook;
 use crate::error::Result;
 
 pub mod arguments;
+mod asking;
+mod budget;
+mod chunking;
 pub mod columns;
 pub mod document;
+mod documents;
 pub mod exec;
 mod generate;
+mod input;
+mod judging;
 mod metrics;
 mod pairs;
 pub mod planner;
+mod query;
 mod rows;
 mod spec;
 pub mod table;

@@ -1,43 +1,45 @@
 //! From the SQL call to a scan of [`QaTable`].
 //!
 //! DataFusion's own planner rejects named and table arguments of table functions, but a relation
-//! planner sees the raw call. The input is found through the statement's own names first (CTEs,
-//! tables that it mentions elsewhere), then through the session's catalogs, because a name inside
-//! a string literal is not fetched in advance.
+//! planner sees the raw call.
 
 use std::sync::{Arc, Weak};
 
 use datafusion::common::TableReference;
 use datafusion::datasource::provider_as_source;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::LogicalPlanBuilder;
 use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
 };
-use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::sqlparser::ast::{
-    Expr as SqlExpr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName,
-    ObjectNamePart, TableAlias, TableFactor, Value,
+    Expr as SqlExpr, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, TableAlias,
+    TableFactor,
 };
-use futures::FutureExt;
 use parking_lot::RwLock;
 
 use super::NAME;
 use super::arguments::{QaArguments, invalid};
+use super::input::InputPlanner;
 use super::table::QaTable;
 use crate::context::Casebook;
+use crate::error::{Error, ErrorKind};
 
 /// Plans `docs_to_qa(input, key => value, ...)` and `TABLE(docs_to_qa(...))`.
 #[derive(Debug)]
 pub struct DocsToQaPlanner {
-    state: Weak<RwLock<SessionState>>,
+    inputs: InputPlanner,
     casebook: Arc<Casebook>,
 }
 
 impl DocsToQaPlanner {
     /// A planner for the session behind `state`.
     pub fn new(state: Weak<RwLock<SessionState>>, casebook: Arc<Casebook>) -> Self {
-        Self { state, casebook }
+        Self {
+            inputs: InputPlanner(state),
+            casebook,
+        }
     }
 
     fn plan_call(
@@ -55,7 +57,7 @@ impl DocsToQaPlanner {
             ));
         };
         let arguments = QaArguments::from_sql(args)?;
-        let (plan, table) = self.plan_input(input, context)?;
+        let (plan, table) = self.inputs.plan(input, context)?;
         let options = context.context_provider().options();
         let provider = QaTable::try_new(
             Arc::clone(&self.casebook),
@@ -73,97 +75,6 @@ impl DocsToQaPlanner {
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(
             plan, alias,
         ))))
-    }
-
-    /// The input's plan and, if it is a named table, the last part of its name.
-    fn plan_input(
-        &self,
-        input: SqlExpr,
-        context: &mut dyn RelationPlannerContext,
-    ) -> Result<(LogicalPlan, Option<String>)> {
-        let name = match input {
-            SqlExpr::Subquery(subquery) => {
-                let derived = TableFactor::Derived {
-                    lateral: false,
-                    subquery,
-                    alias: None,
-                    sample: None,
-                };
-                return Ok((context.plan(derived)?, None));
-            }
-            SqlExpr::Nested(inner) => return self.plan_input(*inner, context),
-            SqlExpr::Identifier(ident) => ObjectName(vec![ObjectNamePart::Identifier(ident)]),
-            SqlExpr::CompoundIdentifier(parts) => {
-                ObjectName(parts.into_iter().map(ObjectNamePart::Identifier).collect())
-            }
-            SqlExpr::Value(value) => match value.value {
-                Value::SingleQuotedString(name) | Value::DoubleQuotedString(name) => {
-                    object_name(&name)?
-                }
-                other => return Err(invalid(format!("the input is {other}, not a table name"))),
-            },
-            other => {
-                return Err(invalid(format!(
-                    "the input is {other}; give a table name, 'cases', or a query in double \
-                     parentheses, ((SELECT ...))"
-                )));
-            }
-        };
-        let table = context.object_name_to_table_reference(name.clone())?;
-        let short = table.table().to_owned();
-        let planned = context.plan(table_factor(name));
-        let plan = match planned {
-            Ok(plan) => plan,
-            Err(first) => match self.look_up(&table)? {
-                Some(plan) => plan,
-                None => return Err(not_found(&table, &self.known_tables()).unwrap_or(first)),
-            },
-        };
-        Ok((plan, Some(short)))
-    }
-
-    /// Looks `table` up in the session's catalogs.
-    fn look_up(&self, table: &TableReference) -> Result<Option<LogicalPlan>> {
-        let Some(state) = self.state.upgrade() else {
-            return Ok(None);
-        };
-        let state = state.read().clone();
-        let resolved = state.config_options().catalog.clone();
-        let full = table
-            .clone()
-            .resolve(&resolved.default_catalog, &resolved.default_schema);
-        let schema = state
-            .catalog_list()
-            .catalog(&full.catalog)
-            .and_then(|catalog| catalog.schema(&full.schema));
-        let Some(schema) = schema else {
-            return Ok(None);
-        };
-        let found = match schema.table(&full.table).now_or_never() {
-            Some(found) => found?,
-            // The catalog needs to wait, for the network say. That can be done here only where
-            // another worker keeps the runtime going.
-            None => wait_for(schema.table(&full.table), table)?,
-        };
-        let Some(provider) = found else {
-            return Ok(None);
-        };
-        let plan = LogicalPlanBuilder::scan(table.clone(), provider_as_source(provider), None)?;
-        Ok(Some(plan.build()?))
-    }
-
-    fn known_tables(&self) -> Vec<String> {
-        let Some(state) = self.state.upgrade() else {
-            return vec![];
-        };
-        let state = state.read().clone();
-        let names = &state.config_options().catalog;
-        state
-            .catalog_list()
-            .catalog(&names.default_catalog)
-            .and_then(|catalog| catalog.schema(&names.default_schema))
-            .map(|schema| schema.table_names())
-            .unwrap_or_default()
     }
 }
 
@@ -237,20 +148,6 @@ impl RelationPlanner for DocsToQaPlanner {
     }
 }
 
-/// Awaits a catalog look-up from this synchronous place.
-fn wait_for<T>(look_up: impl Future<Output = Result<T>>, table: &TableReference) -> Result<T> {
-    use tokio::runtime::{Handle, RuntimeFlavor};
-    match Handle::try_current() {
-        Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => {
-            tokio::task::block_in_place(|| handle.block_on(look_up))
-        }
-        _ => Err(invalid(format!(
-            "the catalog of {table} must be waited for, which this runtime cannot do while \
-             planning; write docs_to_qa((SELECT * FROM {table}))"
-        ))),
-    }
-}
-
 fn is_ours(name: &ObjectName) -> bool {
     name.0.len() == 1
         && name.0[0]
@@ -262,62 +159,10 @@ fn calls_us(relation: &TableFactor) -> bool {
     matches!(relation, TableFactor::Table { name, args: Some(_), .. } if is_ours(name))
 }
 
-/// The parts of `'a.b.c'`, each plain or in double quotes.
-fn object_name(text: &str) -> Result<ObjectName> {
-    let reference = TableReference::parse_str(text);
-    let parts = [
-        reference.catalog(),
-        reference.schema(),
-        Some(reference.table()),
-    ];
-    if reference.table().trim().is_empty() {
-        return Err(invalid("the input name is empty".into()));
-    }
-    let quoted = |part: &str| ObjectNamePart::Identifier(Ident::with_quote('"', part));
-    Ok(ObjectName(
-        parts.into_iter().flatten().map(quoted).collect(),
-    ))
-}
-
-fn table_factor(name: ObjectName) -> TableFactor {
-    TableFactor::Table {
-        name,
-        alias: None,
-        args: None,
-        with_hints: vec![],
-        version: None,
-        with_ordinality: false,
-        partitions: vec![],
-        json_path: None,
-        sample: None,
-        index_hints: vec![],
-    }
-}
-
-fn refused(what: &str, instead: &str) -> datafusion::error::DataFusionError {
-    crate::error::Error::new(
-        crate::error::ErrorKind::Unsupported,
+fn refused(what: &str, instead: &str) -> DataFusionError {
+    Error::new(
+        ErrorKind::Unsupported,
         format!("docs_to_qa: {what} is not supported; {instead}"),
     )
     .into()
-}
-
-fn not_found(
-    table: &TableReference,
-    known: &[String],
-) -> Option<datafusion::error::DataFusionError> {
-    let valid: Vec<&str> = known.iter().map(String::as_str).collect();
-    let error = match valid[..] {
-        [] => crate::error::Error::invalid(format!(
-            "unknown table '{table}'; there are no tables yet"
-        )),
-        _ => crate::error::Error::unknown("table", &table.to_string(), &valid),
-    };
-    Some(
-        error
-            .hint(
-                "Create it with CREATE EXTERNAL TABLE, or list it under [tables] in casebook.toml.",
-            )
-            .into(),
-    )
 }

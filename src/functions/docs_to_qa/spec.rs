@@ -27,6 +27,8 @@ pub struct QaSpec {
     pub look_ahead_chunks: usize,
     /// Share of rows that may fail in the engine.
     pub error_budget: f64,
+    /// Rows carry the text that they are about.
+    pub keep_document: bool,
     profile_name: String,
     overrides: Vec<(String, String)>,
 }
@@ -63,6 +65,7 @@ impl QaSpec {
             look_ahead_documents: config.look_ahead_documents.max(1),
             look_ahead_chunks: config.look_ahead_chunks.max(1),
             error_budget: config.error_budget,
+            keep_document: arguments.keep_document.unwrap_or(false),
             profile_name,
             overrides,
         })

@@ -18,6 +18,7 @@ use super::spool::Spool;
 use crate::context::Casebook;
 use crate::error::{Error, ErrorKind};
 use crate::schema::lora_examples;
+use crate::stopping::Work;
 use crate::{models, profiles};
 
 /// The target of one INSERT statement.
@@ -72,7 +73,8 @@ impl Drop for StopOnDrop {
 
 struct Observer {
     casebook: Arc<Casebook>,
-    stop: Arc<AtomicBool>,
+    work: Work,
+    dropped: Arc<AtomicBool>,
 }
 
 impl TrainObserver for Observer {
@@ -90,7 +92,7 @@ impl TrainObserver for Observer {
     }
 
     fn cancelled(&self) -> bool {
-        self.stop.load(Ordering::Relaxed) || self.casebook.is_cancelled()
+        self.dropped.load(Ordering::Relaxed) || self.work.is_stopped()
     }
 }
 
@@ -105,6 +107,7 @@ impl DataSink for LoraSink {
         mut data: SendableRecordBatchStream,
         _: &Arc<TaskContext>,
     ) -> Result<u64> {
+        let work = self.casebook.begin_work();
         let options = self.options.clone();
         options.check_free()?;
         let form = self.form()?;
@@ -114,7 +117,7 @@ impl DataSink for LoraSink {
         while let Some(batch) = data.try_next().await? {
             spool.write(&batch)?;
         }
-        if self.casebook.is_cancelled() {
+        if work.is_stopped() {
             return Err(Error::new(ErrorKind::Interrupted, "stopped before training began").into());
         }
         if spool.count == 0 {
@@ -125,11 +128,12 @@ impl DataSink for LoraSink {
             .into());
         }
         let count = spool.finish()?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let _guard = StopOnDrop(Arc::clone(&stop));
+        let dropped = Arc::new(AtomicBool::new(false));
+        let _guard = StopOnDrop(Arc::clone(&dropped));
         let mut observer = Observer {
             casebook: Arc::clone(&self.casebook),
-            stop,
+            work,
+            dropped,
         };
         let source = models::source(&options.base.source)?;
         let device = options.base.device.parse().map_err(Error::from)?;

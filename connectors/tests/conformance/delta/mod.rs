@@ -52,6 +52,10 @@ fn session() -> SessionContext {
                 ]),
             ),
         ],
+        accepted: Some(casebook_connectors::AcceptedRows {
+            column: "status",
+            value: "ok",
+        }),
         ..Default::default()
     };
     register(&ctx, &options).unwrap();

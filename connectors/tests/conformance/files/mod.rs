@@ -1,7 +1,11 @@
 //! CSV, Parquet and JSON on local disk, S3 (moto) and Azure (Azurite).
 
+mod folders;
+mod json;
 mod parquet;
 pub(crate) mod place;
+mod places;
 mod read;
 mod store;
+mod web;
 mod write;

@@ -5,7 +5,7 @@ use std::fs;
 use datafusion::prelude::SessionContext;
 use tempfile::TempDir;
 
-use super::{ask, session};
+use super::test_session::{ask, session};
 
 struct Folder(TempDir, SessionContext);
 

@@ -8,13 +8,13 @@ use datafusion::common::config::CsvOptions;
 use datafusion::common::parsers::CsvQuoteStyle;
 use proptest::prelude::*;
 
-use super::super::batches::Target;
-use super::super::blocks::Blocks;
-use super::super::columns::Wanted;
-use super::super::encoder::CsvEncoder;
-use super::super::layout::CsvLayout;
-use super::super::options::OwnOptions;
-use super::super::source::{Input, decode};
+use super::batches::Target;
+use super::blocks::Blocks;
+use super::columns::Wanted;
+use super::encoder::CsvEncoder;
+use super::layout::CsvLayout;
+use super::options::OwnOptions;
+use super::source::{Input, decode};
 
 type Texts = Vec<Option<String>>;
 

@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use datafusion::common::config::{ConfigField, CsvOptions, Visit};
 
-use super::{batches, options, session, shown};
+use super::test_session::{batches, options, session, shown};
 use crate::csv::OPTIONS;
 
 /// How an option shows.

@@ -1,9 +1,4 @@
-//! CSV as statements see it: what is written is read back equal, every option takes effect or is
-//! refused, and columns go by their names.
-
-mod every_option;
-mod names;
-mod round_trip;
+//! What the tests of CSV as statements see it share: a session, a question, rows as text.
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -12,7 +7,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use crate::{ConnectorOptions, register};
 
 /// A session with our CSV.
-fn session() -> SessionContext {
+pub(super) fn session() -> SessionContext {
     // Without one, TIMESTAMP WITH TIME ZONE has none.
     let config = SessionConfig::new().set_str("datafusion.execution.time_zone", "+00:00");
     let ctx = SessionContext::new_with_config(config);
@@ -21,16 +16,16 @@ fn session() -> SessionContext {
 }
 
 /// The rows of the last statement of `sql`: cells between `|`, rows between `/`, null as `~`.
-async fn ask(ctx: &SessionContext, sql: &str) -> Result<String, String> {
+pub(super) async fn ask(ctx: &SessionContext, sql: &str) -> Result<String, String> {
     Ok(shown(&batches(ctx, sql).await?))
 }
 
-async fn batches(ctx: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>, String> {
+pub(super) async fn batches(ctx: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>, String> {
     let frame = ctx.sql(sql).await.map_err(|e| e.to_string())?;
     frame.collect().await.map_err(|e| e.to_string())
 }
 
-fn shown(batches: &[RecordBatch]) -> String {
+pub(super) fn shown(batches: &[RecordBatch]) -> String {
     let options = FormatOptions::default().with_null("~");
     let mut rows = vec![];
     for batch in batches {
@@ -47,7 +42,7 @@ fn shown(batches: &[RecordBatch]) -> String {
 }
 
 /// OPTIONS of a statement.
-fn options(pairs: &[(&str, &str)]) -> String {
+pub(super) fn options(pairs: &[(&str, &str)]) -> String {
     let pairs: Vec<String> = pairs
         .iter()
         .map(|(key, value)| format!("'{key}' '{}'", value.replace('\'', "''")))

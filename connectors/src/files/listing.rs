@@ -1,0 +1,480 @@
+//! Which files a place has now, and which of those that lie there are left out.
+//!
+//! A directory gives the files with an ending of its format, in either case, those below folders
+//! such as `year=2026` among them; a pattern gives what it matches, whatever its ending. Nothing is
+//! left out without being named, except what is hidden by custom: names that begin with `_` or `.`.
+
+use datafusion::catalog::Session;
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path as StorePath;
+use object_store::{ObjectMeta, ObjectStore};
+
+use super::locate::{Kind, Located};
+use super::pattern::{Glob, Matched};
+use crate::error::{Error, ErrorKind, Result};
+
+/// File name endings of each format, the one that is written first.
+const ENDINGS: &[(&str, &[&str])] = &[
+    ("CSV", &[".csv", ".tsv"]),
+    ("PARQUET", &[".parquet", ".parq"]),
+    ("JSON", &[".json", ".jsonl", ".ndjson"]),
+];
+/// Endings that say how a file is compressed.
+const COMPRESSIONS: &[(&str, &str)] = &[
+    (".gz", "gzip"),
+    (".zst", "zstd"),
+    (".bz2", "bzip2"),
+    (".xz", "xz"),
+];
+/// Files of one table: their names are held while a query is planned, some 200 bytes each.
+const MAX_FILES: usize = 500_000;
+/// Names that a notice or an error lists.
+const NAMES_SHOWN: usize = 5;
+/// Folder for what must not be read as data, below a table's directory.
+pub(super) const HIDDEN: &str = "_casebook";
+
+/// What lies at a place.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    pub(super) files: Vec<ObjectMeta>,
+    /// Files of other endings.
+    others: LeftOut,
+    /// Folders whose files are not read.
+    folders: LeftOut,
+    /// Patterns that matched no file.
+    unmatched: Vec<String>,
+}
+
+/// Names that are left out, the first few of them.
+#[derive(Debug, Default)]
+struct LeftOut {
+    names: Vec<String>,
+    count: usize,
+}
+
+/// How the name of a file ends, in lower case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ending {
+    pub(super) plain: String,
+    /// `.gz` or nothing.
+    pub(super) packed: &'static str,
+}
+
+impl Ending {
+    /// That of `name`: one of `format`'s, or only how it is compressed.
+    pub(super) fn of(name: &str, format: &str) -> Self {
+        let name = name.to_ascii_lowercase();
+        let packed = COMPRESSIONS.iter().find(|(end, _)| name.ends_with(end));
+        let packed = packed.map_or("", |(end, _)| *end);
+        let plain = name.strip_suffix(packed).unwrap_or(&name);
+        let known = endings(format).iter().find(|e| plain.ends_with(**e));
+        Self {
+            plain: known.map_or(String::new(), |e| (*e).to_owned()),
+            packed,
+        }
+    }
+
+    /// What new files of `format` are called.
+    pub(super) fn written(format: &str, compression: Option<&str>) -> Self {
+        let packed = COMPRESSIONS
+            .iter()
+            .find(|(_, name)| compression.is_some_and(|c| c.eq_ignore_ascii_case(name)));
+        Self {
+            plain: endings(format)
+                .first()
+                .map_or(String::new(), |e| (*e).to_owned()),
+            packed: packed.map_or("", |(end, _)| *end),
+        }
+    }
+
+    /// What the library calls the compression.
+    pub(super) fn compression(&self) -> Option<&'static str> {
+        let found = COMPRESSIONS.iter().find(|(end, _)| *end == self.packed);
+        found.map(|(_, name)| *name)
+    }
+
+    pub(super) fn text(&self) -> String {
+        format!("{}{}", self.plain, self.packed)
+    }
+}
+
+fn endings(format: &str) -> &'static [&'static str] {
+    let found = ENDINGS.iter().find(|(name, _)| *name == format);
+    found.map_or(&[], |(_, endings)| *endings)
+}
+
+impl LeftOut {
+    fn add(&mut self, name: &str) {
+        if self.names.iter().any(|n| n == name) {
+            return;
+        }
+        self.count += 1;
+        if self.names.len() < NAMES_SHOWN {
+            self.names.push(name.to_owned());
+        }
+    }
+
+    fn list(&self) -> String {
+        let more = self.count - self.names.len();
+        let more = match more {
+            0 => String::new(),
+            n => format!(" and {n} more"),
+        };
+        format!("{}{more}", self.names.join(", "))
+    }
+}
+
+impl Located {
+    /// The files of `format` that are there now; none is an error only where the place names its
+    /// files itself. `below` is whether a directory's other folders are read, too.
+    pub(super) async fn list(
+        &self,
+        state: &dyn Session,
+        format: &str,
+        below: bool,
+    ) -> Result<Listed> {
+        let store = self.store(state)?;
+        let mut listed = match &self.kind {
+            Kind::File => self.one(store.as_ref()).await?,
+            Kind::Directory => self.directory(store.as_ref(), format, below).await?,
+            Kind::Pattern(glob) => self.pattern(store.as_ref(), glob, format, below).await?,
+        };
+        // Stores differ in their order; the first file decides what an error says.
+        listed.files.sort_by(|a, b| a.location.cmp(&b.location));
+        Ok(listed)
+    }
+
+    async fn one(&self, store: &dyn ObjectStore) -> Result<Listed> {
+        use object_store::ObjectStoreExt;
+        let meta = store.head(&self.base).await;
+        let meta = meta.map_err(|e| self.failed("opening", e))?;
+        Ok(Listed {
+            files: vec![meta],
+            ..Listed::default()
+        })
+    }
+
+    async fn directory(
+        &self,
+        store: &dyn ObjectStore,
+        format: &str,
+        below: bool,
+    ) -> Result<Listed> {
+        let mut listed = Listed::default();
+        let mut found = store.list(Some(&self.base));
+        while let Some(meta) = self.next(found.try_next().await)? {
+            let Some(path) = self.relative(&meta.location) else {
+                continue;
+            };
+            let path: Vec<&str> = path.split('/').collect();
+            if listed.holds(&path, &path, format, below) {
+                self.push(&mut listed, meta)?;
+            }
+        }
+        Ok(listed)
+    }
+
+    async fn pattern(
+        &self,
+        store: &dyn ObjectStore,
+        glob: &Glob,
+        format: &str,
+        below: bool,
+    ) -> Result<Listed> {
+        let mut listed = Listed::default();
+        let mut matched = vec![false; glob.patterns.len()];
+        let mut found = match glob.is_flat() {
+            // A directory may have large ones below it.
+            true => {
+                let there = store.list_with_delimiter(Some(&self.base)).await;
+                let there = there.map_err(|e| self.failed("listing", e))?;
+                for folder in &there.common_prefixes {
+                    let name = folder.filename().unwrap_or_default();
+                    if glob
+                        .patterns
+                        .iter()
+                        .any(|p| p.matches(&[name]) == Matched::File)
+                    {
+                        listed.folders.add(name);
+                    }
+                }
+                futures::stream::iter(there.objects.into_iter().map(Ok)).boxed()
+            }
+            false => store.list(Some(&self.base)),
+        };
+        while let Some(meta) = self.next(found.try_next().await)? {
+            let Some(path) = self.relative(&meta.location) else {
+                continue;
+            };
+            let path: Vec<&str> = path.split('/').collect();
+            let mut is_in = false;
+            for (pattern, matched) in glob.patterns.iter().zip(&mut matched) {
+                let fits = match pattern.matches(&path) {
+                    Matched::No => {
+                        let folder =
+                            (1..path.len()).find(|n| pattern.matches(&path[..*n]) == Matched::File);
+                        if let Some(n) = folder {
+                            listed.folders.add(&path[..n].join("/"));
+                        }
+                        false
+                    }
+                    Matched::File => true,
+                    Matched::Below(n) => {
+                        listed.holds(&path, &path[path.len() - n..], format, below)
+                    }
+                };
+                *matched |= fits;
+                is_in |= fits;
+            }
+            if is_in {
+                self.push(&mut listed, meta)?;
+            }
+        }
+        let missed = glob.patterns.iter().zip(matched).filter(|(_, m)| !*m);
+        listed.unmatched = missed.map(|(p, _)| p.text().to_owned()).collect();
+        Ok(listed)
+    }
+
+    fn push(&self, listed: &mut Listed, meta: ObjectMeta) -> Result<()> {
+        if listed.files.len() == MAX_FILES {
+            return Err(Error::new(
+                ErrorKind::Exhausted,
+                format!(
+                    "'{}' has more than {MAX_FILES} files; name fewer of them with a pattern, or \
+                     put their rows into larger files",
+                    self.shown
+                ),
+            ));
+        }
+        listed.files.push(meta);
+        Ok(())
+    }
+
+    fn next(&self, found: object_store::Result<Option<ObjectMeta>>) -> Result<Option<ObjectMeta>> {
+        match found {
+            Ok(found) => Ok(found),
+            // A directory that is still to be made.
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(e) => Err(self.failed("listing", e)),
+        }
+    }
+
+    /// The path below the base; none for what is not data.
+    fn relative<'a>(&self, path: &'a StorePath) -> Option<&'a str> {
+        let rest = path.as_ref().strip_prefix(self.base.as_ref())?;
+        let rest = match self.base.as_ref().is_empty() {
+            true => rest,
+            false => rest.strip_prefix('/')?,
+        };
+        (!rest.split('/').any(|part| part == HIDDEN)).then_some(rest)
+    }
+
+    /// True if a file at `path` can be one of this place.
+    pub(super) fn may_have(&self, path: &StorePath) -> bool {
+        let Some(path) = self.relative(path) else {
+            return false;
+        };
+        let path: Vec<&str> = path.split('/').collect();
+        match &self.kind {
+            Kind::Pattern(glob) => {
+                let mut patterns = glob.patterns.iter();
+                patterns.any(|p| p.matches(&path) != Matched::No)
+            }
+            Kind::File | Kind::Directory => true,
+        }
+    }
+
+    /// An error that says what is there instead.
+    pub(super) fn nothing_found(&self, format: &str, listed: &Listed) -> Error {
+        let endings = endings(format).first().copied().unwrap_or_default();
+        let message = match (&self.kind, &listed.unmatched[..]) {
+            (Kind::Pattern(glob), [..]) => {
+                let below = match listed.folders.count {
+                    0 => String::new(),
+                    _ => format!(
+                        "; it matches the folders {}: end it with / to read the files in them",
+                        listed.folders.list()
+                    ),
+                };
+                let which = match glob.patterns.len() {
+                    1 => String::new(),
+                    _ => format!(" as far as {} goes", listed.unmatched.join(", ")),
+                };
+                format!("no file matches '{}'{which}{below}", self.shown)
+            }
+            _ => {
+                let others = match (listed.others.count, listed.folders.count) {
+                    (0, 0) => String::new(),
+                    (0, _) => format!(
+                        "; there are files in the folders {}, which '{}/**/*{endings}' names",
+                        listed.folders.list(),
+                        self.shown.trim_end_matches('/')
+                    ),
+                    _ => format!(
+                        "; there is {}: name files with other endings by a pattern, such as '{}/*'",
+                        listed.others.list(),
+                        self.shown.trim_end_matches('/')
+                    ),
+                };
+                format!(
+                    "there are no {endings} files at '{}'{others}; to make a table there, declare \
+                     its columns or say OPTIONS ('table.create' 'qa_pairs')",
+                    self.shown
+                )
+            }
+        };
+        Error::new(ErrorKind::NotFound, message)
+    }
+}
+
+impl Listed {
+    /// True if a file is one of a directory's: `below` is its path from there, `path` the whole.
+    fn holds(&mut self, path: &[&str], below: &[&str], format: &str, all_folders: bool) -> bool {
+        let Some((name, folders)) = below.split_last() else {
+            return false;
+        };
+        let is_partition = |folder: &&&str| folder.contains('=');
+        let hidden = |name: &str| name.starts_with(['_', '.']);
+        let plain = |folder: &&&str| !is_partition(folder);
+        if folders.iter().filter(plain).any(|folder| hidden(folder)) {
+            return false;
+        }
+        let fits = !Ending::of(name, format).plain.is_empty();
+        match folders.iter().position(|folder| plain(&folder)) {
+            Some(at) if !all_folders => {
+                let before = path.len() - below.len();
+                if fits || !hidden(name) {
+                    self.folders.add(&path[..=before + at].join("/"));
+                }
+                false
+            }
+            _ if fits => true,
+            _ => {
+                if !hidden(name) {
+                    self.others.add(&path.join("/"));
+                }
+                false
+            }
+        }
+    }
+
+    /// Patterns that match nothing are an error, as in a command of the shell.
+    pub(super) fn check(&self, place: &Located, format: &str) -> Result<()> {
+        match (&place.kind, self.unmatched.is_empty()) {
+            (Kind::Pattern(_), false) => Err(place.nothing_found(format, self)),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the user should know about files that are not read; none if all are.
+    pub(super) fn notice(&self, place: &Located, format: &str) -> Option<String> {
+        let shown = place.shown.trim_end_matches('/');
+        let mut said = vec![];
+        if self.others.count > 0 {
+            said.push(format!(
+                "{} of '{}' {} left out, because the name does not end in {}: name files with \
+                 other endings by a pattern, such as '{shown}/*'",
+                self.others.list(),
+                place.shown,
+                if self.others.count == 1 { "is" } else { "are" },
+                endings(format).join(" or ")
+            ));
+        }
+        if self.folders.count > 0 {
+            let hint = match place.kind {
+                Kind::Pattern(_) => {
+                    "end the pattern with / to read the files in folders".to_owned()
+                }
+                _ => format!(
+                    "'{shown}/**/*{}' reads them, too",
+                    endings(format).first().copied().unwrap_or_default()
+                ),
+            };
+            said.push(format!(
+                "the files in {} of '{}' are left out: {hint}",
+                self.folders.list(),
+                place.shown
+            ));
+        }
+        (!said.is_empty()).then(|| said.join("; "))
+    }
+}
+
+/// The one ending of the files of a table. Files that are compressed in several ways, or CSV files
+/// with several delimiters, are not one table.
+pub(super) fn common_ending<'a>(
+    names: impl Iterator<Item = &'a str>,
+    format: &str,
+    shown: &str,
+) -> Result<Option<Ending>> {
+    let mut first: Option<Ending> = None;
+    for name in names {
+        let ending = Ending::of(name, format);
+        let Some(first) = &first else {
+            first = Some(ending);
+            continue;
+        };
+        let same_kind = format != "CSV" || first.plain == ending.plain;
+        if first.packed != ending.packed || !same_kind {
+            return Err(Error::invalid(format!(
+                "'{shown}' holds files of several kinds ({}, {}); name those you mean, such as \
+                 '{}/*{}'",
+                first.text(),
+                ending.text(),
+                shown.trim_end_matches('/'),
+                first.text()
+            )));
+        }
+    }
+    Ok(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endings_are_known_in_either_case() {
+        for (name, plain, packed) in [
+            ("A.CSV", ".csv", ""),
+            ("a.Tsv.GZ", ".tsv", ".gz"),
+            ("a.txt", "", ""),
+            ("a.json.zst", "", ".zst"),
+        ] {
+            let found = Ending::of(name, "CSV");
+            assert_eq!(
+                (found.plain.as_str(), found.packed),
+                (plain, packed),
+                "{name}"
+            );
+        }
+        assert_eq!(
+            Ending::of("x/*.json.zst", "JSON").compression(),
+            Some("zstd")
+        );
+    }
+
+    #[test]
+    fn what_is_left_out_is_named() {
+        let mut listed = Listed::default();
+        for (path, expected) in [
+            ("a.csv", true),
+            ("B.CSV", true),
+            ("c.txt", false),
+            ("_SUCCESS", false),
+            (".a.csv.crc", false),
+            ("year=2026/x.csv", true),
+            ("2020/b.csv", false),
+            ("_temporary/0/x.csv", false),
+        ] {
+            let path: Vec<&str> = path.split('/').collect();
+            assert_eq!(
+                listed.holds(&path, &path, "CSV", false),
+                expected,
+                "{path:?}"
+            );
+        }
+        assert_eq!(listed.others.names, ["c.txt"]);
+        assert_eq!(listed.folders.names, ["2020"]);
+    }
+}

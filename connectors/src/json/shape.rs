@@ -1,0 +1,310 @@
+//! Columns from objects: what their values have in common, without losing a digit.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema};
+use serde::Deserializer;
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// Levels of objects and arrays inside each other that are read as columns.
+const MAX_DEPTH: usize = 64;
+/// Integers up to here are floating numbers without loss.
+const EXACT: u64 = 1 << 53;
+
+/// What the values of a key have in common.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Shape {
+    /// Nothing but nulls so far.
+    Null,
+    Bool,
+    /// Integers of 64 bits; `wide` if one of them is not a floating number without loss.
+    Int {
+        wide: bool,
+    },
+    Float,
+    /// Text, or scalars that only text can hold as they stand.
+    Text,
+    List(Box<Shape>),
+    /// In the order of their first appearance.
+    Object(Vec<(String, Shape)>),
+}
+
+/// Why there is no column for a key.
+#[derive(Debug)]
+pub(super) struct NoShape(pub(super) String);
+
+impl Shape {
+    /// The shape of an object with no keys.
+    pub(super) fn empty() -> Self {
+        Self::Object(vec![])
+    }
+
+    /// The shape of one value, which is JSON by itself.
+    pub(super) fn of(raw: &[u8]) -> Result<Self, NoShape> {
+        let raw: &RawValue = serde_json::from_slice(raw).map_err(broken)?;
+        Self::of_value(raw.get(), 0)
+    }
+
+    fn of_value(raw: &str, depth: usize) -> Result<Self, NoShape> {
+        if depth > MAX_DEPTH {
+            return Err(NoShape(format!(
+                "objects and arrays are more than {MAX_DEPTH} levels deep"
+            )));
+        }
+        Ok(match raw.as_bytes().first() {
+            Some(b'n') => Self::Null,
+            Some(b't' | b'f') => Self::Bool,
+            Some(b'"') => {
+                // Escapes that are no character are found now.
+                serde_json::from_str::<Cow<'_, str>>(raw).map_err(broken)?;
+                Self::Text
+            }
+            Some(b'[') => {
+                let mut inner = Self::Null;
+                for value in parts(raw, Parts::default())?.values {
+                    inner = inner.and(Self::of_value(value.1.get(), depth + 1)?)?;
+                }
+                Self::List(Box::new(inner))
+            }
+            Some(b'{') => {
+                let mut keys: Vec<(String, Self)> = vec![];
+                for (key, value) in parts(raw, Parts::default())?.values {
+                    if keys.iter().any(|(known, _)| *known == key) {
+                        return Err(NoShape(twice(&key)));
+                    }
+                    let shape = Self::of_value(value.get(), depth + 1);
+                    keys.push((key.clone(), shape.map_err(|e| e.within(&key))?));
+                }
+                Self::Object(keys)
+            }
+            _ => number(raw),
+        })
+    }
+
+    /// What both have in common.
+    pub(super) fn and(self, other: Self) -> Result<Self, NoShape> {
+        use Shape::{Bool, Float, Int, List, Null, Object, Text};
+        Ok(match (self, other) {
+            (Null, other) | (other, Null) => other,
+            (List(a), List(b)) => List(Box::new(a.and(*b)?)),
+            (Object(mut keys), Object(more)) => {
+                for (key, shape) in more {
+                    match keys.iter_mut().find(|(known, _)| *known == key) {
+                        Some((_, known)) => {
+                            let before = std::mem::replace(known, Null);
+                            *known = before.and(shape).map_err(|e| e.within(&key))?;
+                        }
+                        None => keys.push((key, shape)),
+                    }
+                }
+                Object(keys)
+            }
+            (Int { wide: a }, Int { wide: b }) => Int { wide: a || b },
+            (Int { wide: false }, Float) | (Float, Int { wide: false }) | (Float, Float) => Float,
+            (Bool, Bool) => Bool,
+            (a, b) if a.is_scalar() && b.is_scalar() => Text,
+            (a, b) => {
+                return Err(NoShape(format!(
+                    "{} in one record and {} in another are no column",
+                    a.name(),
+                    b.name()
+                )));
+            }
+        })
+    }
+
+    fn is_scalar(&self) -> bool {
+        !matches!(self, Self::List(_) | Self::Object(_))
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::List(_) => "an array",
+            Self::Object(_) => "an object",
+            _ => "a single value",
+        }
+    }
+
+    fn data_type(&self) -> DataType {
+        match self {
+            Self::Bool => DataType::Boolean,
+            Self::Int { .. } => DataType::Int64,
+            Self::Float => DataType::Float64,
+            // Whatever single value comes later is a text, too.
+            Self::Null | Self::Text => DataType::Utf8,
+            Self::List(inner) => {
+                DataType::List(Arc::new(Field::new_list_field(inner.data_type(), true)))
+            }
+            Self::Object(keys) => DataType::Struct(fields(keys)),
+        }
+    }
+
+    /// The columns of objects of this shape.
+    pub(super) fn schema(&self) -> Schema {
+        match self {
+            Self::Object(keys) => Schema::new(fields(keys)),
+            _ => Schema::empty(),
+        }
+    }
+}
+
+impl NoShape {
+    fn within(self, key: &str) -> Self {
+        Self(format!("key \"{}\": {}", short(key), self.0))
+    }
+}
+
+/// Characters of a key or value that an error shows.
+const SHOWN: usize = 60;
+
+/// The beginning of a key or value: it can be megabytes.
+pub(super) fn short(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}...", &text[..end]).into(),
+        None => text.into(),
+    }
+}
+
+/// What to say of a key that an object has twice: which one is meant is anybody's guess.
+pub(super) fn twice(key: &str) -> String {
+    format!("the key \"{}\" is there twice; leave one out", short(key))
+}
+
+fn broken(e: serde_json::Error) -> NoShape {
+    NoShape(format!("not valid JSON: {e}"))
+}
+
+fn fields(keys: &[(String, Shape)]) -> Fields {
+    let fields = keys.iter();
+    fields
+        .map(|(key, shape)| Field::new(key, shape.data_type(), true))
+        .collect()
+}
+
+fn number(raw: &str) -> Shape {
+    match is_integer(raw) {
+        false => Shape::Float,
+        true => match raw.parse::<i64>() {
+            Ok(n) => Shape::Int {
+                wide: n.unsigned_abs() > EXACT,
+            },
+            Err(_) => Shape::Text,
+        },
+    }
+}
+
+/// True for a number without fraction and exponent.
+pub(super) fn is_integer(raw: &str) -> bool {
+    !raw.contains(['.', 'e', 'E'])
+}
+
+#[derive(Default)]
+struct Parts<'a> {
+    /// Keys are empty in arrays.
+    values: Vec<(String, &'a RawValue)>,
+}
+
+fn parts<'a>(raw: &'a str, into: Parts<'a>) -> Result<Parts<'a>, NoShape> {
+    serde_json::Deserializer::from_str(raw)
+        .deserialize_any(into)
+        .map_err(broken)
+}
+
+impl<'a> Visitor<'a> for Parts<'a> {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object or an array")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(mut self, mut map: A) -> Result<Self, A::Error> {
+        while let Some(entry) = map.next_entry()? {
+            self.values.push(entry);
+        }
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(mut self, mut seq: A) -> Result<Self, A::Error> {
+        while let Some(value) = seq.next_element()? {
+            self.values.push((String::new(), value));
+        }
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(records: &[&str]) -> Result<Shape, NoShape> {
+        let mut all = Shape::empty();
+        for record in records {
+            all = all.and(Shape::of(record.as_bytes())?)?;
+        }
+        Ok(all)
+    }
+
+    fn type_of(values: &[&str]) -> DataType {
+        let records: Vec<String> = values.iter().map(|v| format!("{{\"a\":{v}}}")).collect();
+        let records: Vec<&str> = records.iter().map(String::as_str).collect();
+        let schema = shape(&records).unwrap().schema();
+        schema.field(0).data_type().clone()
+    }
+
+    #[test]
+    fn digits_are_kept() {
+        for (values, expected) in [
+            (&["1", "2"][..], DataType::Int64),
+            (&["1", "2.5"], DataType::Float64),
+            (&["9007199254740993", "1"], DataType::Int64),
+            (&["9007199254740993", "2.5"], DataType::Utf8),
+            (&["18446744073709551615"], DataType::Utf8),
+            (&["1", "123456789012345678901234567890"], DataType::Utf8),
+            (&["7", "\"A-7\""], DataType::Utf8),
+            (&["true", "1"], DataType::Utf8),
+            (&["null"], DataType::Utf8),
+            (&["null", "true"], DataType::Boolean),
+            (&["1e3"], DataType::Float64),
+        ] {
+            assert_eq!(type_of(values), expected, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn keys_of_all_records_are_columns() {
+        let found = shape(&["{\"b\":1}", "{\"a\":{\"x\":[1,2]}}", "{\"a\":{\"y\":null}}"]).unwrap();
+        let schema = found.schema();
+        let names: Vec<&String> = schema.fields().iter().map(|f| f.name()).collect();
+        assert_eq!(names, ["b", "a"]);
+        let DataType::Struct(inner) = schema.field(1).data_type() else {
+            panic!("{schema:?}");
+        };
+        assert_eq!(inner.len(), 2);
+    }
+
+    #[test]
+    fn what_is_no_column_says_which_key() {
+        for (records, part) in [
+            (
+                &["{\"a\":1}", "{\"a\":[1]}"][..],
+                "key \"a\": a single value in one record and an array",
+            ),
+            (&["{\"a\":1,\"a\":2}"], "\"a\" is there twice"),
+            (&["{\"a\":{\"b\":1,\"b\":2}}"], "\"b\" is there twice"),
+            (&["{\"a\":\"\\ud83d x\"}"], "not valid JSON"),
+            (&["{\"a\":01}"], "not valid JSON"),
+        ] {
+            let error = shape(records).unwrap_err().0;
+            assert!(error.contains(part), "{error}");
+        }
+        let deep = format!("{{\"a\":{}1{}}}", "[".repeat(500), "]".repeat(500));
+        let error = shape(&[&deep]).unwrap_err().0;
+        assert!(
+            error.contains("levels deep") || error.contains("recursion"),
+            "{error}"
+        );
+        assert!(error.len() < 2000);
+    }
+}

@@ -1,0 +1,350 @@
+//! JSON files as streams of batches: reading, checking and decoding happen off the async threads.
+
+use std::fmt;
+use std::num::NonZero;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::error::ArrowError;
+use datafusion::arrow::json::ReaderBuilder;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{
+    FileOpenFuture, FileOpener, FileScanConfig, FileSource,
+};
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::physical_expr::projection::ProjectionExprs;
+use datafusion::physical_expr::{LexOrdering, PhysicalExpr};
+use datafusion::physical_plan::DisplayFormatType;
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use datafusion_datasource::projection::{ProjectionOpener, SplitProjection};
+use futures::StreamExt;
+use object_store::ObjectStore;
+use object_store::path::Path;
+use tokio::sync::mpsc;
+
+use super::check::Checker;
+use super::options::JsonLimits;
+use super::records::{Layout, Position, Records};
+use super::shape::Shape;
+use crate::csv::blocks::Blocks;
+use crate::error::{Error, ErrorKind};
+use crate::stores;
+
+/// Batches of objects that may wait to be decoded.
+const CHUNKS_AHEAD: usize = 1;
+/// Batches of one file that are decoded at a time. Each has the bytes of its objects and those of its
+/// columns in memory.
+const THREADS: usize = 4;
+
+/// How the files of one table are written.
+#[derive(Debug, Clone)]
+pub(super) struct JsonLayout {
+    pub(super) layout: Layout,
+    pub(super) limits: JsonLimits,
+    pub(super) compression: FileCompressionType,
+}
+
+/// The scan of one table.
+#[derive(Debug, Clone)]
+pub(super) struct JsonTextSource {
+    layout: JsonLayout,
+    table_schema: TableSchema,
+    projection: SplitProjection,
+    batch_rows: usize,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl JsonTextSource {
+    pub(super) fn new(table_schema: TableSchema, layout: JsonLayout) -> Self {
+        Self {
+            layout,
+            projection: SplitProjection::unprojected(&table_schema),
+            table_schema,
+            batch_rows: 8192,
+            metrics: ExecutionPlanMetricsSet::new(),
+        }
+    }
+}
+
+impl FileSource for JsonTextSource {
+    fn create_file_opener(
+        &self,
+        object_store: Arc<dyn ObjectStore>,
+        _: &FileScanConfig,
+        _: usize,
+    ) -> Result<Arc<dyn FileOpener>> {
+        let file_schema = self.table_schema.file_schema();
+        let partitions = self.table_schema.table_partition_cols().iter();
+        let opener = JsonTextOpener {
+            layout: self.layout.clone(),
+            schema: Arc::new(file_schema.project(&self.projection.file_indices)?),
+            checker: Arc::new(Checker {
+                fields: file_schema.fields().clone(),
+                partitions: partitions.map(|f| f.name().clone()).collect(),
+                ignore_unknown: self.layout.limits.ignore_unknown,
+            }),
+            batch_rows: self.batch_rows,
+            object_store,
+        };
+        ProjectionOpener::try_new(self.projection.clone(), Arc::new(opener), file_schema)
+    }
+
+    fn table_schema(&self) -> &TableSchema {
+        &self.table_schema
+    }
+
+    fn with_batch_size(&self, batch_size: usize) -> Arc<dyn FileSource> {
+        Arc::new(Self {
+            batch_rows: batch_size,
+            ..self.clone()
+        })
+    }
+
+    fn try_pushdown_projection(
+        &self,
+        projection: &ProjectionExprs,
+    ) -> Result<Option<Arc<dyn FileSource>>> {
+        let merged = self.projection.source.try_merge(projection)?;
+        let projection = SplitProjection::new(self.table_schema.file_schema(), &merged);
+        Ok(Some(Arc::new(Self {
+            projection,
+            ..self.clone()
+        })))
+    }
+
+    fn projection(&self) -> Option<&ProjectionExprs> {
+        Some(&self.projection.source)
+    }
+
+    fn metrics(&self) -> &ExecutionPlanMetricsSet {
+        &self.metrics
+    }
+
+    fn file_type(&self) -> &str {
+        "json"
+    }
+
+    fn repartitioned(
+        &self,
+        _: usize,
+        _: usize,
+        _: Option<LexOrdering>,
+        _: &FileScanConfig,
+    ) -> Result<Option<FileScanConfig>> {
+        // An object may span lines, so only the one before tells where it begins.
+        Ok(None)
+    }
+
+    fn fmt_extra(&self, t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        match (t, self.layout.layout) {
+            (DisplayFormatType::TreeRender, _) | (_, Layout::Lines) => Ok(()),
+            (_, Layout::Array) => f.write_str(", newline_delimited=false"),
+        }
+    }
+
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        for projected in self.projection.source.iter() {
+            if f(&projected.expr)? == TreeNodeRecursion::Stop {
+                return Ok(TreeNodeRecursion::Stop);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    }
+}
+
+struct JsonTextOpener {
+    layout: JsonLayout,
+    schema: SchemaRef,
+    checker: Arc<Checker>,
+    batch_rows: usize,
+    object_store: Arc<dyn ObjectStore>,
+}
+
+impl FileOpener for JsonTextOpener {
+    fn open(&self, file: PartitionedFile) -> Result<FileOpenFuture> {
+        let (layout, batch_rows) = (self.layout.clone(), self.batch_rows);
+        let (schema, checker) = (Arc::clone(&self.schema), Arc::clone(&self.checker));
+        let store = Arc::clone(&self.object_store);
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+        Ok(Box::pin(async move {
+            let location = file.object_meta.location.clone();
+            let blocks = Blocks::open(&store, &location, &layout.compression).await?;
+            let (tx, rx) = mpsc::channel(CHUNKS_AHEAD);
+            let name: Arc<str> = stores::shown_file(store.as_ref(), &location).into();
+            let in_name = Arc::clone(&name);
+            tokio::task::spawn_blocking(move || {
+                let emit = |chunk: Chunk| tx.blocking_send(Ok(chunk)).is_ok();
+                let read = || find(blocks, &layout, batch_rows, emit, || tx.is_closed());
+                // A stream that only ended would look as if the file did.
+                let read = std::panic::catch_unwind(AssertUnwindSafe(read));
+                if let Err(error) = read.unwrap_or_else(|_| Err(panicked())) {
+                    // A closed channel means that nobody is reading any more.
+                    tx.blocking_send(Err(in_file(error, &in_name))).ok();
+                }
+            });
+            let chunks = futures::stream::unfold(rx, |mut rx| async move {
+                rx.recv().await.map(|item| (item, rx))
+            });
+            let batches = chunks.map(move |chunk: Result<Chunk>| {
+                let (schema, checker) = (Arc::clone(&schema), Arc::clone(&checker));
+                let name = Arc::clone(&name);
+                async move {
+                    let chunk = chunk?;
+                    let task = move || decode(&chunk, schema, &checker);
+                    let decoded = tokio::task::spawn_blocking(task).await;
+                    let decoded = decoded.unwrap_or_else(|_| Err(panicked()));
+                    decoded.map_err(|e| in_file(e, &name))
+                }
+            });
+            // In the order of the file.
+            Ok(batches.buffered(threads.min(THREADS)).boxed())
+        }))
+    }
+}
+
+fn panicked() -> DataFusionError {
+    Error::new(
+        ErrorKind::Internal,
+        "reading it failed in an unforeseen way",
+    )
+    .into()
+}
+
+/// The objects of one batch, one behind the other.
+#[derive(Default)]
+struct Chunk {
+    bytes: Vec<u8>,
+    /// Where each begins in the file, and ends in `bytes`.
+    records: Vec<(Position, usize)>,
+}
+
+/// Passes the objects of `blocks` on, batch by batch, unless nobody wants more.
+fn find(
+    mut blocks: Blocks,
+    layout: &JsonLayout,
+    batch_rows: usize,
+    mut emit: impl FnMut(Chunk) -> bool,
+    closed: impl Fn() -> bool,
+) -> Result<()> {
+    let limits = &layout.limits;
+    let mut records = Records::new(layout.layout, limits.max_record_bytes);
+    let mut chunk = Chunk::default();
+    loop {
+        let next = records.next::<DataFusionError>(|buffer| match closed() {
+            true => Ok(false),
+            false => blocks.append(buffer),
+        })?;
+        let Some((at, range)) = next else {
+            break;
+        };
+        chunk.bytes.extend_from_slice(records.bytes(range));
+        chunk.records.push((at, chunk.bytes.len()));
+        let is_full = chunk.records.len() >= batch_rows || chunk.bytes.len() >= limits.batch_bytes;
+        if is_full && !emit(std::mem::take(&mut chunk)) {
+            return Ok(());
+        }
+    }
+    if !chunk.records.is_empty() {
+        emit(chunk);
+    }
+    Ok(())
+}
+
+/// The batch of one chunk.
+fn decode(chunk: &Chunk, schema: SchemaRef, checker: &Checker) -> Result<RecordBatch> {
+    let rows = chunk.records.len();
+    let mut decoder = ReaderBuilder::new(Arc::clone(&schema))
+        .with_batch_size(rows.max(1))
+        .with_coerce_primitive(true)
+        .build_decoder()?;
+    let first = chunk.records.first().map(|(at, _)| *at);
+    let first = first.unwrap_or(Position { record: 1, byte: 0 });
+    let is_wanted = !schema.fields().is_empty();
+    let mut start = 0;
+    for (at, end) in &chunk.records {
+        let record = &chunk.bytes[start..*end];
+        start = *end;
+        checker.check(record, *at)?;
+        if is_wanted && decoder.decode(record).map_err(|e| failed(*at, e))? != record.len() {
+            let message = format!("{at} was read in part only");
+            return Err(Error::new(ErrorKind::Internal, message).into());
+        }
+    }
+    let batch = match is_wanted {
+        true => decoder.flush(),
+        false => {
+            let options = RecordBatchOptions::new().with_row_count(Some(rows));
+            RecordBatch::try_new_with_options(schema, vec![], &options).map(Some)
+        }
+    };
+    match batch.map_err(|e| failed(first, e))? {
+        Some(batch) if batch.num_rows() == rows => Ok(batch),
+        _ => Err(Error::new(
+            ErrorKind::Internal,
+            format!("{rows} records from {first} on became another number of rows"),
+        )
+        .into()),
+    }
+}
+
+/// Message of the library, which may quote a value of megabytes.
+fn failed(first: Position, error: ArrowError) -> DataFusionError {
+    let text = error.to_string();
+    let end = text.char_indices().nth(300).map_or(text.len(), |(i, _)| i);
+    Error::invalid(format!(
+        "records from {first} on: {}; declare the column as VARCHAR to read it as it is",
+        &text[..end]
+    ))
+    .into()
+}
+
+/// The shape of the first `most` objects of one file, and how many there were.
+pub(super) async fn read_shape(
+    store: &Arc<dyn ObjectStore>,
+    location: &Path,
+    layout: &JsonLayout,
+    most: usize,
+) -> Result<(Shape, usize)> {
+    let mut blocks = Blocks::open(store, location, &layout.compression).await?;
+    let layout = layout.clone();
+    let name = stores::shown_file(store.as_ref(), location);
+    let task = tokio::task::spawn_blocking(move || -> Result<(Shape, usize)> {
+        let mut records = Records::new(layout.layout, layout.limits.max_record_bytes);
+        let (mut shape, mut count) = (Shape::empty(), 0);
+        while count < most {
+            let next = records.next::<DataFusionError>(|buffer| blocks.append(buffer))?;
+            let Some((at, range)) = next else {
+                break;
+            };
+            let found = Shape::of(records.bytes(range));
+            shape = found
+                .and_then(|found| shape.and(found))
+                .map_err(|e| Error::invalid(format!("{at}: {}", e.0)))?;
+            count += 1;
+        }
+        Ok((shape, count))
+    });
+    let found = task.await.map_err(|_| panicked()).flatten();
+    found.map_err(|e| in_file(e, &name))
+}
+
+/// Names the file in an error.
+fn in_file(error: DataFusionError, name: &str) -> DataFusionError {
+    match error {
+        DataFusionError::External(inner) => match inner.downcast::<Error>() {
+            Ok(own) => Error::new(own.kind(), format!("JSON file {name}: {own}"))
+                .with_source(own)
+                .into(),
+            Err(other) => Error::while_doing(format!("reading JSON file {name}"), other).into(),
+        },
+        other => Error::while_doing(format!("reading JSON file {name}"), other).into(),
+    }
+}

@@ -1,0 +1,197 @@
+//! Columns that folders name: null, percent-encoded values, columns that files have as well.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use datafusion::parquet::arrow::ArrowWriter;
+
+use super::place::{Place, ask, create, number, session};
+
+const NULL: &str = "__HIVE_DEFAULT_PARTITION__";
+
+fn parquet(id: i64, columns: Vec<(&str, ArrayRef)>) -> Vec<u8> {
+    let id: ArrayRef = Arc::new(Int64Array::from(vec![id, id]));
+    let batch = RecordBatch::try_from_iter([("id", id)].into_iter().chain(columns)).unwrap();
+    let mut writer = ArrowWriter::try_new(vec![], batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.into_inner().unwrap()
+}
+
+fn put(place: &Place, path: &str, content: impl AsRef<[u8]>) {
+    let path = format!("{}{path}", place.base);
+    std::fs::create_dir_all(std::path::Path::new(&path).parent().unwrap()).unwrap();
+    std::fs::write(path, content).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn folders_are_read_as_spark_reads_them() {
+    let place = Place::local();
+    let ctx = session(2);
+    let folders = [NULL, "A%2FB", "a b", "100%25", "First", "", "%3A"];
+    for (id, value) in folders.iter().enumerate() {
+        put(
+            &place,
+            &format!("p/court={value}/x.parquet"),
+            parquet(id as i64, vec![]),
+        );
+        put(
+            &place,
+            &format!("c/court={value}/x.csv"),
+            format!("id\n{id}\n{id}\n"),
+        );
+        put(
+            &place,
+            &format!("j/court={value}/x.json"),
+            format!("{{\"id\":{id}}}\n{{\"id\":{id}}}"),
+        );
+    }
+    for (format, folder) in [("PARQUET", "p"), ("CSV", "c"), ("JSON", "j")] {
+        ask(&ctx, "DROP TABLE IF EXISTS t").await.unwrap();
+        create(&ctx, "t", format, &format!("{}{folder}/", place.base), "")
+            .await
+            .unwrap();
+        for (condition, expected) in [
+            ("court IS NULL", 2),
+            ("court IS NOT NULL", 12),
+            ("court = 'A/B'", 2),
+            ("court = 'a b'", 2),
+            ("court = '100%'", 2),
+            ("court = ''", 2),
+            ("court = ':'", 2),
+            ("court <> 'First'", 10),
+            ("court = '__HIVE_DEFAULT_PARTITION__'", 0),
+            ("coalesce(court, 'none') = 'none'", 2),
+            ("CAST(id AS BIGINT) = 0 AND court IS NULL", 2),
+        ] {
+            let sql = format!("SELECT count(*) FROM t WHERE {condition}");
+            assert_eq!(number(&ctx, &sql).await, expected, "{format}: {condition}");
+        }
+        assert_eq!(
+            number(&ctx, "SELECT count(court) FROM t").await,
+            12,
+            "{format}"
+        );
+        assert_eq!(
+            number(&ctx, "SELECT count(DISTINCT court) FROM t").await,
+            6,
+            "{format}"
+        );
+    }
+    let some = format!("{}p/court=*/x.parquet", place.base);
+    create(&ctx, "some", "PARQUET", &some, "").await.unwrap();
+    assert_eq!(
+        number(&ctx, "SELECT count(*) FROM some WHERE court IS NULL").await,
+        2
+    );
+    let below = format!("{}p/court=*/", place.base);
+    create(&ctx, "below", "PARQUET", &below, "").await.unwrap();
+    assert_eq!(number(&ctx, "SELECT count(court) FROM below").await, 12);
+    let one = format!("{}p/court=First/", place.base);
+    create(&ctx, "one", "PARQUET", &one, "").await.unwrap();
+    assert_eq!(number(&ctx, "SELECT count(*) FROM one").await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_value_of_the_folder_wins() {
+    let place = Place::local();
+    let ctx = session(2);
+    for year in [2020, 2021] {
+        let wrong: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+        let text: ArrayRef = Arc::new(StringArray::from(vec!["a", "b"]));
+        let columns = vec![("year", wrong), ("text", text)];
+        put(
+            &place,
+            &format!("n/year={year}/x.parquet"),
+            parquet(year, columns),
+        );
+        put(
+            &place,
+            &format!("j/year={year}/x.json"),
+            format!("{{\"year\":1,\"id\":{year}}}\n"),
+        );
+        put(
+            &place,
+            &format!("c/year={year}/x.csv"),
+            format!("year,id\n1,{year}\n"),
+        );
+    }
+    for (format, folder) in [("PARQUET", "n"), ("JSON", "j")] {
+        for columns in ["", " (id BIGINT, year BIGINT) "] {
+            ask(&ctx, "DROP TABLE IF EXISTS t").await.unwrap();
+            let by = if columns.is_empty() {
+                ""
+            } else {
+                "PARTITIONED BY (year)"
+            };
+            let sql = format!(
+                "CREATE EXTERNAL TABLE t {columns} STORED AS {format} {by} LOCATION '{}{folder}/'",
+                place.base
+            );
+            ask(&ctx, &sql).await.unwrap();
+            let sql = "SELECT count(*) FROM t WHERE year = id";
+            let expected = number(&ctx, "SELECT count(*) FROM t").await;
+            assert_eq!(number(&ctx, sql).await, expected, "{format}{columns}");
+            assert_eq!(number(&ctx, "SELECT sum(DISTINCT year) FROM t").await, 4041);
+        }
+    }
+    let error = create(&ctx, "c", "CSV", &format!("{}c/", place.base), "").await;
+    if let Err(error) = error {
+        assert!(error.contains("named by their folders"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn folders_that_are_written_read_back() {
+    let place = Place::local();
+    let ctx = session(2);
+    for format in ["PARQUET", "JSON", "CSV"] {
+        let at = format!("{}w-{format}/", place.base);
+        let sql = format!(
+            "CREATE EXTERNAL TABLE o (id BIGINT, text VARCHAR, court VARCHAR) STORED AS {format} \
+             PARTITIONED BY (court) LOCATION '{at}'"
+        );
+        ask(&ctx, "DROP TABLE IF EXISTS o").await.unwrap();
+        ask(&ctx, &sql).await.unwrap();
+        let values =
+            "(1,'a','A/B'),(2,'b',NULL),(3,'c','50%'),(4,'d',''),(5,'e','p=q'),(6,'f','a b')";
+        assert_eq!(
+            number(&ctx, &format!("INSERT INTO o VALUES {values}")).await,
+            6
+        );
+        let sql = format!(
+            "SELECT count(*) FROM o JOIN (VALUES {values}) AS v(id, text, court) ON o.id = v.id \
+             AND o.text = v.text AND o.court IS NOT DISTINCT FROM v.court"
+        );
+        assert_eq!(number(&ctx, &sql).await, 6, "{format}");
+        assert_eq!(number(&ctx, "SELECT count(*) FROM o").await, 6, "{format}");
+        let sql = format!("INSERT INTO o VALUES (7, 'x', 'fine'), (8, 'y', '{NULL}')");
+        let error = ask(&ctx, &sql).await.unwrap_err();
+        assert!(error.contains("stands for null"), "{error}");
+        // Nothing of a write that failed is there.
+        assert_eq!(number(&ctx, "SELECT count(*) FROM o").await, 6, "{format}");
+        let left = std::fs::read_dir(format!("{at}_casebook/tmp")).unwrap();
+        assert_eq!(left.count(), 0, "{format}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn folders_that_do_not_fit_are_errors() {
+    let place = Place::local();
+    let ctx = session(1);
+    put(&place, "m/year=2020/x.csv", "id\n1\n");
+    put(&place, "m/x.csv", "id\n2\n");
+    let at = format!("{}m/", place.base);
+    let error = create(&ctx, "t", "CSV", &at, "").await.unwrap_err();
+    assert!(error.contains("name different columns"), "{error}");
+    put(&place, "y/year=old/x.csv", "id\n1\n");
+    let sql = format!(
+        "CREATE EXTERNAL TABLE y (id BIGINT, year INT) STORED AS CSV PARTITIONED BY (year) \
+         LOCATION '{}y/'",
+        place.base
+    );
+    let error = ask(&ctx, &sql).await.unwrap_err();
+    assert!(
+        error.contains("year=old") && error.contains("VARCHAR"),
+        "{error}"
+    );
+}

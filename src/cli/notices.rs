@@ -1,0 +1,34 @@
+//! What a user should know that is no error, on standard error: files that are left out, declared
+//! columns that no file has. Libraries say other things through the same channel; those stay silent.
+
+use log::{Level, Log, Metadata, Record};
+
+use super::terminal;
+
+/// What Casebook's own notices are said to.
+const TARGET: &str = "casebook";
+
+struct Notices;
+
+impl Log for Notices {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == TARGET && metadata.level() <= Level::Warn
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            // File names and columns are the data's.
+            eprintln!("warning: {}", terminal::err(&record.args().to_string()));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Prints notices from now on.
+pub(super) fn show() {
+    // It fails only if there is a logger already, which shows them then.
+    if log::set_logger(&Notices).is_ok() {
+        log::set_max_level(log::LevelFilter::Warn);
+    }
+}
