@@ -37,7 +37,7 @@ fn said(toml: &str) -> String {
     let mut out = String::new();
     for args in [
         &["check"][..],
-        &["sql", "SELECT id FROM cases"],
+        &["sql", "SELECT id FROM cases; SELECT qa_id FROM qa"],
         &["run", "j", "--dry-run"],
         &["profiles"],
         &["ask", "Who?"],
