@@ -98,7 +98,7 @@ async fn casebook(url: &str) -> (usize, f64) {
     casebook_connectors::register(&ctx, &Default::default()).unwrap();
     let sql = format!(
         "CREATE EXTERNAL TABLE t STORED AS SNOWFLAKE LOCATION 'DB.S.T' OPTIONS (
-           'snowflake.account' 'acct', 'snowflake.host' '{url}', 'snowflake.user' 'me',
+           'snowflake.account' 'acct', 'snowflake.host' '{url}', 'snowflake.allow_http' 'true', 'snowflake.user' 'me',
            'snowflake.password' 'p')"
     );
     ctx.sql(&sql).await.unwrap().collect().await.unwrap();

@@ -75,16 +75,7 @@ impl CheckedCast {
             Err(error) => error,
         };
         // Only now is it worth the time to look for the row.
-        // A slice of a list holds on to the values of its neighbours, so each row is taken out.
-        let rows = (0..column.len() as u64).map(|row| {
-            let one = UInt64Array::from(vec![row]);
-            take(column, &one, None).unwrap_or_else(|_| column.slice(row as usize, 1))
-        });
-        let mut bad = rows.enumerate();
-        let bad = bad.find_map(|(row, one)| {
-            let error = fitted(&one, field.data_type()).err()?;
-            Some((row, one, error))
-        });
+        let bad = first_bad(column, field.data_type());
         let Some((row, value, error)) = bad else {
             // What does not fit is a value of a list's neighbour.
             let all = UInt64Array::from_iter_values(0..column.len() as u64);
@@ -110,6 +101,46 @@ impl CheckedCast {
             cut(&error.to_string())
         )))
     }
+}
+
+/// The first value of `column` that does not become `target`: its row, itself and why not.
+fn first_bad(column: &ArrayRef, target: &DataType) -> Option<(usize, ArrayRef, ArrowError)> {
+    // A slice of a list holds on to the values of its neighbours, so each row is taken out.
+    let rows = (0..column.len() as u64).map(|row| {
+        let one = UInt64Array::from(vec![row]);
+        take(column, &one, None).unwrap_or_else(|_| column.slice(row as usize, 1))
+    });
+    rows.enumerate().find_map(|(row, one)| {
+        let error = fitted(&one, target).err()?;
+        Some((row, one, error))
+    })
+}
+
+/// `column`, called `name`, as `to`; `before` rows came before it. For columns on their way out of
+/// a system, or into its own words.
+///
+/// # Errors
+/// The first value that `to` cannot hold.
+pub(crate) fn strictly(
+    doing: &str,
+    name: &str,
+    column: &ArrayRef,
+    to: &DataType,
+    before: u64,
+) -> Result<ArrayRef> {
+    let failed = match fitted(column, to) {
+        Ok(cast) => return Ok(cast),
+        Err(error) => error,
+    };
+    let why = match first_bad(column, to) {
+        None => format!("it is {}: {failed}", column.data_type()),
+        Some((row, value, _)) => format!("row {} has {}", before + row as u64 + 1, shown(&value)),
+    };
+    Err(Error::invalid(format!(
+        "{doing}: column {name} does not become {to}: {}; correct the value, or cast the column",
+        cut(&why)
+    ))
+    .with_source(failed))
 }
 
 /// `column` as `target`, each value kept.
@@ -261,6 +292,19 @@ mod tests {
         cast(years, DataType::Timestamp(TimeUnit::Microsecond, None)).unwrap();
         let texts = Arc::new(StringArray::from(vec!["a", "b"]));
         cast(texts, DataType::Utf8View).unwrap();
+    }
+
+    #[test]
+    fn a_column_on_its_way_out_names_its_row() {
+        let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("7"), None, Some("7x")]));
+        let error = strictly("reading t", "n", &texts, &DataType::Int32, 10).unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains("column n") && error.contains("row 13 has '7x'"),
+            "{error}"
+        );
+        let fine = strictly("", "n", &texts.slice(0, 2), &DataType::Int32, 0).unwrap();
+        assert_eq!(fine.null_count(), 1);
     }
 
     #[test]

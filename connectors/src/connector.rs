@@ -123,5 +123,13 @@ impl Default for ConnectorOptions {
     }
 }
 
+/// The option of connectors that speak HTTPS.
+pub(crate) const CA_FILE: OptionSpec = OptionSpec {
+    key: "tls.ca_file",
+    secret: false,
+    default: "the authorities that browsers trust",
+    doc: "file of certificates (PEM) of an authority that is trusted as well, such as a company's",
+};
+
 /// How files are signed in to.
 pub(crate) const FILES: &str = "keys, roles and tokens of the object store";

@@ -41,11 +41,32 @@ fn with_columns(base: &SchemaRef, more: &Schema) -> SchemaRef {
 
 /// An error that lists how the table at `location` differs from what was declared.
 pub(crate) fn check_same(declared: &Schema, found: &Schema, location: &str) -> Result<()> {
+    refuse(differences(declared, found, true, false), location, "")
+}
+
+/// The same for a table whose columns are reached by name, in any order; those that it lacks are no
+/// difference if it may `evolve`.
+pub(crate) fn check_columns(
+    declared: &Schema,
+    found: &Schema,
+    location: &str,
+    evolve: bool,
+) -> Result<()> {
+    let lacks = |f: &Arc<Field>| found.column_with_name(f.name()).is_none();
+    let hint = match !evolve && declared.fields().iter().any(lacks) {
+        true => ", or say 'table.evolve' 'add_columns' so that INSERT adds those that are missing",
+        false => "",
+    };
+    refuse(differences(declared, found, false, evolve), location, hint)
+}
+
+fn differences(declared: &Schema, found: &Schema, ordered: bool, evolve: bool) -> Vec<String> {
     let mut differences = vec![];
     for (i, field) in declared.fields().iter().enumerate() {
         match found.column_with_name(field.name()) {
+            None if evolve => {}
             None => differences.push(format!("{} is missing", field.name())),
-            Some((at, _)) if at != i => {
+            Some((at, _)) if at != i && ordered => {
                 differences.push(format!(
                     "{} is column {}, not {}",
                     field.name(),
@@ -69,11 +90,15 @@ pub(crate) fn check_same(declared: &Schema, found: &Schema, location: &str) -> R
             differences.push(format!("{} is not declared", field.name()));
         }
     }
+    differences
+}
+
+fn refuse(differences: Vec<String>, location: &str, hint: &str) -> Result<()> {
     match differences.is_empty() {
         true => Ok(()),
         false => Err(Error::invalid(format!(
             "the table at '{location}' has other columns than declared: {}; choose another \
-             location or declare the columns that it has",
+             location or declare the columns that it has{hint}",
             differences.join("; ")
         ))),
     }
@@ -184,7 +209,6 @@ enum Class {
 }
 
 /// True if the two types hold the same kind of value.
-#[cfg(feature = "snowflake")]
 pub(crate) fn same_class(a: &DataType, b: &DataType) -> bool {
     class(a) == class(b)
 }
@@ -223,5 +247,19 @@ mod tests {
         for part in ["x is missing", "y is column 1, not 2", "z is not declared"] {
             assert!(text.contains(part), "{text}");
         }
+        let swapped = Schema::new(vec![
+            Field::new("y", DataType::Int32, true),
+            Field::new("x", DataType::Utf8, true),
+        ]);
+        assert!(check_columns(&a, &swapped, "t", false).is_ok());
+        let less = Schema::new(vec![Field::new("y", DataType::Int32, true)]);
+        assert!(check_columns(&a, &less, "t", true).is_ok());
+        let text = check_columns(&a, &less, "t", false)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            text.contains("x is missing") && text.contains("table.evolve"),
+            "{text}"
+        );
     }
 }

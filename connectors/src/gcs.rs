@@ -51,7 +51,7 @@ impl Bucket {
             path.pop_if_empty()
                 .push(location.host_str().unwrap_or_default());
         }
-        let http = http::client(CONNECT_TIMEOUT, READ_TIMEOUT);
+        let http = http::client(CONNECT_TIMEOUT, READ_TIMEOUT, None);
         Ok(Self {
             inner: builder.build()?,
             url,

@@ -5,12 +5,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::{Client, RequestBuilder, Response, StatusCode, header};
+use reqwest::{Certificate, Client, RequestBuilder, Response, StatusCode, header};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Bytes of an error's body that are shown.
-const SHOWN_BYTES: usize = 500;
+/// Characters of an error's body that are shown.
+const SHOWN_CHARS: usize = 500;
+/// Bytes of an error's body that are read: what comes after is of no use to anybody.
+const ERROR_BYTES: usize = 64 << 10;
 /// Longest wait that a server may ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
@@ -44,14 +46,44 @@ impl Retry {
 }
 
 /// A client with timeouts: none of reqwest's are on by default. `read_timeout` bounds each read,
-/// not the whole transfer, so that a long result is not cut off.
-pub(crate) fn client(connect_timeout: Duration, read_timeout: Duration) -> Result<Client> {
-    Client::builder()
+/// not the whole transfer, so that a long result is not cut off. The authorities in `ca_file` are
+/// trusted as well.
+pub(crate) fn client(
+    connect_timeout: Duration,
+    read_timeout: Duration,
+    ca_file: Option<&str>,
+) -> Result<Client> {
+    let mut builder = Client::builder()
         .connect_timeout(connect_timeout)
         .read_timeout(read_timeout)
-        .user_agent(concat!("casebook/", env!("CARGO_PKG_VERSION")))
+        .user_agent(concat!("casebook/", env!("CARGO_PKG_VERSION")));
+    if let Some(file) = ca_file {
+        let certificates = Certificate::from_pem_bundle(&ca_pem(file)?);
+        let certificates = certificates.map_err(|e| no_certificate(file).with_source(e))?;
+        for certificate in certificates {
+            builder = builder.add_root_certificate(certificate);
+        }
+    }
+    builder
         .build()
         .map_err(|e| Error::while_doing("setting up HTTP", e))
+}
+
+/// What tls.ca_file holds.
+pub(crate) fn ca_pem(file: &str) -> Result<Vec<u8>> {
+    let pem = std::fs::read(file)
+        .map_err(|e| Error::while_doing(format!("reading the file '{file}' of tls.ca_file"), e))?;
+    match memchr::memmem::find(&pem, b"-----BEGIN CERTIFICATE-----") {
+        Some(_) => Ok(pem),
+        None => Err(no_certificate(file)),
+    }
+}
+
+pub(crate) fn no_certificate(file: &str) -> Error {
+    Error::invalid(format!(
+        "the file '{file}' of tls.ca_file holds no certificate in PEM form, which begins with \
+         -----BEGIN CERTIFICATE-----"
+    ))
 }
 
 /// Sends what `make` builds until it is answered with success. Connection failures, timeouts, 408,
@@ -143,7 +175,7 @@ fn retry_after(response: &Response) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
 }
 
-async fn refused(what: &str, response: Response) -> Error {
+async fn refused(what: &str, mut response: Response) -> Error {
     let status = response.status();
     let kind = match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ErrorKind::Denied,
@@ -152,9 +184,15 @@ async fn refused(what: &str, response: Response) -> Error {
         s if s.is_server_error() => ErrorKind::Unavailable,
         _ => ErrorKind::InvalidInput,
     };
-    let said = response.text().await.unwrap_or_default();
+    let mut said = vec![];
+    while said.len() < ERROR_BYTES
+        && let Ok(Some(part)) = response.chunk().await
+    {
+        said.extend_from_slice(&part[..part.len().min(ERROR_BYTES - said.len())]);
+    }
+    let said = String::from_utf8_lossy(&said);
     let said: String = said.split_whitespace().collect::<Vec<_>>().join(" ");
-    let shown: String = said.chars().take(SHOWN_BYTES).collect();
+    let shown: String = said.chars().take(SHOWN_CHARS).collect();
     Error::new(
         kind,
         format!("{what}: the server answered {status}: {shown}"),

@@ -1,51 +1,71 @@
-//! Connectors that this build was made without: their tables say which feature to build with.
+//! Connectors that this build was made without: they are listed and documented like the others, and
+//! say which feature to build with when they are used.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
-use datafusion::error::Result;
 use datafusion::logical_expr::CreateExternalTable;
+use futures::future::BoxFuture;
 
+use crate::check::{CheckRequest, CheckStep};
+use crate::connector::{Connector, ConnectorOptions};
 use crate::error::{Error, ErrorKind};
 
-/// `STORED AS` names and the cargo feature that brings each.
-pub(crate) const LEFT_OUT: &[LeftOut] = &[
-    #[cfg(not(feature = "databricks"))]
-    LeftOut {
-        name: "DATABRICKS",
-        feature: "databricks",
-    },
-    #[cfg(not(feature = "snowflake"))]
-    LeftOut {
-        name: "SNOWFLAKE",
-        feature: "snowflake",
-    },
-];
+/// Why a connector is not in every build, and what its feature needs first.
+const NEEDS: &[(&str, &str)] = &[(
+    "ODBC",
+    ", because that links unixODBC; install unixODBC (Debian: apt-get install unixodbc-dev)",
+)];
 
-/// A connector that is not there.
+/// Takes the place of the factory that the feature brings.
+pub(crate) fn factory(
+    connector: &'static Connector,
+    _: &ConnectorOptions,
+) -> Arc<dyn TableProviderFactory> {
+    Arc::new(LeftOut(connector))
+}
+
+/// Takes the place of the check that the feature brings.
+pub(crate) fn check(
+    connector: &'static Connector,
+    _: CheckRequest,
+) -> BoxFuture<'static, Vec<CheckStep>> {
+    let result = Err(LeftOut(connector).error());
+    Box::pin(async {
+        vec![CheckStep {
+            name: "driver",
+            result,
+        }]
+    })
+}
+
+/// A connector that is not there; its feature has its name in lower case.
 #[derive(Debug)]
-pub(crate) struct LeftOut {
-    /// `STORED AS` name, upper case.
-    pub(crate) name: &'static str,
-    feature: &'static str,
+struct LeftOut(&'static Connector);
+
+impl LeftOut {
+    fn error(&self) -> Error {
+        let name = self.0.name;
+        let needs = NEEDS.iter().find(|(connector, _)| *connector == name);
+        let (needs, then) = needs.map_or(("", ";"), |(_, needs)| (*needs, " and"));
+        Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "this program was built without {name}{needs}{then} build it with --features {}",
+                name.to_lowercase()
+            ),
+        )
+    }
 }
 
 #[async_trait]
-impl TableProviderFactory for &'static LeftOut {
+impl TableProviderFactory for LeftOut {
     async fn create(
         &self,
         _: &dyn Session,
-        cmd: &CreateExternalTable,
-    ) -> Result<Arc<dyn TableProvider>> {
-        Err(Error::new(
-            ErrorKind::Unsupported,
-            format!(
-                "table {} is STORED AS {}, which this program was built without; build it with: \
-                 cargo build --features {}",
-                cmd.name, self.name, self.feature
-            ),
-        )
-        .into())
+        _: &CreateExternalTable,
+    ) -> datafusion::error::Result<Arc<dyn TableProvider>> {
+        Err(self.error().into())
     }
 }

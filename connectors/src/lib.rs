@@ -34,6 +34,11 @@ mod json;
 mod keys;
 mod left_out;
 mod location;
+mod notices;
+#[cfg(feature = "odbc")]
+mod odbc;
+#[cfg(not(feature = "odbc"))]
+#[path = "odbc/options.rs"]
 mod odbc;
 mod options;
 mod reference;
@@ -42,11 +47,18 @@ mod rejects;
 mod secret;
 #[cfg(feature = "snowflake")]
 mod snowflake;
+#[cfg(not(feature = "snowflake"))]
+#[path = "snowflake/options.rs"]
+mod snowflake;
 mod sql;
 mod stores;
+mod write;
 
 pub mod csv;
 #[cfg(feature = "databricks")]
+mod databricks;
+#[cfg(not(feature = "databricks"))]
+#[path = "databricks/options.rs"]
 mod databricks;
 pub mod delta;
 
@@ -57,6 +69,7 @@ pub use declared::fitted;
 pub use error::{Error, ErrorKind, Result};
 pub use guard::hide_caught_panics;
 pub use location::{shown, without_credentials};
+pub use notices::Notices;
 pub use reference::{connector_table, option_reference};
 pub use registry::{CONNECTORS, register};
 pub use secret::{GivenOptions, Secret};

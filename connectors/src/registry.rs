@@ -6,16 +6,13 @@ use datafusion::execution::context::SessionContext;
 
 use crate::connector::{Connector, ConnectorOptions, FileReaders};
 use crate::csv;
-#[cfg(feature = "databricks")]
 use crate::databricks;
 use crate::delta;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::json;
-use crate::left_out::LEFT_OUT;
 use crate::odbc;
 use crate::rejects::{self, RejectsFactory};
-#[cfg(feature = "snowflake")]
 use crate::snowflake;
 
 /// Every connector. Adding one is a folder and an entry here.
@@ -24,10 +21,8 @@ pub static CONNECTORS: &[&Connector] = &[
     &files::PARQUET,
     &files::JSON,
     &delta::CONNECTOR,
-    #[cfg(feature = "databricks")]
     &databricks::CONNECTOR,
     &odbc::CONNECTOR,
-    #[cfg(feature = "snowflake")]
     &snowflake::CONNECTOR,
 ];
 
@@ -74,11 +69,6 @@ pub fn register(ctx: &SessionContext, options: &ConnectorOptions) -> Result<()> 
             if replace || !tables.contains_key(&name) {
                 tables.insert(name, Arc::clone(&factory));
             }
-        }
-    }
-    for absent in LEFT_OUT {
-        if replace || !tables.contains_key(absent.name) {
-            tables.insert(absent.name.to_owned(), Arc::new(absent));
         }
     }
     if replace {

@@ -1,15 +1,15 @@
 //! Unity Catalog: what a table is, what else there is where it is missing, and temporary
 //! credentials for its files (REST API 2.1).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::client::Client;
-use super::listing::Page;
+use super::listing::{self, Page};
 use super::name::TableName;
+use super::session::Client;
 use crate::error::{Error, ErrorKind, Result};
 use crate::secret::Secret;
 
@@ -123,7 +123,9 @@ impl Catalog {
                 Ok(table)
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                Err(self.missing(name).await.with_source(error))
+                Err(listing::missing(&self.client, name)
+                    .await
+                    .with_source(error))
             }
             Err(error) if error.kind() == ErrorKind::Denied => Err(Error::new(
                 ErrorKind::Denied,
@@ -135,6 +137,11 @@ impl Catalog {
             .with_source(error)),
             Err(error) => Err(error),
         }
+    }
+
+    /// The names of all tables in the schema of `name`.
+    pub(super) async fn tables_beside(&self, name: &TableName) -> Result<HashSet<String>> {
+        listing::tables(&self.client, name).await
     }
 
     /// Credentials for the files of a table.

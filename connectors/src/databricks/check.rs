@@ -21,6 +21,7 @@ use crate::check::{CheckRequest, CheckStep, Steps};
 use crate::connector::{Connector, ConnectorOptions};
 use crate::delta::{self, DeltaFactory};
 use crate::error::{Error, ErrorKind, Result};
+use crate::sql::target::Asked;
 
 /// Checks one table.
 pub(crate) async fn check(connector: &'static Connector, request: CheckRequest) -> Vec<CheckStep> {
@@ -63,7 +64,7 @@ async fn run(
     let opened = open(&workspace, &name).await;
     let table = steps.note("open", opened, |table| match &table.read {
         Way::Files { .. } => "as files".into(),
-        Way::Warehouse { because } => format!("through the warehouse, because it {because}"),
+        Way::Warehouse { because, .. } => format!("through the warehouse, because it {because}"),
     })?;
     let table = Arc::new(table);
     let read = read_one(&table).await;
@@ -82,7 +83,7 @@ async fn open(workspace: &Workspace, name: &TableName) -> Result<DatabricksTable
     )
     .build();
     workspace
-        .open(&ctx.state(), &cmd, &delta, name.clone(), None)
+        .open(&ctx.state(), &cmd, &delta, name.clone(), Asked::default())
         .await
 }
 

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use serde::Deserialize;
 
-use super::catalog::Catalog;
 use super::name::TableName;
+use super::session::Client;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Parameters of a request.
@@ -14,87 +14,91 @@ type Query<'a> = &'a [(&'a str, &'a str)];
 /// Names shown where a table is missing.
 const SHOWN_NAMES: usize = 8;
 
-impl Catalog {
-    /// Says what there is where `name` was looked for, from the schema up to the catalogs.
-    pub(super) async fn missing(&self, name: &TableName) -> Error {
-        let TableName {
-            catalog,
-            schema,
+/// Says what there is where `name` was looked for, from the schema up to the catalogs.
+pub(super) async fn missing(client: &Client, name: &TableName) -> Error {
+    let TableName {
+        catalog,
+        schema,
+        table,
+    } = name;
+    let tables = of_schema(name);
+    let schemas = [("catalog_name", catalog.as_str())];
+    let levels: [(&str, &str, Query<'_>, &str, String); 3] = [
+        (
+            "table",
+            "tables",
+            &tables,
             table,
-        } = name;
-        let tables = [
-            ("catalog_name", catalog.as_str()),
-            ("schema_name", schema.as_str()),
-            ("omit_columns", "true"),
-            ("omit_properties", "true"),
-        ];
-        let schemas = [("catalog_name", catalog.as_str())];
-        let levels: [(&str, &str, Query<'_>, &str, String); 3] = [
-            (
-                "table",
-                "tables",
-                &tables,
-                table,
-                format!("in {catalog}.{schema}"),
-            ),
-            (
-                "schema",
-                "schemas",
-                &schemas,
-                schema,
-                format!("in the catalog {catalog}"),
-            ),
-            (
-                "catalog",
-                "catalogs",
-                &[],
-                catalog,
-                format!("in {}", self.client.host()),
-            ),
-        ];
-        for (what, kind, query, wanted, place) in levels {
-            match self.names(kind, query).await {
-                Ok(names) if names.contains(wanted) => break,
-                Ok(names) => return not_found(what, wanted, &place, names),
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(_) => break,
-            }
+            format!("in {catalog}.{schema}"),
+        ),
+        (
+            "schema",
+            "schemas",
+            &schemas,
+            schema,
+            format!("in the catalog {catalog}"),
+        ),
+        (
+            "catalog",
+            "catalogs",
+            &[],
+            catalog,
+            format!("in {}", client.host()),
+        ),
+    ];
+    for (what, kind, query, wanted, place) in levels {
+        match names(client, kind, query).await {
+            Ok(names) if names.contains(wanted) => break,
+            Ok(names) => return not_found(what, wanted, &place, names),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(_) => break,
         }
-        Error::new(
-            ErrorKind::NotFound,
-            format!("there is no table {name} that this token may see"),
-        )
     }
+    Error::new(
+        ErrorKind::NotFound,
+        format!("there is no table {name} that this token may see"),
+    )
+}
 
-    /// The names of all `kind`: every page, including those after an empty one.
-    pub(super) async fn names(
-        &self,
-        kind: &str,
-        query: &[(&str, &str)],
-    ) -> Result<HashSet<String>> {
-        let what = format!("listing {kind} in Unity Catalog");
-        let path = ["api", "2.1", "unity-catalog", kind];
-        let mut names = HashSet::new();
-        let mut seen = HashSet::new();
-        let mut token = String::new();
-        loop {
-            let mut query = query.to_vec();
-            if !token.is_empty() {
-                query.push(("page_token", token.as_str()));
-            }
-            let page: Page = self.client.get(&what, &path, &query).await?;
-            let entries = [page.tables, page.schemas, page.catalogs];
-            names.extend(entries.into_iter().flatten().flatten().map(|e| e.name));
-            token = match page.next_page_token {
-                Some(next) if !next.is_empty() => next,
-                _ => return Ok(names),
-            };
-            if !seen.insert(token.clone()) {
-                return Err(Error::new(
-                    ErrorKind::Corrupt,
-                    format!("{what}: the server repeats a page"),
-                ));
-            }
+/// The names of all tables in the schema of `name`.
+pub(super) async fn tables(client: &Client, name: &TableName) -> Result<HashSet<String>> {
+    names(client, "tables", &of_schema(name)).await
+}
+
+/// The parameters of a listing of tables.
+fn of_schema(name: &TableName) -> [(&str, &str); 4] {
+    [
+        ("catalog_name", name.catalog.as_str()),
+        ("schema_name", name.schema.as_str()),
+        ("omit_columns", "true"),
+        ("omit_properties", "true"),
+    ]
+}
+
+/// The names of all `kind`: every page, including those after an empty one.
+async fn names(client: &Client, kind: &str, query: &[(&str, &str)]) -> Result<HashSet<String>> {
+    let what = format!("listing {kind} in Unity Catalog");
+    let path = ["api", "2.1", "unity-catalog", kind];
+    let mut names = HashSet::new();
+    let mut seen = HashSet::new();
+    let mut token = String::new();
+    loop {
+        let mut query = query.to_vec();
+        if !token.is_empty() {
+            query.push(("page_token", token.as_str()));
+        }
+        let page: Page = client.get(&what, &path, &query).await?;
+        let entries = [page.tables, page.schemas, page.catalogs];
+        names.extend(entries.into_iter().flatten().flatten().map(|e| e.name));
+        token = match page.next_page_token {
+            Some(next) if !next.is_empty() => next,
+            _ => return Ok(names),
+        };
+        if !seen.insert(token.clone()) {
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                format!("{what}: the server repeats a page"),
+            ));
         }
     }
 }

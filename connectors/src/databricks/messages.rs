@@ -14,7 +14,7 @@ use crate::secret::Secret;
 pub(super) struct Manifest {
     pub(super) schema: Option<ManifestSchema>,
     pub(super) chunks: Option<Vec<ChunkInfo>>,
-    pub(super) total_chunk_count: Option<u32>,
+    pub(super) total_chunk_count: Option<u64>,
     pub(super) total_row_count: Option<u64>,
     #[serde(default)]
     pub(super) truncated: bool,

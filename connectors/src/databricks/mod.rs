@@ -6,9 +6,8 @@
 //! ```
 //!
 //! Where it can, a table is read and written as the Delta files it consists of, with temporary
-//! credentials that the catalog lends ([`vended`], [`delta::stores`]). Where something stands in the way
-//! ([`features`]), the SQL Statement Execution API of a warehouse takes over ([`statement`],
-//! [`chunks`], [`sink`]).
+//! credentials that the catalog lends ([`vended`], [`delta::stores`]). Where something stands in the
+//! way ([`features`]), the SQL Statement Execution API of a warehouse takes over ([`system`]).
 
 #[cfg_attr(
     not(all(feature = "s3", feature = "azure", feature = "gcs")),
@@ -16,8 +15,8 @@
 )]
 mod catalog;
 mod check;
-mod chunks;
-mod client;
+mod encode;
+mod errors;
 mod expiring;
 mod features;
 mod listing;
@@ -25,15 +24,16 @@ mod messages;
 mod name;
 mod open;
 mod options;
-mod rows;
-mod scan;
+mod read;
+mod session;
 mod settings;
-mod sink;
 mod statement;
 mod storage;
+mod system;
 mod table;
 mod types;
 mod vended;
+mod vending;
 
 use std::sync::Arc;
 
@@ -42,30 +42,23 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
 use datafusion::logical_expr::CreateExternalTable;
 
-use crate::connector::{Connector, ConnectorOptions, Maturity};
+use crate::connector::{Connector, ConnectorOptions};
 use crate::declared;
 use crate::delta::{self, DeltaFactory};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::sql::target::Asked;
+use crate::write;
 
 use name::TableName;
 use open::Workspace;
 use settings::Settings;
 use table::DatabricksTable;
 
-use options::OPTIONS;
-
 /// `STORED AS DATABRICKS`.
 pub(crate) static CONNECTOR: Connector = Connector {
-    name: "DATABRICKS",
-    summary: "tables of Unity Catalog, as files or through a SQL warehouse",
-    reads: true,
-    writes: true,
-    pushdown: "projection, filters, LIMIT",
-    authentication: "access token; OAuth client (machine to machine)",
-    maturity: Maturity::Preview,
-    options: OPTIONS,
     check: |c, request| Box::pin(check::check(c, request)),
     factory: |c, o| Arc::new(DatabricksFactory::new(c, o)),
+    ..options::ABOUT
 };
 
 /// Opens or creates the table that a statement names.
@@ -91,19 +84,15 @@ impl DatabricksFactory {
         cmd: &CreateExternalTable,
     ) -> Result<DatabricksTable> {
         let settings = Settings::parse(self.connector, &cmd.name.to_string(), &cmd.options)?;
-        let [location] = &cmd.locations[..] else {
-            return Err(Error::invalid(format!(
-                "DATABRICKS table {} needs exactly one LOCATION",
-                cmd.name
-            )));
+        let name = TableName::parse(write::one_location(cmd)?)?;
+        let (known, listed) = (&self.table_schemas, cmd.schema.inner());
+        let asked = Asked {
+            contract: declared::asked_for(known, settings.create.as_deref(), listed)?,
+            listed: Arc::clone(listed),
+            write: settings.write.clone(),
         };
-        let name = TableName::parse(location)?;
-        let (known, more) = (&self.table_schemas, cmd.schema.inner());
-        let declared = declared::asked_for(known, settings.create.as_deref(), more)?;
         let workspace = Workspace::new(settings)?;
-        workspace
-            .open(state, cmd, &self.delta, name, declared)
-            .await
+        workspace.open(state, cmd, &self.delta, name, asked).await
     }
 }
 

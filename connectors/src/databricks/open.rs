@@ -1,28 +1,28 @@
-//! From a name to a table: found in the catalog or created, then opened the best way there is.
+//! From a name to a table: found in the catalog, then opened the best way there is.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
 use datafusion::logical_expr::CreateExternalTable;
 use object_store::ObjectStore;
 use url::Url;
 
-use super::catalog::{Catalog, Operation, TableInfo};
-use super::client::Client;
+use super::catalog::{Catalog, ColumnInfo, Operation, TableInfo};
 use super::features::{self, Protocol};
 use super::name::TableName;
+use super::session::Client;
 use super::settings::{ReadMode, Settings, Version};
-use super::statement::{ResultForm, Statement, Warehouse};
+use super::statement::Warehouse;
+use super::system::WarehouseSystem;
 use super::table::{DatabricksTable, Way};
-use super::types;
-use super::vended::{VendedStore, VendedTable};
+use super::vended::VendedStore;
+use super::vending::VendedTable;
 use crate::declared::check_same;
 use crate::delta::{self, DeltaFactory};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sql::ddl;
-use crate::sql::dialect::DATABRICKS;
+use crate::sql::table::SqlTable;
+use crate::sql::target::Asked;
 
 /// A workspace as one table's options describe it.
 #[derive(Debug)]
@@ -72,80 +72,99 @@ impl Workspace {
         })
     }
 
-    /// The table `name`; `declared` is its schema if it may be created.
+    /// The table `name`, as the statement `asked` for it.
     pub(super) async fn open(
         &self,
         state: &dyn Session,
         cmd: &CreateExternalTable,
         delta: &DeltaFactory,
         name: TableName,
-        declared: Option<SchemaRef>,
+        asked: Asked,
     ) -> Result<DatabricksTable> {
-        let info = match (self.catalog.table(&name).await, &declared) {
-            (Err(error), Some(declared)) if error.kind() == ErrorKind::NotFound => {
-                self.create(&name, declared).await?;
-                self.catalog.table(&name).await?
+        let pinned = self.settings.version.is_some();
+        let info = match self.catalog.table(&name).await {
+            Err(error) if error.kind() == ErrorKind::NotFound && asked.contract.is_some() => {
+                let because: Arc<str> = "is not there yet".into();
+                let way = self.through_warehouse(&name, None, because, asked).await?;
+                let Way::Warehouse { table: Some(_), .. } = &way else {
+                    return Err(Error::invalid(format!(
+                        "there is no table {name}, and to create it the option \
+                         databricks.warehouse_id is needed"
+                    )));
+                };
+                return Ok(DatabricksTable {
+                    name,
+                    read: way.clone(),
+                    write: way,
+                    pinned,
+                });
             }
-            (found, _) => found?,
+            found => found?,
         };
         let mode = self.settings.read;
         let files = match mode {
             ReadMode::Warehouse => Err(Against::from("is read so by databricks.read".to_owned())),
             ReadMode::Auto | ReadMode::Files => self.files(state, cmd, delta, &name, &info).await?,
         };
+        let known = Some(info.columns.unwrap_or_default());
         let (read, write) = match files {
             Ok(files) => {
                 let Files { delta, store, .. } = files;
+                let schema = delta.schema();
+                if let Some(contract) = &asked.contract {
+                    check_same(contract, &schema, &name.to_string())?;
+                }
+                asked.write.check_key(&schema)?;
+                let read = Way::Files { delta, store };
                 let write = match files.against_writing {
-                    None => Way::Files {
-                        delta: Arc::clone(&delta),
-                        store: Arc::clone(&store),
-                    },
-                    Some(because) => Way::Warehouse {
-                        because: because.into(),
-                    },
+                    None => read.clone(),
+                    Some(because) => {
+                        self.through_warehouse(&name, known, because.into(), asked)
+                            .await?
+                    }
                 };
-                (Way::Files { delta, store }, write)
+                (read, write)
             }
             Err(against) if mode == ReadMode::Files || self.warehouse.is_none() => {
                 return Err(self.refused(&name, against));
             }
             Err(Against { reason, .. }) => {
-                let because: Arc<str> = reason.into();
-                let write = Way::Warehouse {
-                    because: Arc::clone(&because),
-                };
-                (Way::Warehouse { because }, write)
+                let way = self.through_warehouse(&name, known, reason.into(), asked);
+                let way = way.await?;
+                (way.clone(), way)
             }
         };
-        let columns = info.columns.unwrap_or_default();
-        let (schema, columns) = match (&read, &self.warehouse) {
-            (Way::Files { delta, .. }, _) => (delta.schema(), columns),
-            (_, Some(warehouse)) if columns.is_empty() => {
-                let columns = described(warehouse, &name).await?;
-                (types::schema(&columns), columns)
-            }
-            _ => (types::schema(&columns), columns),
-        };
-        if let Some(declared) = &declared {
-            check_same(declared, &schema, &name.to_string())?;
-        }
-        if let Some(key) = &self.settings.key
-            && schema.column_with_name(key).is_none()
-        {
-            let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
-            return Err(Error::unknown("column in write.key", key, &names));
-        }
         Ok(DatabricksTable {
             name,
-            schema,
-            columns,
             read,
             write,
-            warehouse: self.warehouse.clone(),
-            key: self.settings.key.clone(),
-            version: self.settings.version.clone(),
+            pinned,
         })
+    }
+
+    /// The way through the warehouse, if there is one.
+    async fn through_warehouse(
+        &self,
+        name: &TableName,
+        known: Option<Vec<ColumnInfo>>,
+        because: Arc<str>,
+        asked: Asked,
+    ) -> Result<Way> {
+        let table = match &self.warehouse {
+            None => None,
+            Some(warehouse) => {
+                let system = WarehouseSystem {
+                    warehouse: warehouse.clone(),
+                    catalog: self.catalog.clone(),
+                    name: name.clone(),
+                    known: Arc::new(Mutex::new(known)),
+                    version: self.settings.version.clone(),
+                    because: Arc::clone(&because),
+                };
+                Some(Arc::new(SqlTable::open(Arc::new(system), asked).await?))
+            }
+        };
+        Ok(Way::Warehouse { because, table })
     }
 
     /// The table as files, or what stands in the way. What may pass, such as a server that is
@@ -192,6 +211,11 @@ impl Workspace {
         };
         let location = Url::parse(location)
             .map_err(|_| Against::from(format!("lies at '{location}', which is no URL")))?;
+        if location.scheme() == "file" && !self.settings.allow_local_files {
+            let reason = "lies at file://, which a catalog must not open on this machine unless \
+                          'databricks.allow_local_files' is 'true'";
+            return Err(reason.to_owned().into());
+        }
         Ok(Arc::new(VendedStore::new(VendedTable {
             catalog: self.catalog.clone(),
             name: name.clone(),
@@ -227,44 +251,6 @@ impl Workspace {
             None => error,
         }
     }
-
-    /// Creates the table with the declared schema, as the warehouse does it.
-    async fn create(&self, name: &TableName, declared: &SchemaRef) -> Result<()> {
-        let Some(warehouse) = &self.warehouse else {
-            return Err(Error::invalid(format!(
-                "there is no table {name}, and to create it the option databricks.warehouse_id \
-                 is needed"
-            )));
-        };
-        let key = self.settings.key.as_deref();
-        let sql = ddl::create_table(&DATABRICKS, &name.sql(), declared, key)?;
-        let sql = sql.replacen("CREATE TABLE", "CREATE TABLE IF NOT EXISTS", 1);
-        let what = format!("creating {name}");
-        warehouse
-            .run(&what, &Statement::command(sql))
-            .await
-            .map(drop)
-    }
-}
-
-/// Columns that the catalog does not tell, from the manifest of an empty result.
-async fn described(
-    warehouse: &Warehouse,
-    name: &TableName,
-) -> Result<Vec<super::catalog::ColumnInfo>> {
-    let statement = Statement {
-        result: ResultForm::Links,
-        ..Statement::command(format!("SELECT * FROM {} LIMIT 0", name.sql()))
-    };
-    let what = format!("describing {name}");
-    let finished = warehouse.run(&what, &statement).await?;
-    let columns = finished.manifest.schema.and_then(|s| s.columns);
-    columns.ok_or_else(|| {
-        Error::new(
-            ErrorKind::Corrupt,
-            format!("{what}: the manifest of the result has no columns"),
-        )
-    })
 }
 
 async fn open_files(
@@ -309,7 +295,7 @@ async fn open_files(
 /// The statement that makes the same table of the files at `url`.
 fn delta_command(cmd: &CreateExternalTable, url: &Url, settings: &Settings) -> CreateExternalTable {
     let mut options = HashMap::new();
-    if let Some(key) = &settings.key {
+    if let Some(key) = &settings.write.key {
         options.insert("write.key".to_owned(), key.clone());
     }
     match &settings.version {

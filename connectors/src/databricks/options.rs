@@ -1,7 +1,29 @@
-//! The keys of OPTIONS that STORED AS DATABRICKS knows.
+//! `STORED AS DATABRICKS`: what it is and which options there are. Compiled also where the feature
+//! is off.
 
-use crate::connector::OptionSpec;
+use crate::connector::{CA_FILE, Connector, Maturity, OptionSpec};
+use crate::evolve::EVOLVE;
+use crate::left_out;
 use crate::rejects;
+use crate::write::{CREATE, EXPIRE, KEY};
+
+/// The connector, as a build without the feature knows it.
+pub(crate) const ABOUT: Connector = Connector {
+    name: "DATABRICKS",
+    summary: "tables of Unity Catalog, as files or through a SQL warehouse",
+    reads: true,
+    writes: true,
+    pushdown: "projection, filters, LIMIT",
+    authentication: "access token; OAuth client (machine to machine)",
+    maturity: Maturity::Preview,
+    options: OPTIONS,
+    check: left_out::check,
+    factory: left_out::factory,
+};
+
+/// `STORED AS DATABRICKS` of a build without the feature.
+#[cfg(not(feature = "databricks"))]
+pub(crate) static CONNECTOR: Connector = ABOUT;
 
 /// Options beside those of the object stores.
 pub(crate) const OPTIONS: &[OptionSpec] = &[
@@ -37,6 +59,11 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
         "true: the token may travel over http://",
     ),
     option(
+        "databricks.allow_local_files",
+        "false",
+        "true: tables that the catalog says lie on this machine's disk may be opened there",
+    ),
+    option(
         "databricks.connect_timeout_secs",
         "10",
         "longest wait for a connection",
@@ -51,16 +78,11 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
         "no limit",
         "longest run of one statement on the warehouse; it is cancelled then",
     ),
-    option(
-        "table.create",
-        "the table must exist",
-        "name of the declared schema with which a missing table is created (qa_pairs)",
-    ),
-    option(
-        "write.key",
-        "INSERT appends",
-        "column that identifies a row: INSERT adds only rows whose key is not there yet",
-    ),
+    CA_FILE,
+    CREATE,
+    EVOLVE,
+    KEY,
+    EXPIRE,
     rejects::OPTION,
     option(
         "delta.version",

@@ -10,6 +10,7 @@ use crate::connector::Connector;
 use crate::error::{Error, Result};
 use crate::options::{TableOptions, parse_value};
 use crate::secret::Secret;
+use crate::write::WriteOptions;
 
 /// Valid options of one table.
 #[derive(Debug)]
@@ -21,9 +22,13 @@ pub(super) struct Settings {
     pub(super) connect_timeout: Duration,
     pub(super) read_timeout: Duration,
     pub(super) query_timeout: Option<Duration>,
+    pub(super) ca_file: Option<String>,
+    /// Tables may lie on the disk of this machine.
+    pub(super) allow_local_files: bool,
     /// Name of a declared schema.
     pub(super) create: Option<String>,
-    pub(super) key: Option<String>,
+    /// What INSERT obeys.
+    pub(super) write: WriteOptions,
     /// Which version is read.
     pub(super) version: Option<Version>,
     /// Among them `aws.*`, `azure.*` and `gcp.*`: endpoints and regions of the vended stores.
@@ -102,8 +107,13 @@ impl Settings {
             read_timeout: seconds(&options, "databricks.read_timeout_secs")?
                 .unwrap_or(Duration::from_secs(60)),
             query_timeout: seconds(&options, "databricks.query_timeout_secs")?,
+            ca_file: get("tls.ca_file"),
+            allow_local_files: match options.get("databricks.allow_local_files") {
+                Some(value) => parse_value("databricks.allow_local_files", value, "true or false")?,
+                None => false,
+            },
             create: get("table.create"),
-            key: get("write.key"),
+            write: WriteOptions::parse(&options)?,
             version,
             options: TableOptions {
                 store: options.store,

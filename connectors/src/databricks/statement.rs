@@ -11,8 +11,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
-use super::client::Client;
-use super::messages::{Answer, Link, Manifest, ResultData, ServiceError, Status};
+use super::errors::{failed, unsure};
+use super::messages::{Answer, Link, Manifest, ResultData};
+use super::session::Client;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long the server may hold the first answer back; the API takes 0 or 5 to 50 seconds.
@@ -245,90 +246,4 @@ fn finished(what: &str, answer: Answer) -> Result<Finished> {
         manifest,
         result: answer.result.unwrap_or_default(),
     })
-}
-
-/// A statement that ended without success.
-fn failed(what: &str, status: &Status) -> Error {
-    let none = ServiceError::default();
-    let error = status.error.as_ref().unwrap_or(&none);
-    let says = |part: &str| error.message.contains(part);
-    let passes = [
-        "ABORTED",
-        "DEADLINE_EXCEEDED",
-        "IO_ERROR",
-        "RESOURCE_EXHAUSTED",
-        "SERVICE_UNDER_MAINTENANCE",
-        "TEMPORARILY_UNAVAILABLE",
-        "WORKSPACE_TEMPORARILY_UNAVAILABLE",
-    ];
-    let kind = match status.state.as_str() {
-        "CANCELED" | "CLOSED" => ErrorKind::Unavailable,
-        _ if says("_NOT_FOUND]") => ErrorKind::NotFound,
-        _ if says("PERMISSION") => ErrorKind::Denied,
-        // Delta's conflict of two writers.
-        _ if says("DELTA_CONCURRENT") => ErrorKind::Unavailable,
-        _ if passes.contains(&error.error_code.as_str()) => ErrorKind::Unavailable,
-        _ => ErrorKind::InvalidInput,
-    };
-    let said = match (status.state.as_str(), error.message.as_str()) {
-        ("CANCELED", "") => "somebody cancelled the statement; run it again",
-        ("CLOSED", "") => "the result has been given up by the server; run it again",
-        (_, "") => "the statement failed without a message",
-        (_, message) => message,
-    };
-    let code = match error.error_code.as_str() {
-        "" => String::new(),
-        code => format!("{code}: "),
-    };
-    Error::new(kind, format!("{what}: {code}{said}"))
-}
-
-/// An answer that did not come to a statement that must not run twice.
-fn unsure(what: &str, error: Error) -> Error {
-    match error.kind() {
-        ErrorKind::Unavailable => Error::new(
-            ErrorKind::Internal,
-            format!(
-                "{error}. Whether the statement ran is not known, so it is not sent again: look \
-                 at the target of {what} first; with the option write.key it would be safe"
-            ),
-        )
-        .with_source(error),
-        _ => error,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn failures_say_what_kind_they_are() {
-        let check = |status: Value, kind: ErrorKind, text: &str| {
-            let error = failed("reading t", &serde_json::from_value(status).unwrap());
-            assert_eq!(error.kind(), kind, "{error}");
-            assert!(error.to_string().contains(text), "{error}");
-        };
-        check(
-            json!({"state": "FAILED", "error": {"error_code": "BAD_REQUEST",
-                "message": "[TABLE_OR_VIEW_NOT_FOUND] no t"}}),
-            ErrorKind::NotFound,
-            "BAD_REQUEST: [TABLE_OR_VIEW_NOT_FOUND]",
-        );
-        check(
-            json!({"state": "FAILED", "error": {"error_code": "IO_ERROR", "message": "x"}}),
-            ErrorKind::Unavailable,
-            "x",
-        );
-        check(
-            json!({"state": "FAILED", "error": {"message": "[PARSE_SYNTAX_ERROR]"}}),
-            ErrorKind::InvalidInput,
-            "PARSE",
-        );
-        check(
-            json!({"state": "CANCELED"}),
-            ErrorKind::Unavailable,
-            "run it again",
-        );
-    }
 }

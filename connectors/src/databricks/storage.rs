@@ -9,9 +9,9 @@ use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use url::Url;
 
-use super::vended::Vending;
+use super::settings::Settings;
+use super::vending::Vending;
 use crate::error::{Error, ErrorKind, Result};
-use crate::options::TableOptions;
 
 /// True if a listing of the storage at `location` comes in no order.
 pub(super) fn is_unordered(location: &Url) -> bool {
@@ -23,10 +23,10 @@ pub(super) fn is_unordered(location: &Url) -> bool {
 /// The table's directory at `location`.
 pub(super) async fn open(
     location: &Url,
-    options: &TableOptions,
+    settings: &Settings,
     vending: &Arc<Vending>,
 ) -> object_store::Result<Arc<dyn ObjectStore>> {
-    let (store, path) = built(location, options, vending)
+    let (store, path) = built(location, settings, vending)
         .await
         .map_err(|e| vending.failed(e))?;
     Ok(Arc::new(PrefixStore::new(store, path)))
@@ -34,7 +34,7 @@ pub(super) async fn open(
 
 async fn built(
     location: &Url,
-    options: &TableOptions,
+    settings: &Settings,
     vending: &Arc<Vending>,
 ) -> Result<(Arc<dyn ObjectStore>, Path)> {
     let wrong = |e: object_store::Error| {
@@ -46,17 +46,17 @@ async fn built(
         "file" => Arc::new(LocalFileSystem::new()),
         #[cfg(feature = "s3")]
         "s3" | "s3a" => Arc::new(
-            s3(location, options, vending)
+            s3(location, settings, vending)
                 .await?
                 .build()
                 .map_err(wrong)?,
         ),
         #[cfg(feature = "azure")]
         "abfs" | "abfss" | "az" => {
-            Arc::new(azure(location, options, vending)?.build().map_err(wrong)?)
+            Arc::new(azure(location, settings, vending)?.build().map_err(wrong)?)
         }
         #[cfg(feature = "gcs")]
-        "gs" => Arc::new(gcs(location, options, vending)?.build().map_err(wrong)?),
+        "gs" => Arc::new(gcs(location, settings, vending)?.build().map_err(wrong)?),
         other => {
             return Err(Error::new(
                 ErrorKind::Unsupported,
@@ -70,16 +70,33 @@ async fn built(
     Ok((store, path))
 }
 
+/// How the stores connect.
+#[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
+fn client_options(settings: &Settings) -> Result<object_store::ClientOptions> {
+    let mut options = object_store::ClientOptions::new();
+    if let Some(file) = &settings.ca_file {
+        let pem = crate::http::ca_pem(file)?;
+        let certificates = object_store::Certificate::from_pem_bundle(&pem);
+        let wrong = |e| crate::http::no_certificate(file).with_source(e);
+        for certificate in certificates.map_err(wrong)? {
+            options = options.with_root_certificate(certificate);
+        }
+    }
+    Ok(options)
+}
+
 #[cfg(feature = "s3")]
 async fn s3(
     location: &Url,
-    options: &TableOptions,
+    settings: &Settings,
     vending: &Arc<Vending>,
 ) -> Result<object_store::aws::AmazonS3Builder> {
     use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, resolve_bucket_region};
 
-    let mut builder = AmazonS3Builder::new().with_url(location.as_str());
-    for (key, value) in crate::stores::keys(options, "aws.") {
+    let mut builder = AmazonS3Builder::new()
+        .with_url(location.as_str())
+        .with_client_options(client_options(settings)?);
+    for (key, value) in crate::stores::keys(&settings.options, "aws.") {
         builder = builder.with_config(crate::stores::parse_key(key)?, value);
     }
     let has = |key| builder.get_config_value(&key).is_some();
@@ -100,11 +117,13 @@ async fn s3(
 #[cfg(feature = "azure")]
 fn azure(
     location: &Url,
-    options: &TableOptions,
+    settings: &Settings,
     vending: &Arc<Vending>,
 ) -> Result<object_store::azure::MicrosoftAzureBuilder> {
-    let mut builder = object_store::azure::MicrosoftAzureBuilder::new().with_url(location.as_str());
-    for (key, value) in crate::stores::keys(options, "azure.") {
+    let mut builder = object_store::azure::MicrosoftAzureBuilder::new()
+        .with_url(location.as_str())
+        .with_client_options(client_options(settings)?);
+    for (key, value) in crate::stores::keys(&settings.options, "azure.") {
         builder = builder.with_config(crate::stores::parse_key(key)?, value);
     }
     Ok(builder.with_credentials(Arc::new(keys::Azure(Arc::clone(vending)))))
@@ -113,12 +132,13 @@ fn azure(
 #[cfg(feature = "gcs")]
 fn gcs(
     location: &Url,
-    options: &TableOptions,
+    settings: &Settings,
     vending: &Arc<Vending>,
 ) -> Result<object_store::gcp::GoogleCloudStorageBuilder> {
-    let mut builder =
-        object_store::gcp::GoogleCloudStorageBuilder::new().with_url(location.as_str());
-    for (key, value) in crate::stores::keys(options, "gcp.") {
+    let mut builder = object_store::gcp::GoogleCloudStorageBuilder::new()
+        .with_url(location.as_str())
+        .with_client_options(client_options(settings)?);
+    for (key, value) in crate::stores::keys(&settings.options, "gcp.") {
         builder = builder.with_config(crate::stores::parse_key(key)?, value);
     }
     Ok(builder.with_credentials(Arc::new(keys::Gcp(Arc::clone(vending)))))

@@ -3,20 +3,38 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
-use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, Field, SchemaRef, TimeUnit};
 
 use super::catalog::ColumnInfo;
+use crate::cast;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sql::columns::{Column, Columns};
 use crate::sql::dialect::DATABRICKS;
 
-/// The schema of `columns`. Nothing is NOT NULL: views promise nothing.
-pub(super) fn schema(columns: &[ColumnInfo]) -> SchemaRef {
-    let fields: Vec<Field> = columns
-        .iter()
-        .map(|column| Field::new(&column.name, arrow_type(column), true))
-        .collect();
-    Arc::new(Schema::new(fields))
+/// The words of the catalog for a column's type, in the metadata of its own field.
+pub(super) const TYPE_NAME: &str = "type_name";
+pub(super) const TYPE_TEXT: &str = "type_text";
+
+/// The columns that the catalog, or the manifest of a result, describes. Nothing is NOT NULL: views
+/// promise nothing.
+pub(super) fn columns(known: &[ColumnInfo]) -> Columns {
+    let columns = known.iter().map(|info| {
+        let words = [(TYPE_NAME, &info.type_name), (TYPE_TEXT, &info.type_text)];
+        let words = words.map(|(key, word)| (key.to_owned(), word.clone()));
+        let field = Field::new(&info.name, arrow_type(info), true);
+        Column {
+            own: Arc::new(field.clone().with_metadata(words.into())),
+            field: Arc::new(field),
+            comparable: true,
+        }
+    });
+    Columns::new(columns.collect())
+}
+
+/// A word of the catalog for the type of `column`.
+pub(super) fn word<'c>(column: &'c Column, key: &str) -> &'c str {
+    let word = column.own.metadata().get(key);
+    word.map_or("", String::as_str)
 }
 
 /// Nested values are texts in JSON, what has no Arrow type is a text as well.
@@ -42,32 +60,37 @@ fn arrow_type(column: &ColumnInfo) -> DataType {
     }
 }
 
-/// What the rows are selected from: the table, or a query that brings its columns into the form
-/// that [`schema`] says.
-pub(super) fn source(table: &str, columns: &[ColumnInfo]) -> String {
-    if columns.iter().all(|c| expression(c).is_none()) {
-        return table.to_owned();
-    }
+/// What the rows are selected from, if that is not `table` itself: a query that brings its columns
+/// into the form that [`columns`] says.
+pub(super) fn source(table: &str, columns: &Columns) -> Option<String> {
+    let mut plain = true;
     let selected: Vec<String> = columns
         .iter()
         .map(|column| {
-            let name = DATABRICKS.quoted(&column.name);
-            match expression(column) {
+            let name = DATABRICKS.quoted(column.own.name());
+            match expression(column, &name) {
                 None => name,
-                Some(expression) => format!("{expression} AS {name}"),
+                Some(expression) => {
+                    plain = false;
+                    format!("{expression} AS {name}")
+                }
             }
         })
         .collect();
-    format!("(SELECT {} FROM {table}) AS t", selected.join(", "))
+    let selected = selected.join(", ");
+    (!plain).then(|| format!("(SELECT {selected} FROM {table}) AS t"))
 }
 
 /// How a column is selected that does not come as it is.
-fn expression(column: &ColumnInfo) -> Option<String> {
-    let name = DATABRICKS.quoted(&column.name);
-    match column.type_name.as_str() {
+fn expression(column: &Column, name: &str) -> Option<String> {
+    match word(column, TYPE_NAME) {
         "ARRAY" | "MAP" | "STRUCT" | "VARIANT" => Some(format!("to_json({name})")),
         // With another collation, comparisons that are sent would find other rows than ours.
-        "STRING" | "CHAR" if column.type_text.to_ascii_uppercase().contains("COLLATE") => {
+        "STRING" | "CHAR"
+            if word(column, TYPE_TEXT)
+                .to_ascii_uppercase()
+                .contains("COLLATE") =>
+        {
             Some(format!("{name} COLLATE UTF8_BINARY"))
         }
         "STRING" | "CHAR" | "BOOLEAN" | "BYTE" | "SHORT" | "INT" | "LONG" | "FLOAT" | "DOUBLE"
@@ -76,8 +99,14 @@ fn expression(column: &ColumnInfo) -> Option<String> {
     }
 }
 
-/// The rows of `batch` in the declared types. The server's own types vary between results.
-pub(super) fn convert(batch: &RecordBatch, schema: &SchemaRef, what: &str) -> Result<RecordBatch> {
+/// The rows of `batch` in the declared types; `before` rows came before. The server's own types
+/// vary between results.
+pub(super) fn convert(
+    batch: &RecordBatch,
+    schema: &SchemaRef,
+    what: &str,
+    before: u64,
+) -> Result<RecordBatch> {
     let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     if !schema.fields().is_empty() && batch.num_columns() != schema.fields().len() {
         return Err(Error::new(
@@ -90,14 +119,10 @@ pub(super) fn convert(batch: &RecordBatch, schema: &SchemaRef, what: &str) -> Re
             ),
         ));
     }
-    let columns = schema
-        .fields()
-        .iter()
-        .zip(batch.columns())
+    let columns = schema.fields().iter().zip(batch.columns());
+    let columns = columns
         .map(|(field, column)| {
-            cast(column, field.data_type()).map_err(|e| {
-                Error::while_doing(format!("{what}: converting column {}", field.name()), e)
-            })
+            cast::strictly(what, field.name(), column, field.data_type(), before)
         })
         .collect::<Result<Vec<_>>>()?;
     RecordBatch::try_new_with_options(Arc::clone(schema), columns, &rows)
@@ -110,8 +135,8 @@ mod tests {
 
     use super::*;
 
-    fn columns(types: &[(&str, &str)]) -> Vec<ColumnInfo> {
-        types
+    fn of(types: &[(&str, &str)]) -> Columns {
+        let known: Vec<ColumnInfo> = types
             .iter()
             .enumerate()
             .map(|(i, (name, text))| {
@@ -119,19 +144,21 @@ mod tests {
                     "type_text": text, "type_precision": 12, "type_scale": 2}))
                 .unwrap()
             })
-            .collect()
+            .collect();
+        columns(&known)
     }
 
     #[test]
     fn every_column_has_a_type() {
-        let columns = columns(&[
+        let columns = of(&[
             ("LONG", "bigint"),
             ("STRING", "string"),
             ("DECIMAL", "decimal(12,2)"),
             ("TIMESTAMP", "timestamp"),
             ("VARIANT", "variant"),
         ]);
-        let types: Vec<String> = schema(&columns)
+        let types: Vec<String> = columns
+            .schema()
             .fields()
             .iter()
             .map(|f| f.data_type().to_string())
@@ -150,15 +177,15 @@ mod tests {
 
     #[test]
     fn plain_columns_are_selected_from_the_table() {
-        assert_eq!(source("t", &columns(&[("LONG", "bigint")])), "t");
-        let mixed = columns(&[
+        assert_eq!(source("t", &of(&[("LONG", "bigint")])), None);
+        let mixed = of(&[
             ("LONG", "bigint"),
             ("ARRAY", "array<int>"),
             ("STRING", "string collate UTF8_LCASE"),
             ("INTERVAL", "interval day"),
         ]);
         assert_eq!(
-            source("t", &mixed),
+            source("t", &mixed).unwrap(),
             "(SELECT `c0`, to_json(`c1`) AS `c1`, `c2` COLLATE UTF8_BINARY AS `c2`, \
              CAST(`c3` AS STRING) AS `c3` FROM t) AS t"
         );

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use deltalake::kernel::transaction::TransactionError;
 use deltalake::{DeltaTable, DeltaTableError};
 
-use super::options::Recorded;
 use crate::error::{Error, Result};
+use crate::write::Recorded;
 
 /// The commits of `table` from version `first` on.
 pub(super) async fn commits_from(
@@ -27,21 +27,24 @@ pub(super) async fn commits_from(
     Ok(commits)
 }
 
-/// True if `transaction`, or a later one of the same application, is in the log.
+/// True if `transaction` is the latest of its application in the log.
+///
+/// # Errors
+/// A later one is.
 pub(super) async fn is_recorded(
     table: &DeltaTable,
     location: &str,
     transaction: Option<&Recorded>,
 ) -> Result<bool> {
-    let Some(Recorded { app_id, version }) = transaction else {
+    let Some(transaction) = transaction else {
         return Ok(false);
     };
     let state = table.snapshot().map_err(|e| opening(location, e))?;
     let found = state
-        .transaction_version(table.log_store().as_ref(), app_id)
+        .transaction_version(table.log_store().as_ref(), &transaction.app_id)
         .await
         .map_err(|e| opening(location, e))?;
-    Ok(found.is_some_and(|found| found >= *version))
+    transaction.is_done(found, location)
 }
 
 /// True if another writer created the version that a commit tried to.

@@ -45,9 +45,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::evolve;
 use crate::files::check;
 use crate::options::TableOptions;
+use crate::write::{self, WriteOptions};
 
 use options::OPTIONS;
-pub(crate) use options::WriteOptions;
 pub(crate) use source::DeltaSource;
 pub(crate) use table::DeltaProvider;
 use wanted::Wanted;
@@ -84,11 +84,7 @@ impl DeltaFactory {
     async fn provider(&self, cmd: &CreateExternalTable) -> Result<DeltaProvider> {
         let name = cmd.name.to_string();
         let options = TableOptions::parse(self.connector, &name, &cmd.options)?;
-        let [location] = &cmd.locations[..] else {
-            return Err(Error::invalid(format!(
-                "Delta table {name} needs exactly one LOCATION"
-            )));
-        };
+        let location = write::one_location(cmd)?;
         let (known, more) = (&self.table_schemas, cmd.schema.inner());
         let declared = declared::asked_for(known, options.get("table.create"), more)?;
         let source = DeltaSource::new(location, &options)?;

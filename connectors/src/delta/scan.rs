@@ -206,7 +206,8 @@ pub(super) fn selection_path(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{DeltaProvider, DeltaSource, WriteOptions};
+    use super::super::{DeltaProvider, DeltaSource};
+    use crate::write::WriteOptions;
     use datafusion::arrow::array::AsArray;
     use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema};
     use datafusion::prelude::SessionContext;

@@ -12,7 +12,6 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType};
 use deltalake::DeltaTable;
 use futures::StreamExt;
 
-use super::options::WriteOptions;
 use super::scan;
 use super::source::DeltaSource;
 use super::target::Target;
@@ -21,6 +20,8 @@ use crate::cast::{CheckedCast, relaxed};
 use crate::error::{Error, Result};
 use crate::guard::caught_while;
 use crate::interrupt;
+use crate::notices;
+use crate::write::WriteOptions;
 
 /// The target of one INSERT statement.
 #[derive(Debug)]
@@ -52,18 +53,28 @@ impl DeltaSink {
     }
 
     /// Returns the number of rows added. The rows are not asked for if they were written before.
-    async fn write(&self, rows: SendableRecordBatchStream) -> datafusion::error::Result<u64> {
+    async fn write(
+        &self,
+        rows: SendableRecordBatchStream,
+        ctx: &Arc<TaskContext>,
+    ) -> datafusion::error::Result<u64> {
         let table = wanted::open(&self.source, self.wanted.as_ref()).await?;
         check_columns(&table, &self.schema, self.source.location())?;
         let what = format!("the Delta table at '{}'", self.source.location());
         let target = Target::new(&self.source, table, &self.options, self.overwrite);
         let mut target = caught_while(&what, target).await?;
         if target.is_done() {
+            self.say_done(ctx);
             return Ok(0);
         }
         let (mut rows, interruption) = interrupt::hold_back(rows, self.appends_by_key_alone());
         match self.stream(&mut rows, &mut target).await {
-            Ok(added) => interruption.end(added, self.source.location()),
+            Ok(added) => {
+                if target.is_done() {
+                    self.say_done(ctx);
+                }
+                interruption.end(added, self.source.location())
+            }
             Err(error) => {
                 target.discard().await;
                 Err(error)
@@ -71,8 +82,16 @@ impl DeltaSink {
         }
     }
 
+    /// Says that an earlier run added these rows.
+    fn say_done(&self, ctx: &Arc<TaskContext>) {
+        if let Some(recorded) = &self.options.recorded {
+            let notice = recorded.done_before(self.source.location());
+            notices::say(ctx.session_config(), &notice);
+        }
+    }
+
     fn appends_by_key_alone(&self) -> bool {
-        self.options.key.is_some() && self.options.transaction.is_none() && !self.overwrite
+        self.options.key.is_some() && self.options.recorded.is_none() && !self.overwrite
     }
 
     async fn stream(
@@ -103,15 +122,8 @@ pub(super) fn check_columns(table: &DeltaTable, expected: &Schema, location: &st
 
 impl DisplayAs for DeltaSink {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "DeltaSink: location={}", self.source.location())?;
-        if let Some(key) = &self.options.key {
-            write!(f, ", write.key={key}")?;
-        }
-        if let Some(recorded) = &self.options.transaction {
-            write!(f, ", write.app_id={}", recorded.app_id)?;
-            write!(f, ", write.version={}", recorded.version)?;
-        }
-        Ok(())
+        let (location, options) = (self.source.location(), &self.options);
+        write!(f, "DeltaSink: location={location}{options}")
     }
 }
 
@@ -124,8 +136,8 @@ impl DataSink for DeltaSink {
     async fn write_all(
         &self,
         data: SendableRecordBatchStream,
-        _: &Arc<TaskContext>,
+        ctx: &Arc<TaskContext>,
     ) -> datafusion::error::Result<u64> {
-        self.write(data).await
+        self.write(data, ctx).await
     }
 }

@@ -17,7 +17,6 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use deltalake::DeltaTable;
 
-use super::options::WriteOptions;
 use super::sink::DeltaSink;
 use super::source::DeltaSource;
 use super::wanted::Wanted;
@@ -25,6 +24,7 @@ use super::{features, log, scan};
 use crate::cast::uncast;
 use crate::declared::fitted;
 use crate::error::{Error, ErrorKind};
+use crate::write::{self, WriteOptions};
 
 /// A table by location; it holds no snapshot.
 #[derive(Debug)]
@@ -45,13 +45,7 @@ impl DeltaProvider {
         options: WriteOptions,
         wanted: Option<Wanted>,
     ) -> Result<Self, Error> {
-        let fields = schema.fields().iter();
-        let names: Vec<&str> = fields.map(|f| f.name().as_str()).collect();
-        if let Some(key) = &options.key
-            && !names.contains(&key.as_str())
-        {
-            return Err(Error::unknown("column in write.key", key, &names));
-        }
+        options.check_key(&schema)?;
         Ok(Self {
             source,
             schema,
@@ -153,12 +147,7 @@ impl TableProvider for DeltaProvider {
             .into());
         }
         if insert_op == InsertOp::Replace {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "REPLACE INTO a Delta table is not supported; with the option write.key, INSERT \
-                 leaves rows whose key is already there as they are",
-            )
-            .into());
+            return Err(write::no_replace("a Delta table").into());
         }
         let input = fitted(input, &self.schema)?;
         let overwrite = insert_op == InsertOp::Overwrite;

@@ -17,11 +17,11 @@ use memchr::memmem;
 
 use super::files::Files;
 use super::keys;
-use super::options::{Recorded, WriteOptions};
 use super::source::DeltaSource;
 use super::{features, log, scan};
 use crate::error::{Error, ErrorKind, Result};
 use crate::keys::{Hashes, Keys};
+use crate::write::{Recorded, WriteOptions};
 
 /// Commit attempts of one INSERT. Each is lost to another writer that committed meanwhile.
 const COMMIT_ATTEMPTS: usize = 100;
@@ -51,7 +51,7 @@ impl Target {
         features::check_write(state, &location, overwrite)?;
         let columns =
             datafusion::catalog::TableProvider::schema(&scan::provider(&table, &location)?);
-        let done = log::is_recorded(&table, &location, options.transaction.as_ref()).await?;
+        let done = log::is_recorded(&table, &location, options.recorded.as_ref()).await?;
         let keys = match &options.key {
             Some(key) if overwrite || done => Some(Keys::new(key, Hashes::default())),
             Some(key) => {
@@ -65,7 +65,7 @@ impl Target {
             location,
             table,
             keys,
-            transaction: options.transaction.clone(),
+            transaction: options.recorded.clone(),
             overwrite,
             done,
         })

@@ -27,8 +27,8 @@ use object_store::path::{Path, PathPart};
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 
 use super::listing::HIDDEN;
-use super::options::{Recorded, WriteOptions};
 use crate::error::{Error, ErrorKind, Result};
+use crate::write::{Recorded, WriteOptions};
 
 /// Age of a file in the hidden folder after which its writer is taken for dead: longer than any
 /// pause between two blocks of a live one.
@@ -132,29 +132,72 @@ impl Target {
         self.make().await?;
         self.remove_leftovers().await;
         if let Some(recorded) = &write.recorded
-            && self.is_there(&self.path(&recorded.record_name())).await?
+            && recorded.is_done(self.latest(recorded).await?, &self.shown)?
         {
+            if !self.is_there(&self.path(&record_name(recorded))).await? {
+                // Killed between the file and its record.
+                let file = format!("{}{}", name(recorded), self.extension);
+                self.record(recorded, &file).await?;
+            }
             return Ok(None);
         }
-        let name = match (&write.key, &write.recorded) {
+        let file = match (&write.key, &write.recorded) {
             (Some(_), _) => format!("{KEYED}{:08}", self.next_number().await?),
-            (None, Some(recorded)) => recorded.name(),
+            (None, Some(recorded)) => name(recorded),
             (None, None) => format!("part-{}", uuid::Uuid::new_v4().simple()),
         };
-        let commit = Commit {
+        Ok(Some(Commit {
             target: self.clone(),
             hidden,
-            visible: self.path(&format!("{name}{}", self.extension)),
+            visible: self.path(&format!("{file}{}", self.extension)),
             recorded: write.recorded.clone(),
             keyed: write.key.is_some(),
-        };
-        if write.key.is_none() && write.recorded.is_some() && self.is_there(&commit.visible).await?
-        {
-            // Killed between the file and its record.
-            commit.record().await?;
-            return Ok(None);
+        }))
+    }
+
+    /// The highest version that the application has written: of its records, and of the files that
+    /// are named after it.
+    async fn latest(&self, recorded: &Recorded) -> Result<Option<i64>> {
+        let own = application(recorded);
+        let names = self.names().await?;
+        let numbers = names.iter().filter_map(|name| {
+            let number = name.strip_prefix(&own)?.split('.').next()?;
+            number.parse::<i64>().ok()
+        });
+        Ok(numbers.max())
+    }
+
+    /// The names of all files, hidden ones too.
+    async fn names(&self) -> Result<Vec<String>> {
+        let mut names = vec![];
+        let mut files = self.store.list(Some(&self.directory));
+        while let Some(file) = files.next().await {
+            match file {
+                Ok(file) => names.extend(file.location.filename().map(str::to_owned)),
+                Err(object_store::Error::NotFound { .. }) => break,
+                Err(e) => return Err(self.failed("listing the files", e)),
+            }
         }
-        Ok(Some(commit))
+        Ok(names)
+    }
+
+    /// Leaves the record of a write whose rows are in `file`.
+    async fn record(&self, recorded: &Recorded, file: &str) -> Result<()> {
+        let path = self.path(&record_name(recorded));
+        let content = serde_json::json!({
+            "app_id": recorded.app_id,
+            "version": recorded.version,
+            "file": file,
+        });
+        let payload = PutPayload::from(content.to_string());
+        let put = self
+            .store
+            .put_opts(&path, payload, PutMode::Create.into())
+            .await;
+        match put {
+            Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => Ok(()),
+            Err(e) => Err(self.failed("recording a write", e)),
+        }
     }
 
     async fn is_there(&self, path: &Path) -> Result<bool> {
@@ -182,21 +225,12 @@ impl Target {
 
     /// The number after the last one of a file with keys.
     async fn next_number(&self) -> Result<u64> {
-        let mut next = 1;
-        let mut files = self.store.list(Some(&self.directory));
-        while let Some(file) = files.next().await {
-            let file = match file {
-                Ok(file) => file,
-                Err(object_store::Error::NotFound { .. }) => break,
-                Err(e) => return Err(self.failed("listing the files", e)),
-            };
-            let name = file.location.filename().unwrap_or_default();
-            let number = name.strip_prefix(KEYED).and_then(|n| n.get(..8));
-            if let Some(number) = number.and_then(|n| n.parse::<u64>().ok()) {
-                next = next.max(number + 1);
-            }
-        }
-        Ok(next)
+        let names = self.names().await?;
+        let numbers = names.iter().filter_map(|name| {
+            let number = name.strip_prefix(KEYED)?.get(..8)?;
+            number.parse::<u64>().ok()
+        });
+        Ok(numbers.max().unwrap_or(0) + 1)
     }
 
     /// Removes what dead writers left. It would only take space, so errors are left be.
@@ -248,16 +282,19 @@ fn remove_old(folder: &std::path::Path) {
     }
 }
 
-impl Recorded {
-    /// The same for the same write. An application's name may hold anything.
-    fn name(&self) -> String {
-        let hash = blake3::hash(self.app_id.as_bytes()).to_hex();
-        format!("write-{}-{:012}", &hash[..16], self.version)
-    }
+/// What the names of an application's files begin with; its own name may hold anything.
+fn application(recorded: &Recorded) -> String {
+    let hash = blake3::hash(recorded.app_id.as_bytes()).to_hex();
+    format!("write-{}-", &hash[..16])
+}
 
-    fn record_name(&self) -> String {
-        format!("{HIDDEN}/writes/{}.commit", self.name())
-    }
+/// The name of a write's file: the same for the same write.
+fn name(recorded: &Recorded) -> String {
+    format!("{}{:012}", application(recorded), recorded.version)
+}
+
+fn record_name(recorded: &Recorded) -> String {
+    format!("{HIDDEN}/writes/{}.commit", name(recorded))
 }
 
 impl Commit {
@@ -375,24 +412,12 @@ impl Commit {
 
     /// Leaves the record of an (application, version).
     async fn record(&self) -> Result<()> {
-        let Some(recorded) = &self.recorded else {
-            return Ok(());
-        };
-        let path = self.target.path(&recorded.record_name());
-        let content = serde_json::json!({
-            "app_id": recorded.app_id,
-            "version": recorded.version,
-            "file": self.visible.filename(),
-        });
-        let payload = PutPayload::from(content.to_string());
-        let put = self
-            .target
-            .store
-            .put_opts(&path, payload, PutMode::Create.into())
-            .await;
-        match put {
-            Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => Ok(()),
-            Err(e) => Err(self.target.failed("recording a write", e)),
+        match &self.recorded {
+            Some(recorded) => {
+                let file = self.visible.filename().unwrap_or_default();
+                self.target.record(recorded, file).await
+            }
+            None => Ok(()),
         }
     }
 }

@@ -38,10 +38,11 @@ use crate::guard::GuardedFormat;
 use crate::json;
 use crate::location;
 use crate::options::TableOptions;
+use crate::write::WriteOptions;
 
 use listing::Ending;
 use locate::Located;
-use options::{CSV_OPTIONS, JSON_OPTIONS, PARQUET_OPTIONS, TABLE_KEYS, WriteOptions};
+use options::{CSV_OPTIONS, JSON_OPTIONS, PARQUET_OPTIONS, TABLE_KEYS};
 use partitions::Partitions;
 use scan::Reading;
 use table::{FilesTable, Notices};
@@ -113,7 +114,7 @@ impl FilesFactory {
         let name = cmd.name.to_string();
         let format_name = self.connector.name;
         let options = TableOptions::parse(self.connector, &name, &cmd.options)?;
-        let write = WriteOptions::new(&options)?;
+        let write = WriteOptions::parse(&options)?;
         let (known, more) = (&self.table_schemas, cmd.schema.inner());
         let contract = declared::asked_for(known, options.get("table.create"), more)?;
         let is_declared = contract.is_some() || !cmd.schema.fields().is_empty();

@@ -18,11 +18,12 @@ use object_store::path::Path;
 
 use super::commit::{Published, Target};
 use super::keys;
-use super::options::WriteOptions;
 use super::partitions::{self, Partitions};
 use crate::error::Error;
 use crate::interrupt;
 use crate::keys::Keys;
+use crate::notices;
+use crate::write::WriteOptions;
 
 /// The target of one INSERT statement.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ impl FilesSink {
     async fn write(&self, rows: SendableRecordBatchStream, ctx: &Arc<TaskContext>) -> Result<u64> {
         let begun = self.target.begin(self.hidden.clone(), &self.write).await?;
         let Some(commit) = begun else {
-            return Ok(0);
+            return Ok(self.done_before(ctx));
         };
         if !self.partitions.is_empty() {
             let rows = partitions::written(rows, &self.partitions);
@@ -72,7 +73,7 @@ impl FilesSink {
             Ok(0) => commit.publish_nothing().await.map(|()| 0)?,
             Ok(count) => match commit.publish(count).await? {
                 Published::Added => count,
-                Published::AlreadyThere => 0,
+                Published::AlreadyThere => self.done_before(ctx),
             },
             Err(error) => {
                 commit.abandon().await;
@@ -85,6 +86,15 @@ impl FilesSink {
     fn failed(&self, error: DataFusionError) -> DataFusionError {
         let doing = format!("writing rows for the table at '{}'", self.target.shown);
         Error::while_doing(doing, error).into()
+    }
+
+    /// Says that the rows are there; how many were added.
+    fn done_before(&self, ctx: &Arc<TaskContext>) -> u64 {
+        if let Some(recorded) = &self.write.recorded {
+            let notice = recorded.done_before(&self.target.shown);
+            notices::say(ctx.session_config(), &notice);
+        }
+        0
     }
 }
 
@@ -105,18 +115,7 @@ fn only_new(rows: SendableRecordBatchStream, keys: Keys) -> SendableRecordBatchS
 
 impl DisplayAs for FilesSink {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "FilesSink: location={}", self.target.shown)?;
-        if let Some(key) = &self.write.key {
-            write!(f, ", write.key={key}")?;
-        }
-        match &self.write.recorded {
-            Some(r) => write!(
-                f,
-                ", write.app_id={}, write.version={}",
-                r.app_id, r.version
-            ),
-            None => Ok(()),
-        }
+        write!(f, "FilesSink: location={}{}", self.target.shown, self.write)
     }
 }
 

@@ -21,11 +21,11 @@ use super::batches;
 use super::commit::Target;
 use super::listing::Ending;
 use super::locate::{Kind, Located};
-use super::options::WriteOptions;
 use super::scan::Reading;
 use super::sink::FilesSink;
 use crate::declared::fitted;
 use crate::error::{Error, ErrorKind};
+use crate::write::{self, WriteOptions};
 
 /// The files of one or several places.
 #[derive(Debug, Clone)]
@@ -63,14 +63,7 @@ impl Notices {
 impl FilesTable {
     /// The key of an INSERT must be a column.
     pub(super) fn check_key(&self) -> Result<(), Error> {
-        let names = self.schema.fields().iter();
-        let names: Vec<&str> = names.map(|f| f.name().as_str()).collect();
-        match &self.write.key {
-            Some(key) if !names.contains(&key.as_str()) => {
-                Err(Error::unknown("column in write.key", key, &names))
-            }
-            _ => Ok(()),
-        }
+        self.write.check_key(&self.schema)
     }
 
     /// The files that are there now.
@@ -240,6 +233,9 @@ impl TableProvider for FilesTable {
         insert_op: InsertOp,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let target = self.target(state)?;
+        if insert_op == InsertOp::Replace {
+            return Err(write::no_replace("a table of files").into());
+        }
         if insert_op != InsertOp::Append {
             return Err(Error::new(
                 ErrorKind::Unsupported,

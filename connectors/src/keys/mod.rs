@@ -10,6 +10,7 @@ use datafusion::arrow::compute::{cast, filter_record_batch};
 use datafusion::arrow::datatypes::DataType;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::write::no_key;
 
 /// Hashes of keys; many of them are kept on disk.
 pub(crate) use set::HashesSet as Hashes;
@@ -118,9 +119,7 @@ fn hashes(column: &ArrayRef, key: &str) -> Result<Vec<u128>> {
         .map_err(|e| Error::while_doing(format!("reading {key} as text"), e))?;
     let text = text.as_string_view();
     if text.null_count() > 0 {
-        return Err(Error::invalid(format!(
-            "a row has no {key}, which write.key needs; filter such rows out or choose another key"
-        )));
+        return Err(no_key(key));
     }
     Ok(text.iter().flatten().map(hash).collect())
 }

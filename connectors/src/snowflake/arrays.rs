@@ -7,15 +7,15 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, Decimal128Array, Int64Array, MutableArrayData, make_array,
+    Array, ArrayRef, AsArray, Decimal128Array, MutableArrayData, make_array,
 };
-use datafusion::arrow::compute::{CastOptions, cast_with_options};
-use datafusion::arrow::datatypes::{DataType, Field, Int64Type};
+use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::arrow::error::ArrowError;
 
 use super::messages::RowType;
 use super::moments;
-use crate::error::{Error, ErrorKind, Result};
+use super::plain::{broken, integers, plain};
+use crate::error::Result;
 
 /// `array`, sent as `field` for the column `row`, as `target`; it shares no memory with `array`,
 /// so that a batch keeps only its own rows alive.
@@ -51,32 +51,6 @@ fn scale_of(field: &Field, row: &RowType) -> Result<u32> {
     }
 }
 
-/// Arrow's own conversion.
-pub(super) fn plain(array: &ArrayRef, target: &DataType, row: &RowType) -> Result<ArrayRef> {
-    let strict = CastOptions {
-        safe: false,
-        ..CastOptions::default()
-    };
-    cast_with_options(array, target, &strict).map_err(|e| {
-        Error::new(
-            ErrorKind::Unsupported,
-            format!(
-                "reading column {} ({}) as {target}: {e}; leave it out of the query, read it \
-                 through a view that casts it, or declare another type in CREATE EXTERNAL TABLE",
-                row.name, row.kind
-            ),
-        )
-        .with_source(e)
-    })
-}
-
-/// Whole numbers of any width.
-pub(super) fn integers(array: &ArrayRef, row: &RowType) -> Result<Int64Array> {
-    Ok(plain(array, &DataType::Int64, row)?
-        .as_primitive::<Int64Type>()
-        .clone())
-}
-
 /// Integers that stand for hundredths (or so).
 fn decimals(array: &ArrayRef, scale: u32, row: &RowType) -> Result<ArrayRef> {
     let integers = integers(array, row)?;
@@ -98,19 +72,11 @@ fn owned(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     Ok(make_array(copy.freeze()))
 }
 
-/// A column whose arrays make no sense.
-pub(super) fn broken(row: &RowType, what: &str) -> Error {
-    Error::new(
-        ErrorKind::Corrupt,
-        format!("reading column {} ({}): {what}", row.name, row.kind),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
 
-    use datafusion::arrow::array::{Int8Array, Int32Array, StringArray, StructArray};
+    use datafusion::arrow::array::{Int8Array, Int32Array, Int64Array, StringArray, StructArray};
     use datafusion::arrow::util::display::array_value_to_string;
 
     use super::*;

@@ -6,17 +6,18 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::name::{TableName, quoted};
-use super::rows::Rows;
+use super::read::Reader;
 use super::session::{Session, WhenLost};
 use super::settings::Settings;
 use super::statement::Statement;
-use super::{find, missing};
+use super::system::SnowflakeSystem;
 use crate::check::{CheckRequest, CheckStep, Steps};
 use crate::connector::Connector;
 use crate::error::Result;
 use crate::http::{self, Retry};
 use crate::options::TableOptions;
 use crate::sql::dialect::SNOWFLAKE;
+use crate::sql::system::SqlSystem;
 
 /// Checks the table that `request` names.
 pub(crate) async fn check(connector: &'static Connector, request: CheckRequest) -> Vec<CheckStep> {
@@ -80,19 +81,22 @@ async fn read(
     name: &TableName,
     creates: bool,
 ) -> Result<(Vec<String>, String)> {
-    let (parts, columns) = match find(session, name).await? {
-        Some(found) => found,
-        None if creates => {
-            let found = format!("{} will be created", quoted(&name.folded()));
-            return Ok((name.folded(), found));
-        }
-        None => return Err(missing(session, name)),
+    let system = SnowflakeSystem {
+        session: Arc::clone(session),
+        name: name.clone(),
     };
+    let described = system.describe().await?;
+    let parts = described.name.clone();
+    if creates && described.columns.is_err() {
+        let found = format!("{} will be created", quoted(&parts));
+        return Ok((parts, found));
+    }
+    let columns = described.found()?;
     let table = quoted(&parts);
     let doing = format!("reading {table}");
     let sql = format!("SELECT * FROM {table} LIMIT 1");
     let data = Statement::new(&doing, &sql).run(session).await?;
-    let mut rows = Rows::open(session, data, columns.schema(), 1, &doing)?;
+    let mut rows = Reader::open(session, data, columns.schema(), 1, &doing)?;
     let row = match rows.next().await? {
         Some(_) => "a row of it",
         None => "no rows yet",

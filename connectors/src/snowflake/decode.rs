@@ -15,6 +15,7 @@ use super::messages::RowType;
 use super::types::arrow_type;
 use crate::declared::same_class;
 use crate::error::{Error, ErrorKind, Result};
+use crate::guard::caught;
 
 /// Bytes of the mark at the end of a stream that the library writes.
 const END_MARK_BYTES: usize = 8;
@@ -108,7 +109,10 @@ impl Decoder {
     /// A stream that does not begin with a schema.
     pub(super) fn new(layout: Arc<Layout>, input: Bytes, expected: Option<u64>) -> Result<Self> {
         let mut input = Buffer::from(input);
-        let decoder = begin(&mut input).map_err(|e| layout.corrupt(&e.to_string()))?;
+        let begun = caught(layout.doing.trim_start_matches("reading "), || {
+            begin(&mut input)
+        })?;
+        let decoder = begun.map_err(|e| layout.corrupt(&e.to_string()))?;
         Ok(Self {
             layout,
             decoder,
@@ -125,6 +129,13 @@ impl Decoder {
     /// A damaged stream, or one with fewer or more rows than the server said: a short result is
     /// never passed off as a whole one.
     pub(super) fn next(&mut self) -> Result<Option<RecordBatch>> {
+        let layout = Arc::clone(&self.layout);
+        caught(layout.doing.trim_start_matches("reading "), || {
+            self.decode()
+        })?
+    }
+
+    fn decode(&mut self) -> Result<Option<RecordBatch>> {
         loop {
             if let Some((batch, from)) = self.batch.take()
                 && from < batch.num_rows()
@@ -302,5 +313,23 @@ mod tests {
         let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)]));
         let error = Layout::new("reading t", &schema, rowtype(), 9).unwrap_err();
         assert!(error.to_string().contains("create it again"), "{error}");
+    }
+
+    #[test]
+    fn no_bit_flip_of_a_chunk_panics() {
+        let texts: Vec<String> = (0..20).map(|i| format!("text number {i}")).collect();
+        let whole = ipc(&texts);
+        let mut refused = 0;
+        for at in 0..whole.len() {
+            for bit in [0, 3, 7] {
+                let mut bytes = whole.clone();
+                bytes[at] ^= 1 << bit;
+                if let Err(error) = decode(bytes, 20, 7) {
+                    assert!(error.to_string().starts_with("reading t"), "{error}");
+                    refused += 1;
+                }
+            }
+        }
+        assert!(refused > whole.len() / 4, "{refused} of {}", whole.len());
     }
 }

@@ -6,8 +6,8 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 
-use super::arrays::{broken, integers, plain};
 use super::messages::RowType;
+use super::plain::{broken, integers, plain};
 use crate::error::{Error, Result};
 
 /// Decimal digits of a nanosecond.

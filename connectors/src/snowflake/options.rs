@@ -1,7 +1,29 @@
-//! The list of options of `STORED AS SNOWFLAKE`.
+//! `STORED AS SNOWFLAKE`: what it is and which options there are. Compiled also where the feature
+//! is off.
 
-use crate::connector::OptionSpec;
+use crate::connector::{CA_FILE, Connector, Maturity, OptionSpec};
+use crate::evolve::EVOLVE;
+use crate::left_out;
 use crate::rejects;
+use crate::write::{CREATE, KEY};
+
+/// The connector, as a build without the feature knows it.
+pub(crate) const ABOUT: Connector = Connector {
+    name: "SNOWFLAKE",
+    summary: "Snowflake tables, streamed as Arrow, created and merged by key if asked",
+    reads: true,
+    writes: true,
+    pushdown: "projection, filters, LIMIT",
+    authentication: "password, key pair, OAuth, access token",
+    maturity: Maturity::Beta,
+    options: OPTIONS,
+    check: left_out::check,
+    factory: left_out::factory,
+};
+
+/// `STORED AS SNOWFLAKE` of a build without the feature.
+#[cfg(not(feature = "snowflake"))]
+pub(crate) static CONNECTOR: Connector = ABOUT;
 
 const fn plain(key: &'static str, default: &'static str, doc: &'static str) -> OptionSpec {
     OptionSpec {
@@ -32,6 +54,11 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
         "snowflake.host",
         "ACCOUNT.snowflakecomputing.com",
         "another host (PrivateLink, China), or a URL with scheme and port",
+    ),
+    plain(
+        "snowflake.allow_http",
+        "false",
+        "true: the password or token may travel over http://",
     ),
     plain(
         "snowflake.user",
@@ -106,15 +133,9 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
         "how INSERT sends rows: auto (more than one statement's worth as Parquet files in a \
          temporary stage, where the role may make one) or bind (as bound values)",
     ),
-    plain(
-        "table.create",
-        "the table must exist",
-        "name of the declared schema with which a missing table is created (qa_pairs)",
-    ),
-    plain(
-        "write.key",
-        "INSERT appends",
-        "column that identifies a row: INSERT adds only rows whose key is not there yet",
-    ),
+    CA_FILE,
+    CREATE,
+    EVOLVE,
+    KEY,
     rejects::OPTION,
 ];

@@ -14,9 +14,9 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::edge::Edge;
+use super::errors;
 use super::login::credentials;
 use super::messages::{Login, Query, QueryData, Renewal, Reply};
-use super::refusals;
 use super::settings::Settings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{self, Retry};
@@ -65,7 +65,11 @@ impl std::fmt::Debug for Session {
 
 impl Session {
     pub(super) fn new(settings: Settings, when_lost: WhenLost) -> Result<Arc<Self>> {
-        let http = http::client(settings.connect_timeout, settings.read_timeout)?;
+        let http = http::client(
+            settings.connect_timeout,
+            settings.read_timeout,
+            settings.ca_file.as_deref(),
+        )?;
         let edge = Edge {
             base: settings.base.clone(),
             retry: Retry::default(),
@@ -161,8 +165,8 @@ impl Session {
         let mut token = self.token().await?;
         for _ in 0..MAX_REFUSALS {
             let reply = ask(token.clone()).await?;
-            let lost = refusals::SESSION_LOST.contains(&reply.code());
-            if !lost && reply.code() != refusals::EXPIRED {
+            let lost = errors::SESSION_LOST.contains(&reply.code());
+            if !lost && reply.code() != errors::EXPIRED {
                 return Ok(reply);
             }
             token = self.refresh(&token, lost).await?;
@@ -246,7 +250,7 @@ impl Session {
             .post(QueryType::LoginRequest, &place, None, &body)
             .await?;
         if !reply.success {
-            return Err(refusals::sign_in(settings, &reply));
+            return Err(errors::sign_in(settings, &reply));
         }
         let data = reply.data;
         let Some((session, master, validity)) =

@@ -43,6 +43,7 @@ pub(super) struct Settings {
     pub(super) statement_timeout_secs: Option<u64>,
     pub(super) connect_timeout: Duration,
     pub(super) read_timeout: Duration,
+    pub(super) ca_file: Option<String>,
     pub(super) prefetch_bytes: usize,
     pub(super) fold_names: bool,
     /// Rows may go through a stage.
@@ -66,7 +67,11 @@ impl Settings {
                  MYORG-MYACCOUNT",
             )
         })?;
-        let base = base_url(&account, options.get("snowflake.host"))?;
+        let allow_http = match options.get("snowflake.allow_http") {
+            None => false,
+            Some(v) => parse_value("snowflake.allow_http", v, "true or false")?,
+        };
+        let base = base_url(&account, options.get("snowflake.host"), allow_http)?;
         let sign_in = sign_in(options)?;
         let user = text("snowflake.user");
         if user.is_none() && !matches!(sign_in, SignIn::OAuth(_)) {
@@ -111,6 +116,7 @@ impl Settings {
             statement_timeout_secs: seconds("snowflake.statement_timeout_secs")?,
             connect_timeout: timeout("snowflake.connect_timeout_secs", CONNECT_TIMEOUT_SECS)?,
             read_timeout: timeout("snowflake.read_timeout_secs", READ_TIMEOUT_SECS)?,
+            ca_file: text("tls.ca_file"),
             prefetch_bytes,
             fold_names,
             may_stage,
@@ -128,7 +134,7 @@ fn positive(key: &str, value: &str, unit: &str) -> Result<u64> {
     }
 }
 
-fn base_url(account: &str, host: Option<&str>) -> Result<Url> {
+fn base_url(account: &str, host: Option<&str>, allow_http: bool) -> Result<Url> {
     let text = match host {
         Some(host) if host.contains("://") => host.to_owned(),
         Some(host) => format!("https://{host}"),
@@ -149,6 +155,13 @@ fn base_url(account: &str, host: Option<&str>) -> Result<Url> {
         ))
     };
     let url = Url::parse(&text).map_err(|e| bad(format!("which is not a URL ({e})")))?;
+    if url.scheme() == "http" && !allow_http {
+        return Err(bad(
+            "over which the password or token would travel in clear; use https:// or say \
+             'snowflake.allow_http' 'true'"
+                .into(),
+        ));
+    }
     let bare = matches!(url.path(), "" | "/") && url.query().is_none();
     match matches!(url.scheme(), "http" | "https") && url.username().is_empty() && bare {
         true => Ok(url),
@@ -226,6 +239,9 @@ mod tests {
     fn addresses() {
         let base = |account, host: Option<&str>| {
             let mut pairs = vec![("snowflake.account", account), USER, PASSWORD];
+            if host.is_some_and(|h| h.starts_with("http://127")) {
+                pairs.push(("snowflake.allow_http", "true"));
+            }
             pairs.extend(host.map(|h| ("snowflake.host", h)));
             settings(&pairs).map(|s| (s.base.to_string(), s.account))
         };
@@ -240,7 +256,9 @@ mod tests {
         check("a", Some(private), &format!("https://{private}/"), "A");
         let local = "http://127.0.0.1:9/";
         check("a", Some("http://127.0.0.1:9"), local, "A");
-        let error = base("a", Some("http://h/path")).unwrap_err().to_string();
+        let clear = base("a", Some("http://h")).unwrap_err().to_string();
+        assert!(clear.contains("'snowflake.allow_http' 'true'"), "{clear}");
+        let error = base("a", Some("https://h/path")).unwrap_err().to_string();
         assert!(error.contains("snowflake.host"), "{error}");
     }
 

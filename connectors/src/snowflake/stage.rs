@@ -15,26 +15,17 @@ use datafusion::parquet::basic::Compression;
 use datafusion::parquet::errors::ParquetError;
 use datafusion::parquet::file::properties::WriterProperties;
 
-use super::bind::TextBatch;
+use super::encode::TextBatch;
 use super::session::Session;
 use super::statement::Statement;
 use super::upload::Place;
 use crate::error::{Error, Result};
+use crate::sql::staging::Staging;
 
 /// Bytes of text after which a row group ends; the writer holds one.
 const ROW_GROUP_BYTES: usize = 16 << 20;
 /// Bytes of text after which a file ends; it is held, compressed, until it is sent.
 const FILE_BYTES: usize = 64 << 20;
-
-/// The name of column `i` of a staging table and of its files: no quotes, no case.
-pub(super) fn column(i: usize) -> String {
-    format!("C{}", i + 1)
-}
-
-/// The columns of a staging table, with commas.
-pub(super) fn columns(count: usize) -> String {
-    (0..count).map(column).collect::<Vec<_>>().join(", ")
-}
 
 /// A temporary stage and the file that is being written for it.
 pub(super) struct Stage {
@@ -49,22 +40,23 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// A stage in the session's schema for rows of `columns` texts. None if rows cannot go that
+    /// A stage in the session's schema for rows of `staging`, as texts. None if rows cannot go that
     /// way.
     pub(super) async fn create(
         session: &Arc<Session>,
-        name: &str,
-        columns: usize,
+        staging: &Staging,
         doing: &str,
     ) -> Option<Self> {
+        let name = format!("{}_FILES", staging.name());
         let sql = format!("CREATE TEMPORARY STAGE {name} ENCRYPTION = (TYPE = 'SNOWFLAKE_SSE')");
         Statement::new(doing, &sql).run(session).await.ok()?;
-        place(session, name, 0, doing).await.ok()??;
-        let fields = (0..columns).map(|i| Field::new(column(i), DataType::Utf8View, true));
+        place(session, &name, 0, doing).await.ok()??;
+        let fields = staging.columns().fields().iter();
+        let fields = fields.map(|f| Field::new(f.name(), DataType::Utf8View, true));
         Some(Self {
             session: Arc::clone(session),
             doing: doing.to_owned(),
-            name: name.to_owned(),
+            name,
             schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())),
             writer: None,
             group_bytes: 0,
@@ -95,16 +87,17 @@ impl Stage {
         }
     }
 
-    /// Loads all files into `table`, whose columns are named as [`column`] says.
-    pub(super) async fn load(mut self, table: &str) -> Result<()> {
+    /// Loads all files into the staging table.
+    pub(super) async fn load(mut self, staging: &Staging) -> Result<()> {
         self.send().await?;
-        let count = self.schema.fields().len();
-        let values: Vec<String> = (0..count)
-            .map(|i| format!("$1:{}::VARCHAR", column(i)))
+        let fields = self.schema.fields().iter();
+        let values: Vec<String> = fields
+            .map(|f| format!("$1:{}::VARCHAR", f.name()))
             .collect();
         let sql = format!(
-            "COPY INTO {table} ({}) FROM (SELECT {} FROM @{}) FILE_FORMAT = (TYPE = PARQUET)",
-            columns(count),
+            "COPY INTO {} ({}) FROM (SELECT {} FROM @{}) FILE_FORMAT = (TYPE = PARQUET)",
+            staging.name(),
+            staging.names(),
             values.join(", "),
             self.name
         );

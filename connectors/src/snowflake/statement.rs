@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::errors;
 use super::messages::{Query, QueryData, Reply};
-use super::refusals;
 use super::session::Session;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -45,7 +45,7 @@ impl<'a> Statement<'a> {
         let reply = self.reply(session).await?;
         match reply.success {
             true => Ok(reply.data.unwrap_or_default()),
-            false => Err(refusals::statement(self.doing, &session.settings, &reply)),
+            false => Err(errors::statement(self.doing, &session.settings, &reply)),
         }
     }
 
@@ -70,7 +70,7 @@ impl<'a> Statement<'a> {
             .await
             .map_err(named)?;
         let mut wait = FIRST_POLL;
-        while refusals::RUNNING.contains(&reply.code()) {
+        while errors::RUNNING.contains(&reply.code()) {
             let Some(path) = reply.data.and_then(|d| d.get_result_url) else {
                 return Err(Error::new(
                     ErrorKind::Corrupt,

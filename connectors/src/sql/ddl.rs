@@ -1,9 +1,6 @@
-//! Tables that Casebook makes in SQL systems, and how rows get into them once only.
-//!
-//! A write goes into a staging table first; then one statement adds those rows whose key the
-//! target does not have yet. Run again after a crash, it finds them there.
+//! Tables that Casebook makes in SQL systems.
 
-use datafusion::arrow::datatypes::{DataType, Schema};
+use datafusion::arrow::datatypes::{Field, Schema};
 
 use crate::error::{Error, Result};
 use crate::sql::dialect::SqlDialect;
@@ -23,14 +20,7 @@ pub(crate) fn create_table(
     for field in schema.fields() {
         let is_key = Some(field.name().as_str()) == key;
         let name = dialect.quoted(field.name());
-        let Some(sql_type) = (dialect.column_type)(field.data_type(), is_key) else {
-            return Err(Error::invalid(format!(
-                "column {} has type {}, for which Casebook knows no type of {}; cast it first",
-                field.name(),
-                field.data_type(),
-                dialect.name
-            )));
-        };
+        let sql_type = sql_type(dialect, field, is_key)?;
         let constraint = match is_key {
             true if dialect.enforces_keys => " NOT NULL PRIMARY KEY",
             true => " NOT NULL",
@@ -38,23 +28,42 @@ pub(crate) fn create_table(
         };
         columns.push(format!("{name} {sql_type}{constraint}"));
     }
-    Ok(format!("CREATE TABLE {table} ({})", columns.join(", ")))
+    let create = match dialect.if_not_exists {
+        true => "CREATE TABLE IF NOT EXISTS",
+        false => "CREATE TABLE",
+    };
+    Ok(format!("{create} {table} ({})", columns.join(", ")))
 }
 
-/// Adds the rows of `staging` whose `key` is not in `target`.
-pub(crate) fn insert_missing(
+/// Gives `table` the columns `fields`, one statement each.
+///
+/// # Errors
+/// A column whose type the system cannot hold.
+pub(crate) fn add_columns(
     dialect: &SqlDialect,
-    target: &str,
-    staging: &str,
-    schema: &Schema,
-    key: &str,
-) -> String {
-    let names = column_list(dialect, schema);
-    let key = dialect.quoted(key);
-    format!(
-        "INSERT INTO {target} ({names}) SELECT {names} FROM {staging} s WHERE NOT EXISTS \
-         (SELECT 1 FROM {target} t WHERE t.{key} = s.{key})"
-    )
+    table: &str,
+    fields: &[Field],
+) -> Result<Vec<String>> {
+    let added = fields.iter().map(|field| {
+        let (name, sql_type) = (
+            dialect.quoted(field.name()),
+            sql_type(dialect, field, false)?,
+        );
+        let add = dialect.add_column;
+        Ok(format!("ALTER TABLE {table} {add} {name} {sql_type}"))
+    });
+    added.collect()
+}
+
+fn sql_type(dialect: &SqlDialect, field: &Field, is_key: bool) -> Result<&'static str> {
+    (dialect.column_type)(field.data_type(), is_key).ok_or_else(|| {
+        Error::invalid(format!(
+            "column {} has type {}, for which Casebook knows no type of {}; cast it first",
+            field.name(),
+            field.data_type(),
+            dialect.name
+        ))
+    })
 }
 
 /// The columns of `schema`, quoted, with commas.
@@ -67,26 +76,12 @@ pub(crate) fn column_list(dialect: &SqlDialect, schema: &Schema) -> String {
     names.join(", ")
 }
 
-/// Column types of most systems: `text`, then those for 16, 32 and 64 bit integers, floats.
-pub(crate) fn common_type(data_type: &DataType, text: &'static str) -> Option<&'static str> {
-    Some(match data_type {
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => text,
-        DataType::Int8 | DataType::Int16 | DataType::UInt8 => "SMALLINT",
-        DataType::Int32 | DataType::UInt16 => "INTEGER",
-        DataType::Int64 | DataType::UInt32 => "BIGINT",
-        DataType::Float32 => "REAL",
-        DataType::Float64 => "DOUBLE PRECISION",
-        DataType::Date32 => "DATE",
-        _ => return None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use datafusion::arrow::datatypes::Field;
+    use datafusion::arrow::datatypes::DataType;
 
     use super::*;
-    use crate::sql::dialect::{MYSQL, POSTGRESQL, SNOWFLAKE};
+    use crate::sql::dialect::{MYSQL, POSTGRESQL, SNOWFLAKE, SQL_SERVER};
 
     #[test]
     fn statements() {
@@ -97,7 +92,8 @@ mod tests {
         let made = create_table(&POSTGRESQL, "\"qa\"", &schema, Some("qa_id")).unwrap();
         assert_eq!(
             made,
-            "CREATE TABLE \"qa\" (\"qa_id\" TEXT NOT NULL PRIMARY KEY, \"chunk_no\" INTEGER)"
+            "CREATE TABLE IF NOT EXISTS \"qa\" (\"qa_id\" TEXT NOT NULL PRIMARY KEY, \"chunk_no\" \
+             INTEGER)"
         );
         let made = create_table(&SNOWFLAKE, "qa", &schema, Some("qa_id")).unwrap();
         assert!(made.contains("\"qa_id\" VARCHAR NOT NULL,"), "{made}");
@@ -106,7 +102,14 @@ mod tests {
             made.contains("`qa_id` VARCHAR(255) NOT NULL PRIMARY KEY"),
             "{made}"
         );
-        let merged = insert_missing(&POSTGRESQL, "qa", "s1", &schema, "qa_id");
-        assert!(merged.contains("NOT EXISTS (SELECT 1 FROM qa t WHERE t.\"qa_id\" = s.\"qa_id\")"));
+        let added = |dialect| add_columns(dialect, "qa", &[schema.field(1).clone()]).unwrap();
+        assert_eq!(
+            added(&MYSQL),
+            ["ALTER TABLE qa ADD COLUMN `chunk_no` INTEGER"]
+        );
+        assert_eq!(
+            added(&SQL_SERVER),
+            ["ALTER TABLE qa ADD \"chunk_no\" INTEGER"]
+        );
     }
 }

@@ -1,5 +1,13 @@
-//! What the connectors of SQL systems share: how the systems differ ([`dialect`]), what is asked of
-//! them ([`pushdown`]) and how tables get there ([`ddl`]).
+//! Tables of SQL systems: how they are read and written is here once; each system brings what
+//! [`system`] asks for, and nothing else.
+//!
+//! | what | where |
+//! |---|---|
+//! | what a system brings | `system`, `exchange` |
+//! | how the systems' words differ | `dialect`, `ddl` |
+//! | the table, and what INSERT makes of what is missing | `table`, `target`, `columns` |
+//! | reading: what is asked of it | `scan`, `pushdown` |
+//! | INSERT: staged, then published in one step | `sink`, `staging`, `leftovers` |
 
 // Each system uses its part; a build without one of them leaves that part unused.
 #![cfg_attr(
@@ -7,6 +15,15 @@
     allow(dead_code)
 )]
 
+pub(crate) mod columns;
 pub(crate) mod ddl;
 pub(crate) mod dialect;
+pub(crate) mod exchange;
+pub(crate) mod leftovers;
 pub(crate) mod pushdown;
+pub(crate) mod scan;
+pub(crate) mod sink;
+pub(crate) mod staging;
+pub(crate) mod system;
+pub(crate) mod table;
+pub(crate) mod target;

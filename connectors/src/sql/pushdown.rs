@@ -5,10 +5,8 @@
 //! reading more rows, never other rows. Expressions are written by DataFusion's SQL unparser.
 
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
-#[cfg(feature = "databricks")]
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, ScalarValue};
-#[cfg(feature = "databricks")]
 use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::expr::{InList, Like};
 use datafusion::logical_expr::utils::conjunction;
@@ -64,7 +62,6 @@ impl Select<'_> {
     }
 
     /// The statement with named parameters `:p1`, `:p2`... in place of its texts, and the texts.
-    #[cfg(feature = "databricks")]
     pub(crate) fn bound(&self) -> Result<(String, Vec<(String, String)>)> {
         let mut texts = vec![];
         let sql = self.write(|condition| {
@@ -419,7 +416,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(feature = "databricks")]
     fn texts_can_travel_beside_the_statement() {
         let schema = schema();
         let filter = [

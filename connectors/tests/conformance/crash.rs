@@ -261,7 +261,7 @@ async fn snowflake() {
         format: "SNOWFLAKE",
         location: format!("CRASH.PUBLIC.PAIRS_{run}_{number}"),
         options: format!(
-            "'snowflake.account' 'acct', 'snowflake.host' '{url}', 'snowflake.user' 'me', \
+            "'snowflake.account' 'acct', 'snowflake.host' '{url}', 'snowflake.allow_http' 'true', 'snowflake.user' 'me', \
              'snowflake.password' 'hunter2'"
         ),
         once: KEY,

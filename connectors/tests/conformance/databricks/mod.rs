@@ -68,6 +68,7 @@ fn options(fake: &Fake, more: &[(&str, &str)]) -> HashMap<String, String> {
         ("databricks.host".to_owned(), fake.url.clone()),
         ("databricks.token".to_owned(), TOKEN.to_owned()),
         ("databricks.warehouse_id".to_owned(), "wh1".to_owned()),
+        ("databricks.allow_local_files".to_owned(), "true".to_owned()),
     ]);
     for (key, value) in more {
         match *value {

@@ -313,3 +313,29 @@ fn filters_find_the_rows_that_ours_would() {
     // Some of it was done by the warehouse.
     assert!(fake.get(|i| i.statements.iter().any(|s| s.contains(" WHERE "))));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_chunks_are_errors_that_name_the_table() {
+    let (fake, ctx) = view(cases(20)).await;
+    let mut refused = 0;
+    // The stream of twenty rows has some two thousand bytes.
+    for at in (0..2000).step_by(9) {
+        fake.set(|inner| inner.turned = Some(at));
+        if let Err(error) = query(&ctx, "SELECT * FROM cases").await {
+            assert_has(&message(&error), &["main.legal.cases"]);
+            refused += 1;
+        }
+    }
+    assert!(refused > 20, "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_count_of_chunks_is_only_a_word_of_the_server() {
+    let (fake, ctx) = view(cases(20)).await;
+    // Four thousand million chunks, of which the first is there.
+    fake.set(|inner| inner.chunk_count = Some(1 << 32));
+    let begun = std::time::Instant::now();
+    let error = query(&ctx, "SELECT * FROM cases").await.unwrap_err();
+    assert_has(&message(&error), &["main.legal.cases", "chunk 1"]);
+    assert!(begun.elapsed().as_secs() < 20);
+}

@@ -26,14 +26,24 @@ async fn a_table_is_created_and_filled_once() {
     let fake = Fake::start().await;
     let ctx = session();
     create(&ctx, &fake, "qa", &CREATE).await.unwrap();
+    // Nothing is made before the first INSERT; until then there are no rows.
+    assert_has(&shown(&ctx, "SELECT count(*) FROM qa").await, &["| 0 "]);
+    assert_eq!(
+        shown(&ctx, "SELECT * FROM qa WHERE chunk_no > 1")
+            .await
+            .lines()
+            .count(),
+        2
+    );
+    assert_eq!(fake.get(|i| i.statements.len()), 0);
+    let inserted = shown(&ctx, &format!("INSERT INTO qa {}", pairs(10, 5))).await;
+    assert_has(&inserted, &["| 10"]);
     let made = fake.get(|i| i.statements[0].clone());
     assert_eq!(
         made,
         "CREATE TABLE IF NOT EXISTS `main`.`legal`.`qa` (`qa_id` STRING NOT NULL, `question` \
          STRING, `chunk_no` INTEGER, `grounding` FLOAT)"
     );
-    let inserted = shown(&ctx, &format!("INSERT INTO qa {}", pairs(10, 5))).await;
-    assert_has(&inserted, &["| 10"]);
     // Few rows need one statement and no staging table.
     assert_eq!(fake.get(|i| i.statements.len()), 2);
     let again = shown(&ctx, &format!("INSERT INTO qa {}", pairs(12, 5))).await;
@@ -178,4 +188,51 @@ async fn columns_in_the_wrong_order_are_noticed() {
         &message(&error),
         &["INSERT goes by position", "question would go into qa_id"],
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn staging_tables_of_dead_runs_are_removed() {
+    let (fake, ctx) = (Fake::start().await, session());
+    create(&ctx, &fake, "qa", &CREATE).await.unwrap();
+    query(&ctx, &format!("INSERT INTO qa {}", pairs(3, 5)))
+        .await
+        .unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = now.unwrap().as_secs();
+    let hours = |n: u64| now - n * 3600;
+    let run = |c: char| c.to_string().repeat(32);
+    let dead = format!("casebook_staging_{}_{}", hours(73), run('a'));
+    // It runs for four days, and was alive an hour ago.
+    let long = format!("casebook_staging_{}_{}", hours(96), run('b'));
+    let sign = format!("{long}_alive_{}", hours(1));
+    let fresh = format!("casebook_staging_{}_{}", hours(71), run('c'));
+    for table in [&dead, &long, &sign, &fresh] {
+        let sql = format!("CREATE TABLE main.legal.\"{table}\" AS VALUES (1)");
+        fake.ctx.sql(&sql).await.unwrap().collect().await.unwrap();
+    }
+    let legal = fake.ctx.catalog("main").unwrap().schema("legal").unwrap();
+    let tables = || {
+        let mut names = legal.table_names();
+        names.sort();
+        names
+    };
+    let left = |more: &[&String]| {
+        let mut names: Vec<String> = more.iter().map(|n| (*n).clone()).collect();
+        names.push("qa".into());
+        names.sort();
+        names
+    };
+    // Also an INSERT that stages nothing looks for them.
+    query(&ctx, &format!("INSERT INTO qa {}", pairs(4, 5)))
+        .await
+        .unwrap();
+    assert_eq!(tables(), left(&[&long, &sign, &fresh]));
+    let sooner = [CREATE[0], CREATE[1], ("staging.expire_hours", "2")];
+    let ctx = session();
+    create(&ctx, &fake, "qa", &sooner).await.unwrap();
+    query(&ctx, &format!("INSERT INTO qa {}", pairs(40, 300_000)))
+        .await
+        .unwrap();
+    assert_eq!(tables(), left(&[&long, &sign]));
+    assert_has(&counted(&fake).await, &["| 40 "]);
 }

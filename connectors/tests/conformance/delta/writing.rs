@@ -10,10 +10,22 @@ async fn a_recorded_write_adds_nothing_and_runs_nothing() {
     let options =
         |version: i64| format!("{PAIRS}, 'write.app_id' 'job', 'write.version' '{version}'");
     let sql = "INSERT INTO t VALUES ('a', 'one', 'ok')";
-    for (version, added) in [(1, 1), (1, 0), (2, 1), (1, 0)] {
+    for (version, added) in [(1, 1), (1, 0), (2, 1), (2, 0)] {
         let ctx = session();
         run(&ctx, &create("t", scratch.path(), &options(version))).await;
         assert_eq!(insert(&ctx, sql).await, added, "version {version}");
+    }
+    // A backfill that comes after a later version is not taken for one that was written.
+    let ctx = session();
+    run(&ctx, &create("t", scratch.path(), &options(1))).await;
+    let late = error(&ctx, sql).await;
+    for part in [
+        "write.version is 1",
+        "recorded version 2",
+        "'job'",
+        "backfill",
+    ] {
+        assert!(late.contains(part), "{late}");
     }
     let ctx = session();
     run(&ctx, &create("t", scratch.path(), &options(2))).await;

@@ -24,6 +24,10 @@ async fn the_same_write_again_changes_nothing() {
             assert_eq!(number(&ctx, &format!("INSERT INTO v1 {insert}")).await, 0);
             assert_eq!(number(&ctx, &format!("INSERT INTO v2 {insert}")).await, 2);
             assert_eq!(number(&ctx, &format!("INSERT INTO v2 {insert}")).await, 0);
+            // A backfill that comes after a later version is not taken for one that was written.
+            let late = ask(&ctx, &format!("INSERT INTO v1 {insert}")).await;
+            let late = late.unwrap_err();
+            assert!(late.contains("recorded version 2 of"), "{late}");
             assert_eq!(
                 number(&ctx, "SELECT count(*) FROM v1").await,
                 4,
@@ -161,4 +165,33 @@ async fn mistakes_are_errors() {
     let error = create(&ctx, "y", "CSV", &format!("{}other", place.base), CONTRACT).await;
     let error = error.unwrap_err();
     assert!(error.contains("question_no is missing"), "{error}");
+}
+
+/// The last notices of a session that shows them.
+static SAID: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(vec![]);
+
+#[tokio::test]
+async fn a_write_that_is_there_says_so() {
+    let place = Place::local();
+    let ctx = session(1);
+    let notices = casebook_connectors::Notices(|notice| SAID.lock().unwrap().push(notice.into()));
+    let state = ctx.state_ref();
+    state
+        .write()
+        .config_mut()
+        .set_extension(std::sync::Arc::new(notices));
+    let options = format!("{CONTRACT} 'write.app_id' 'loader', 'write.version' '3'");
+    for format in ["JSON", "DELTA"] {
+        let at = format!("{}said-{format}/", place.base);
+        create(&ctx, format, format, &at, &options).await.unwrap();
+        let insert = format!("INSERT INTO {format} VALUES ('a', 1, 'x')");
+        assert_eq!(number(&ctx, &insert).await, 1);
+        assert!(SAID.lock().unwrap().is_empty());
+        assert_eq!(number(&ctx, &insert).await, 0);
+        let said = std::mem::take(&mut *SAID.lock().unwrap()).join("\n");
+        assert!(
+            said.contains("version 3 of 'loader' is in the table at"),
+            "{said}"
+        );
+    }
 }

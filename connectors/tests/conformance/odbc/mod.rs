@@ -1,5 +1,6 @@
 //! ODBC against PostgreSQL (tests/services/postgres.sh) and SQLite (tests/services/sqlite.sh).
 
+mod create;
 mod failures;
 mod filters;
 mod read;

@@ -1,6 +1,7 @@
 //! A result is read as it is wanted: little for a little, nothing after it is dropped, and an
 //! error in the middle is an error.
 
+use datafusion::arrow::array::AsArray;
 use futures::StreamExt;
 
 use super::{Source, session, shown};
@@ -115,5 +116,85 @@ async fn order_by_is_kept() {
             .collect();
         assert_eq!(ids.len(), 2000);
         assert!(ids.is_sorted_by(|a, b| a > b));
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_query_stops_at_the_source() {
+    let Some(source) = Source::postgres("given_up") else {
+        return;
+    };
+    // Nothing comes for ten minutes: the driver sits in one call.
+    source.run("CREATE VIEW given_up.slow AS SELECT 1 AS n, pg_sleep(600)::text AS body");
+    let own = format!(
+        "{};ApplicationName=given_up_reader;",
+        source.connection.trim_end_matches(';')
+    );
+    let ctx = session();
+    super::create(&ctx, "slow", "given_up.slow", &own, &[])
+        .await
+        .unwrap();
+    let running = || {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND \
+                   application_name = 'given_up_reader' AND query LIKE 'FETCH%'";
+        source.value(sql)
+    };
+    let frame = ctx.sql("SELECT n, body FROM slow").await.unwrap();
+    let mut stream = frame.execute_stream().await.unwrap();
+    let patience = std::time::Duration::from_millis(100);
+    let begun = std::time::Instant::now();
+    while running() == "0" {
+        assert!(begun.elapsed().as_secs() < 20, "it never ran");
+        let polled = tokio::time::timeout(patience, stream.next()).await;
+        assert!(polled.is_err(), "a row came");
+    }
+    drop(stream);
+    let begun = std::time::Instant::now();
+    while running() != "0" {
+        assert!(begun.elapsed().as_secs() < 20, "it still runs");
+        tokio::time::sleep(patience).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_statement_keeps_no_transaction_open() {
+    let Some(source) = Source::postgres("slow_reader") else {
+        return;
+    };
+    source.run(
+        "CREATE TABLE slow_reader.t AS SELECT g AS id, repeat('text ', 1000) || g AS body FROM \
+         generate_series(1, 20000) g",
+    );
+    let open = || {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%casebook_rows%' AND \
+                   pid <> pg_backend_pid() AND state LIKE 'idle in transaction%'";
+        source.value(sql)
+    };
+    let ctx = session();
+    for (name, max_bytes, ends) in [("kept", "1000000000", true), ("not_kept", "0", false)] {
+        let options = [("spool.after_secs", "1"), ("spool.max_bytes", max_bytes)];
+        source.create_with(&ctx, name, "t", &options).await.unwrap();
+        let frame = ctx
+            .sql(&format!("SELECT id, body FROM {name}"))
+            .await
+            .unwrap();
+        let mut stream = frame.execute_stream().await.unwrap();
+        let mut rows = stream.next().await.unwrap().unwrap().num_rows();
+        let begun = std::time::Instant::now();
+        while open() != "0" && begun.elapsed().as_secs() < if ends { 30 } else { 4 } {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        assert_eq!(open() == "0", ends, "{name}");
+        let mut last = 0;
+        while let Some(batch) = stream.next().await {
+            let batch = batch.unwrap();
+            rows += batch.num_rows();
+            let ids = batch
+                .column(0)
+                .as_primitive::<datafusion::arrow::datatypes::Int32Type>();
+            assert!(ids.value(0) > last);
+            last = ids.value(ids.len() - 1);
+        }
+        assert_eq!((rows, last), (20_000, 20_000), "{name}");
     }
 }

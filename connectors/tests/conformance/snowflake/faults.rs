@@ -81,7 +81,7 @@ async fn table(url: &str, password: &str, more: &str) -> Result<SessionContext> 
     casebook_connectors::register(&ctx, &Default::default()).unwrap();
     let sql = format!(
         "CREATE EXTERNAL TABLE t STORED AS SNOWFLAKE LOCATION 'db.s.cases' OPTIONS (
-           'snowflake.account' 'acct', 'snowflake.host' '{url}', 'snowflake.user' 'me',
+           'snowflake.account' 'acct', 'snowflake.host' '{url}', 'snowflake.allow_http' 'true', 'snowflake.user' 'me',
            'snowflake.password' '{password}'{more})"
     );
     ctx.sql(&sql).await?.collect().await?;
@@ -333,6 +333,7 @@ async fn a_host_that_is_not_there_is_named() {
     let given = [
         ("snowflake.account", "acct"),
         ("snowflake.host", options),
+        ("snowflake.allow_http", "true"),
         ("snowflake.user", "me"),
         ("snowflake.password", PASSWORD),
     ];

@@ -92,7 +92,7 @@ fn context() -> SessionContext {
 fn ddl(url: &str, columns: &str, location: &str, more: &str) -> String {
     format!(
         "CREATE OR REPLACE EXTERNAL TABLE t {columns} STORED AS SNOWFLAKE LOCATION '{location}' \
-         OPTIONS ('snowflake.account' 'acct', 'snowflake.host' '{url}', 'snowflake.user' 'me', \
+         OPTIONS ('snowflake.account' 'acct', 'snowflake.host' '{url}', 'snowflake.allow_http' 'true', 'snowflake.user' 'me', \
          'snowflake.password' 'hunter2' {more})"
     )
 }

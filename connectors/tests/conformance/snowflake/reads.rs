@@ -144,6 +144,7 @@ async fn the_check_goes_step_by_step() {
         let given = [
             ("snowflake.account", "acct"),
             ("snowflake.host", url.as_str()),
+            ("snowflake.allow_http", "true"),
             ("snowflake.user", "me"),
             ("snowflake.password", "hunter2"),
         ];

@@ -80,6 +80,10 @@ pub(crate) struct Inner {
     pub(crate) downloaded: Vec<u32>,
     /// Bytes cut off the end of each chunk.
     pub(crate) cut: usize,
+    /// The byte of each chunk of which a bit is turned.
+    pub(crate) turned: Option<usize>,
+    /// How many chunks the manifest says there are, if not as many as there are.
+    pub(crate) chunk_count: Option<u64>,
 }
 
 pub(crate) struct Fake {
@@ -198,8 +202,11 @@ impl Fake {
                 asked.await;
             }
         }
-        let bytes = self.get(|inner| inner.results[*id][chunk as usize].1.clone());
-        bytes.into_response()
+        let chunk = self.get(|inner| inner.results[*id].get(chunk as usize).cloned());
+        match chunk {
+            Some((_, bytes)) => bytes.into_response(),
+            None => (StatusCode::NOT_FOUND, "no such chunk").into_response(),
+        }
     }
 
     fn issue(&self, headers: &HeaderMap, body: &str) -> Response {

@@ -22,8 +22,8 @@ impl Fake {
         let Some(merge) = sql.strip_prefix("MERGE INTO ") else {
             return sql;
         };
-        let (target, rest) = merge.split_once(" AS t USING ").unwrap();
-        let (rows, rest) = rest.split_once(" AS s ON ").unwrap();
+        let (target, rest) = merge.split_once(" t USING ").unwrap();
+        let (rows, rest) = rest.split_once(" s ON ").unwrap();
         let (on, insert) = rest.split_once(" WHEN NOT MATCHED THEN INSERT ").unwrap();
         let (names, values) = insert.split_once(" VALUES ").unwrap();
         let values = values.trim_matches(['(', ')']);
@@ -126,6 +126,7 @@ impl Fake {
         let all = datafusion::arrow::compute::concat_batches(&schema, &batches)?;
         let size = self.get(|inner| inner.rows_per_chunk);
         let (cut, truncated) = self.get(|inner| (inner.cut, inner.truncated));
+        let (turned, count) = self.get(|inner| (inner.turned, inner.chunk_count));
         let chunks: Vec<(usize, Bytes)> = (0..all.num_rows())
             .step_by(size)
             .map(|at| {
@@ -135,6 +136,9 @@ impl Fake {
                 writer.write(&part).unwrap();
                 writer.finish().unwrap();
                 bytes.truncate(bytes.len() - cut);
+                if let Some(byte) = turned.and_then(|at| bytes.get_mut(at)) {
+                    *byte ^= 8;
+                }
                 (part.num_rows(), bytes.into())
             })
             .collect();
@@ -146,7 +150,7 @@ impl Fake {
             })
             .collect();
         let manifest = json!({"format": "ARROW_STREAM", "schema": {"columns": columns(&schema)},
-            "total_chunk_count": chunks.len(), "total_row_count": all.num_rows(),
+            "total_chunk_count": count.unwrap_or(chunks.len() as u64), "total_row_count": all.num_rows(),
             "chunks": infos, "truncated": truncated});
         let first = !chunks.is_empty();
         self.set(|inner| inner.results.insert(id.to_owned(), chunks));

@@ -15,13 +15,13 @@ use super::session::Session;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A result that is being read.
-pub(super) struct Rows {
+pub(super) struct Reader {
     layout: Arc<Layout>,
     current: Option<Decoder>,
     chunks: Chunks,
 }
 
-impl Rows {
+impl Reader {
     /// The rows of `data` as batches of `schema` with at most `batch_rows` rows.
     pub(super) fn open(
         session: &Arc<Session>,

@@ -3,6 +3,7 @@
 //! A link to a chunk is asked for when its turn comes, because links expire within minutes; one
 //! that the storage refuses nevertheless is asked for again.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,9 +14,11 @@ use datafusion::arrow::ipc::reader::StreamDecoder;
 use futures::stream::{self, Stream, StreamExt, TryStreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::errors::refused;
 use super::messages::{ChunkInfo, Link};
 use super::statement::{Finished, Warehouse};
 use crate::error::{Error, ErrorKind, Result};
+use crate::guard::caught;
 
 /// Chunks that are downloaded at a time; they have up to about 20 MB.
 const AHEAD: usize = 4;
@@ -93,21 +96,21 @@ pub(super) fn stream(
         .chain(stream::iter(std::iter::once_with(end).flatten()))
 }
 
-/// The chunks of a result; the list in the manifest may be absent, the count is not.
-fn listed(finished: &Finished) -> Vec<ChunkInfo> {
+/// The chunks of a result, one by one: the list in the manifest may be absent, and the count is
+/// only what the server says.
+fn listed(finished: &Finished) -> impl Iterator<Item = ChunkInfo> + Send + use<> {
     let manifest = &finished.manifest;
-    let known = manifest.chunks.clone().unwrap_or_default();
-    let count = manifest.total_chunk_count.unwrap_or(known.len() as u32);
-    (0..count)
-        .map(|index| {
-            let known = known.iter().find(|c| c.chunk_index == index).copied();
-            known.unwrap_or(ChunkInfo {
-                chunk_index: index,
-                row_count: None,
-                byte_count: None,
-            })
+    let known = manifest.chunks.iter().flatten();
+    let known: HashMap<u32, ChunkInfo> = known.map(|c| (c.chunk_index, *c)).collect();
+    let count = manifest.total_chunk_count.unwrap_or(known.len() as u64);
+    (0..u32::try_from(count).unwrap_or(u32::MAX)).map(move |index| {
+        let known = known.get(&index).copied();
+        known.unwrap_or(ChunkInfo {
+            chunk_index: index,
+            row_count: None,
+            byte_count: None,
         })
-        .collect()
+    })
 }
 
 /// Where chunks come from.
@@ -145,25 +148,10 @@ impl Source {
                 Ok(bytes) => return Ok(bytes),
                 Err(error) if error.kind() == ErrorKind::Exhausted => return Err(error),
                 Err(_) if tried < LINKS => {}
-                Err(error) => return Err(refused(&what, &error)),
+                Err(error) => return Err(refused(&what, LINKS, &error)),
             }
         }
     }
-}
-
-/// What the storage says when it refuses a link repeats parts of its signature.
-fn refused(what: &str, error: &Error) -> Error {
-    let why = match error.kind() {
-        ErrorKind::Unavailable => "the storage does not answer, or not in full",
-        _ => "the storage refuses the link",
-    };
-    Error::new(
-        ErrorKind::Unavailable,
-        format!(
-            "{what}: {why}, also after {LINKS} links; check that this machine may reach the \
-             storage of the workspace"
-        ),
-    )
 }
 
 /// The batches of one chunk, decoded one by one.
@@ -198,7 +186,10 @@ impl Rows {
 
     fn decode(&mut self) -> Result<Option<RecordBatch>> {
         while !self.rest.is_empty() {
-            let decoded = self.decoder.decode(&mut self.rest);
+            let (decoder, rest) = (&mut self.decoder, &mut self.rest);
+            let decoded = caught(self.source.what.trim_start_matches("reading "), || {
+                decoder.decode(rest)
+            })?;
             if let Some(batch) = decoded.map_err(|e| self.broken(&e.to_string()))? {
                 self.rows += batch.num_rows() as u64;
                 return Ok(Some(batch));

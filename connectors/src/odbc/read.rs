@@ -5,7 +5,10 @@
 //! can do. A batch is passed on at [`BATCH_BYTES`] or the session's number of rows. A result that
 //! breaks off is an error: the end of the rows is a message of its own.
 
-use datafusion::arrow::array::RecordBatch;
+use std::sync::Arc;
+
+use datafusion::error::DataFusionError;
+use futures::{StreamExt, TryStreamExt, stream};
 use odbc_api::buffers::{BufferDesc, ColumnarDynBuffer};
 use odbc_api::handles::StatementImpl;
 use odbc_api::{Cursor, CursorImpl, CursorRow, Nullable};
@@ -13,12 +16,16 @@ use tokio::sync::mpsc;
 
 use super::arrays::{append, layout};
 use super::builders::{BatchBuilder, ColumnBuilder};
-use super::columns::{Columns, Fetch};
+use super::connection;
 use super::long_values::{Bytes, LongValue, Utf8, Utf16};
+use super::outlet::{Message, Outlet};
+use super::running::{Running, StopWhenDropped};
 use super::server_cursor::ServerCursor;
 use super::session::Session;
 use super::settings::Settings;
+use super::types::Fetch;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sql::exchange::{Query, Rows};
 
 /// Bytes of texts after which a batch is passed on, whatever its number of rows.
 const BATCH_BYTES: usize = 16 << 20;
@@ -27,34 +34,48 @@ const BATCHES_AHEAD: usize = 1;
 /// Bytes of one array of rows.
 const ARRAY_BYTES: usize = 4 << 20;
 
-/// One query and how its rows are read.
-#[derive(Debug, Clone)]
-pub(super) struct Query {
-    pub(super) settings: Settings,
-    /// As errors name it.
-    pub(super) table: String,
-    pub(super) sql: String,
-    /// The columns of the query; none: rows are only counted.
-    pub(super) columns: Columns,
-    /// Texts come as UTF-8, else as UTF-16.
-    pub(super) utf8: bool,
-    /// Rows come through a [`ServerCursor`], not as one result.
-    pub(super) server_cursor: bool,
-    pub(super) batch_rows: usize,
-    /// Rows after which reading ends.
-    pub(super) limit: Option<usize>,
+/// The rows of `query`. Nothing is sent before they are polled; dropped, they end the thread at the
+/// next batch.
+pub(super) fn rows(settings: Settings, query: Query) -> Rows {
+    let started = async move {
+        let doing = query.doing.clone();
+        let running = Running::new(settings.clone(), query.dialect);
+        let receiver = start(settings, query, Arc::clone(&running)).await?;
+        let state = (receiver, StopWhenDropped(running), doing);
+        let rows = stream::try_unfold(state, async |(mut receiver, running, doing)| {
+            let batch = match receiver.recv().await {
+                Some(message) => message?,
+                // The thread ended without a word.
+                None => {
+                    return Err(Error::new(
+                        ErrorKind::Internal,
+                        format!("{doing}: the ODBC driver failed in the middle of the rows"),
+                    )
+                    .into());
+                }
+            };
+            Ok::<_, DataFusionError>(batch.map(|batch| (batch, (receiver, running, doing))))
+        });
+        Ok::<_, DataFusionError>(rows)
+    };
+    stream::once(started).try_flatten().boxed()
 }
 
-/// A batch, or none after the last one.
-type Message = Result<Option<RecordBatch>>;
-
-/// Starts reading. The receiver gets batches, then an error or the end; dropped, it ends the
-/// thread at the next batch.
-pub(super) fn start(query: Query) -> Result<mpsc::Receiver<Message>> {
+/// Starts reading. The receiver gets batches, then an error or the end.
+async fn start(
+    settings: Settings,
+    query: Query,
+    running: Arc<Running>,
+) -> Result<mpsc::Receiver<Message>> {
+    let permit = connection::permit(&settings).await?;
     let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
     let read = move || {
-        let last = Reader::new(&query, &sender).read();
-        sender.blocking_send(last.map(|()| None)).ok();
+        let mut outlet = Outlet::new(sender, settings.spool);
+        let last = Reader::new(&settings, &query, &mut outlet).read(&running);
+        running.has_ended();
+        drop(permit);
+        let last = last.and_then(|()| outlet.empty().map(drop));
+        outlet.end(last);
     };
     let thread = std::thread::Builder::new().name("casebook-odbc-reader".into());
     thread
@@ -63,17 +84,12 @@ pub(super) fn start(query: Query) -> Result<mpsc::Receiver<Message>> {
     Ok(receiver)
 }
 
-/// What the receiver of [`start`] gets if the thread ends without a word.
-pub(super) fn broken_off(table: &str) -> Error {
-    Error::new(
-        ErrorKind::Internal,
-        format!("reading {table}: the ODBC driver failed in the middle of the rows"),
-    )
-}
-
 struct Reader<'q> {
+    settings: &'q Settings,
     query: &'q Query,
-    sender: &'q mpsc::Sender<Message>,
+    /// How each column is fetched.
+    fetch: Vec<Fetch>,
+    outlet: &'q mut Outlet,
     batch: BatchBuilder,
     /// Rows read.
     read: usize,
@@ -95,41 +111,46 @@ enum Wanted {
 }
 
 impl<'q> Reader<'q> {
-    fn new(query: &'q Query, sender: &'q mpsc::Sender<Message>) -> Self {
-        let schema = query.columns.schema.clone();
+    fn new(settings: &'q Settings, query: &'q Query, outlet: &'q mut Outlet) -> Self {
+        let columns = query.columns.iter();
+        let fetch: Vec<Fetch> = columns.map(|c| Fetch::of(query.dialect, &c.own)).collect();
         Self {
+            settings,
             query,
-            sender,
-            batch: BatchBuilder::new(schema, &query.columns.fetch),
+            outlet,
+            batch: BatchBuilder::new(&query.columns, &fetch),
+            fetch,
             read: 0,
             passed_on: 0,
         }
     }
 
-    fn read(&mut self) -> Result<()> {
-        let session = Session::open(&self.query.settings)?;
-        let doing = format!("reading {}", self.query.table);
-        let mut buffers = self.buffers().map_err(|e| session.failed(&doing, e))?;
-        if self.query.server_cursor {
-            let mut cursor = ServerCursor::open(&session, &doing, &self.query.sql)?;
+    fn read(&mut self, running: &Running) -> Result<()> {
+        let session = Session::open(self.settings)?;
+        running.begins(&session);
+        let Query {
+            doing, statement, ..
+        } = self.query;
+        let mut buffers = self.buffers().map_err(|e| session.failed(doing, e))?;
+        if self.query.dialect.server_cursor {
+            let mut cursor = ServerCursor::open(&session, doing, &statement.sql)?;
             while let Some(block) = cursor.next_block(self.read, self.bytes())? {
-                if self.append(&session, &doing, block, &mut buffers)? == Wanted::Nothing {
+                if self.append(&session, doing, block, &mut buffers)? == Wanted::Nothing {
                     break;
                 }
             }
         } else {
-            let rows = session.query(&doing, &self.query.sql)?;
-            self.append(&session, &doing, rows, &mut buffers)?;
+            let rows = session.query(doing, &statement.sql)?;
+            self.append(&session, doing, rows, &mut buffers)?;
         }
         self.flush().map(drop)
     }
 
     /// Arrays where every column is narrow, else buffers for one value at a time.
     fn buffers(&self) -> std::result::Result<Buffers, odbc_api::Error> {
-        let fetch = &self.query.columns.fetch;
-        let layout = match self.query.settings.row_by_row || fetch.is_empty() {
+        let layout = match self.settings.row_by_row || self.fetch.is_empty() {
             true => None,
-            false => layout(fetch, self.query.utf8),
+            false => layout(&self.fetch, self.query.dialect.utf8),
         };
         let Some(layout) = layout else {
             return Ok(Buffers::Values(LongValues::default()));
@@ -169,7 +190,7 @@ impl<'q> Reader<'q> {
                 .limit
                 .map_or(usize::MAX, |limit| limit - self.read);
             let rows = array.num_rows().min(left);
-            let columns = self.batch.columns.iter_mut().zip(&self.query.columns.fetch);
+            let columns = self.batch.columns.iter_mut().zip(&self.fetch);
             for (i, (column, fetch)) in columns.enumerate() {
                 append(column, *fetch, array.column(i), rows)?;
             }
@@ -186,9 +207,10 @@ impl<'q> Reader<'q> {
         buffers: &mut LongValues,
     ) -> std::result::Result<Wanted, Failure> {
         while let Some(mut row) = rows.next_row()? {
-            let columns = self.batch.columns.iter_mut().zip(&self.query.columns.fetch);
+            let columns = self.batch.columns.iter_mut().zip(&self.fetch);
             for (number, (column, fetch)) in (1..).zip(columns) {
-                buffers.append(column, *fetch, self.query.utf8, &mut row, number)?;
+                let utf8 = self.query.dialect.utf8;
+                buffers.append(column, *fetch, utf8, &mut row, number)?;
             }
             if self.add(1)? == Wanted::Nothing {
                 return Ok(Wanted::Nothing);
@@ -221,9 +243,9 @@ impl<'q> Reader<'q> {
         }
         self.passed_on += self.batch.bytes();
         let batch = self.batch.finish()?;
-        Ok(match self.sender.blocking_send(Ok(Some(batch))) {
-            Ok(()) => Wanted::More,
-            Err(_) => Wanted::Nothing,
+        Ok(match self.outlet.pass(batch)? {
+            true => Wanted::More,
+            false => Wanted::Nothing,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Snowflake's refusals as errors that say what to do.
 
 use super::messages::{QueryData, Reply};
+use super::name::{TableName, quoted};
 use super::settings::{Settings, SignIn};
 use crate::error::{Error, ErrorKind};
 
@@ -11,8 +12,6 @@ pub(super) const SESSION_LOST: [&str; 6] =
     ["390104", "390110", "390111", "390113", "390114", "390115"];
 /// The statement still runs.
 pub(super) const RUNNING: [&str; 2] = ["333333", "333334"];
-/// There is an object of that name.
-pub(super) const EXISTS: &str = "002002";
 
 /// A refused login.
 pub(super) fn sign_in<T>(settings: &Settings, reply: &Reply<T>) -> Error {
@@ -94,4 +93,19 @@ pub(super) fn statement(doing: &str, settings: &Settings, reply: &Reply<QueryDat
 fn said<T>(reply: &Reply<T>) -> String {
     let message = reply.message.as_deref().unwrap_or("no reason given");
     message.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A table that is under none of its names.
+pub(super) fn missing(settings: &Settings, name: &TableName) -> Error {
+    let names: Vec<String> = name.candidates().iter().map(|p| quoted(p)).collect();
+    let role = settings.role.as_deref();
+    let role = role.map_or("the user's role".into(), |r| format!("role {r}"));
+    Error::new(
+        ErrorKind::NotFound,
+        format!(
+            "there is no table {} in Snowflake, or {role} may not see it; check the name and the \
+             role, or, to create it, say OPTIONS ('table.create' 'qa_pairs')",
+            names.join(" and no ")
+        ),
+    )
 }

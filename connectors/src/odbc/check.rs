@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 
-use super::factory::{Request, off_thread, options, settings, table_name};
+use super::name::table_name;
 use super::session::Session;
-use super::settings::Settings;
+use super::settings::{Settings, off_thread, options};
+use super::types;
 use crate::check::{CheckRequest, CheckStep, Steps};
 use crate::connector::Connector;
 use crate::error::{Error, ErrorKind, Result};
@@ -40,7 +41,7 @@ async fn prepare(
 ) -> Result<(Settings, Vec<String>)> {
     let options = options(connector, &request.location, &request.options)?;
     let name = table_name(&request.location)?;
-    Ok((settings(options).await?, name))
+    Ok((Settings::resolve(options).await?, name))
 }
 
 /// None as soon as a step failed.
@@ -48,17 +49,11 @@ fn run(settings: &Settings, name: Vec<String>, write: bool, steps: &mut Steps) -
     let session = connect(settings, steps)?;
     let system = session.dialect();
     let dialect = steps.note("system", system, |d| format!("speaks {}", d.name))?;
-    let request = Request {
-        settings: settings.clone(),
-        name: name.clone(),
-        declared: None,
-        key: None,
-    };
-    let table = steps.note("read", request.open_in(&session), |table| {
-        let columns = table.columns.schema.fields().len();
-        format!("{} has {columns} columns", table.quoted())
-    });
-    table?;
+    let table = dialect.table(&name);
+    let columns = types::describe(&session, dialect, &table);
+    steps.note("read", columns, |columns| {
+        format!("{table} has {} columns", columns.iter().len())
+    })?;
     if write {
         let written = write_scratch(&session, dialect, name);
         steps.note("write", written, |name| format!("{name}, removed again"))?;

@@ -7,11 +7,14 @@ use odbc_api::{
     Connection, ConnectionOptions, Cursor, CursorImpl, Preallocated, ResultSetMetadata, environment,
 };
 
-use super::diagnostics::failed;
+use super::errors::failed;
 use super::long_values::{LongValue, Utf8};
 use super::settings::{Settings, dialect_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::dialect::SqlDialect;
+
+/// The column of a list of tables that holds their names.
+const TABLE_NAME: u16 = 3;
 
 /// A connection and what is known about its system.
 pub(super) struct Session<'s> {
@@ -103,6 +106,29 @@ impl<'s> Session<'s> {
             }
             out.push(texts);
         }
+        Ok(out)
+    }
+
+    /// The names of the tables in the schema of `table` that begin with `prefix`.
+    pub(super) fn tables(&self, table: &[String], prefix: &str) -> Result<Vec<String>> {
+        let doing = "listing tables";
+        let part = |from_end: usize| {
+            let at = table.len().checked_sub(from_end + 1);
+            at.and_then(|i| table.get(i)).map_or("", String::as_str)
+        };
+        let mut statement = self.statement(doing)?;
+        let found = statement.tables_cursor(part(2), part(1), &format!("{prefix}%"), "TABLE");
+        let mut cursor = found.map_err(|e| self.failed(doing, e))?;
+        let mut value = LongValue::<Utf8>::default();
+        let mut out = vec![];
+        while let Some(mut row) = cursor.next_row().map_err(|e| self.failed(doing, e))? {
+            let name = value
+                .get(&mut row, TABLE_NAME)
+                .map_err(|e| self.failed(doing, e))?;
+            out.extend(name.map(|n| String::from_utf8_lossy(n).into_owned()));
+        }
+        // The underscores in a prefix stand for anything there.
+        out.retain(|name| name.to_lowercase().starts_with(prefix));
         Ok(out)
     }
 

@@ -1,9 +1,15 @@
 //! What the options of one ODBC table say: the connection string with our additions, the
 //! timeouts, the dialect. It never prints the connection string.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::time::Duration;
+
+use odbc_api::environment;
 
 use super::connection_string::{additions, attribute_value, attributes};
+use super::outlet::SpoolLimits;
+use crate::connector::Connector;
 use crate::error::{Error, Result};
 use crate::options::{TableOptions, parse_value};
 use crate::secret::Secret;
@@ -14,6 +20,12 @@ use crate::sql::dialect::{
 /// Seconds to wait for a connection if the options say nothing: long enough for a warehouse that
 /// has to start.
 const LOGIN_TIMEOUT_SECS: u32 = 30;
+
+/// How long a reader waits for the statement that reads before it keeps rows on the local disk:
+/// longer than any pause of a statement that keeps up.
+const SPOOL_AFTER: Duration = Duration::from_secs(30);
+/// Bytes of rows kept there.
+const SPOOL_BYTES: usize = 4 << 30;
 
 /// Attributes of a connection string that may be shown in errors.
 const PLAIN_ATTRIBUTES: &[&str] = &[
@@ -53,6 +65,8 @@ pub(super) struct Settings {
     pub(super) dialect: Option<&'static SqlDialect>,
     /// Never fetch arrays of rows.
     pub(super) row_by_row: bool,
+    /// What a slow statement may keep on the local disk.
+    pub(super) spool: SpoolLimits,
 }
 
 impl fmt::Debug for Settings {
@@ -92,7 +106,42 @@ pub(super) fn dialect_of(name: &str) -> &'static SqlDialect {
     found.map_or(&STANDARD, |(_, dialect)| dialect)
 }
 
+/// The options of a table, of which every one is known.
+pub(super) fn options(
+    connector: &'static Connector,
+    table: &str,
+    given: &HashMap<String, String>,
+) -> Result<TableOptions> {
+    let options = TableOptions::parse(connector, table, given)?;
+    // Nothing here is stored as files.
+    let other = options.store.keys().chain(options.format.keys()).min();
+    match other {
+        None => Ok(options),
+        Some(key) => {
+            let bare = key.strip_prefix("format.").unwrap_or(key);
+            let valid: Vec<&str> = connector.options.iter().map(|o| o.key).collect();
+            Err(Error::unknown(
+                &format!("option of ODBC table {table}:"),
+                bare,
+                &valid,
+            ))
+        }
+    }
+}
+
 impl Settings {
+    /// Checks `options`, with the driver of a data source looked up where its files are read.
+    pub(super) async fn resolve(options: TableOptions) -> Result<Self> {
+        off_thread(move || {
+            Self::new(&options, |dsn| {
+                let sources = environment().and_then(|e| e.data_sources()).ok()?;
+                let found = sources.into_iter().find(|s| s.server_name == dsn)?;
+                Some(found.driver)
+            })
+        })
+        .await
+    }
+
     /// Checks `options`; `driver_of` names the driver of a data source.
     pub(super) fn new(
         options: &TableOptions,
@@ -170,6 +219,14 @@ impl Settings {
             login_timeout_secs: seconds("odbc.login_timeout_secs")?.unwrap_or(LOGIN_TIMEOUT_SECS),
             query_timeout_secs: seconds("odbc.query_timeout_secs")?.map(|s| s as usize),
             dialect: given("odbc.dialect").map(named_dialect).transpose()?,
+            spool: SpoolLimits {
+                after: seconds("spool.after_secs")?
+                    .map_or(SPOOL_AFTER, |s| Duration::from_secs(s.into())),
+                max_bytes: match given("spool.max_bytes") {
+                    None => SPOOL_BYTES,
+                    Some(v) => parse_value("spool.max_bytes", v, "a number of bytes")?,
+                },
+            },
             row_by_row: match given("odbc.fetch") {
                 None | Some("auto") => false,
                 Some("rows") => true,
@@ -199,6 +256,14 @@ impl Settings {
         }
         out
     }
+}
+
+/// Runs blocking work beside the async threads.
+pub(super) async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|e| Error::while_doing("talking to an ODBC driver", e))?
 }
 
 fn named_dialect(name: &str) -> Result<&'static SqlDialect> {

@@ -6,7 +6,7 @@ use odbc_api::buffers::{AnyColumnBufferSlice, BufferDesc};
 use odbc_api::sys::{Date, Timestamp};
 
 use super::builders::ColumnBuilder;
-use super::columns::Fetch;
+use super::types::Fetch;
 use crate::error::Result;
 
 /// Widest text column, in characters, that is fetched in arrays.

@@ -32,7 +32,11 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(settings: &Settings) -> Result<Self> {
         Ok(Self {
-            http: http::client(settings.connect_timeout, settings.read_timeout)?,
+            http: http::client(
+                settings.connect_timeout,
+                settings.read_timeout,
+                settings.ca_file.as_deref(),
+            )?,
             host: settings.host.clone(),
             auth: settings.auth.clone(),
             token: Expiring::default(),

@@ -13,8 +13,9 @@ use odbc_api::Bit;
 use odbc_api::sys::{Date, Timestamp};
 
 use super::calendar;
-use super::columns::Fetch;
+use super::types::Fetch;
 use crate::error::{Error, Result};
+use crate::sql::columns::{Column, Columns};
 
 /// One batch in the making.
 pub(super) struct BatchBuilder {
@@ -24,14 +25,14 @@ pub(super) struct BatchBuilder {
 }
 
 impl BatchBuilder {
-    /// For the columns of `schema`, fetched as `fetch` says.
-    pub(super) fn new(schema: SchemaRef, fetch: &[Fetch]) -> Self {
-        let fields = schema.fields().iter().zip(fetch);
+    /// For `columns`, fetched as `fetch` says.
+    pub(super) fn new(columns: &Columns, fetch: &[Fetch]) -> Self {
+        let fields = columns.iter().zip(fetch);
         Self {
             columns: fields
-                .map(|(field, fetch)| ColumnBuilder::new(field, *fetch))
+                .map(|(column, fetch)| ColumnBuilder::new(column, *fetch))
                 .collect(),
-            schema,
+            schema: Arc::clone(columns.schema()),
             rows: 0,
         }
     }
@@ -63,6 +64,8 @@ impl BatchBuilder {
 
 /// One column in the making.
 pub(super) struct ColumnBuilder {
+    /// The type in which the driver gives the values.
+    own: DataType,
     field: FieldRef,
     values: Values,
     bytes: usize,
@@ -81,8 +84,9 @@ enum Values {
 }
 
 impl ColumnBuilder {
-    fn new(field: &FieldRef, fetch: Fetch) -> Self {
-        let values = match (fetch, field.data_type()) {
+    fn new(column: &Column, fetch: Fetch) -> Self {
+        let own = column.own.data_type().clone();
+        let values = match (fetch, &own) {
             (Fetch::Integer, _) => Values::Integer(Int64Builder::new()),
             (Fetch::Float32, _) => Values::Float32(Float32Builder::new()),
             (Fetch::Float64, _) => Values::Float64(Float64Builder::new()),
@@ -90,14 +94,15 @@ impl ColumnBuilder {
             (Fetch::Date, _) => Values::Date(Date32Builder::new()),
             (Fetch::Timestamp(per_second), _) => Values::Timestamp(Int64Builder::new(), per_second),
             (Fetch::Text(_), DataType::Decimal128(_, scale)) => {
-                let builder = Decimal128Builder::new().with_data_type(field.data_type().clone());
+                let builder = Decimal128Builder::new().with_data_type(own.clone());
                 Values::Decimal(builder, *scale)
             }
             (Fetch::Text(_), _) => Values::Text(StringViewBuilder::new()),
             (Fetch::Bytes, _) => Values::Bytes(BinaryViewBuilder::new()),
         };
         Self {
-            field: Arc::clone(field),
+            own,
+            field: Arc::clone(&column.field),
             values,
             bytes: 0,
         }
@@ -213,29 +218,33 @@ impl ColumnBuilder {
             Values::Text(builder) => Arc::new(builder.finish()),
             Values::Decimal(builder, _) => {
                 let checked = builder.finish();
-                let DataType::Decimal128(precision, _) = self.field.data_type() else {
+                let DataType::Decimal128(precision, _) = self.own else {
                     return Ok(Arc::new(checked));
                 };
-                let valid = checked.validate_decimal_precision(*precision);
+                let valid = checked.validate_decimal_precision(precision);
                 valid
                     .map_err(|e| Error::while_doing(format!("column {}", self.field.name()), e))?;
                 Arc::new(checked)
             }
             Values::Bytes(builder) => Arc::new(builder.finish()),
         };
-        if array.data_type() == self.field.data_type() {
-            return Ok(array);
+        // The numbers of a timestamp are its own ticks, before another precision is asked for.
+        self.cast(&self.cast(&array, &self.own)?, self.field.data_type())
+    }
+
+    fn cast(&self, array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+        if array.data_type() == to {
+            return Ok(Arc::clone(array));
         }
         let strict = CastOptions {
             safe: false,
             ..Default::default()
         };
-        cast_with_options(&array, self.field.data_type(), &strict).map_err(|e| {
+        cast_with_options(array, to, &strict).map_err(|e| {
             let name = self.field.name();
             Error::invalid(format!(
-                "column {name} has a value that its type {} cannot hold: {e}; read it through a \
-                 view that casts it",
-                self.field.data_type()
+                "column {name} has a value that its type {to} cannot hold: {e}; read it through a \
+                 view that casts it"
             ))
             .with_source(e)
         })
@@ -297,7 +306,12 @@ mod tests {
     fn a_value_that_does_not_fit_is_an_error() {
         let check = |data_type: DataType, text: &str| {
             let field = Arc::new(Field::new("c", data_type, true));
-            let mut column = ColumnBuilder::new(&field, Fetch::Text(None));
+            let column = Column {
+                own: Arc::clone(&field),
+                field,
+                comparable: true,
+            };
+            let mut column = ColumnBuilder::new(&column, Fetch::Text(None));
             let done = column
                 .text(Some(text.as_bytes()))
                 .and_then(|()| column.finish());

@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
-use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use serde_json::{Map, Value, json};
 
+use crate::cast;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Values in one INSERT. From 65,280 on, Snowflake's drivers put them into a file instead.
@@ -30,11 +30,6 @@ impl Binding {
             columns: vec![vec![]; columns],
             bytes: 0,
         }
-    }
-
-    /// The number of columns.
-    pub(super) fn columns(&self) -> usize {
-        self.columns.len()
     }
 
     /// The number of rows.
@@ -87,16 +82,10 @@ impl TextBatch {
     /// # Errors
     /// A type whose text Snowflake would not convert back.
     pub(super) fn new(batch: &RecordBatch, schema: &Schema) -> Result<Self> {
-        let strict = CastOptions {
-            safe: false,
-            ..CastOptions::default()
-        };
         let columns = schema.fields().iter().zip(batch.columns());
         let columns = columns.map(|(field, column)| {
             check_type(field.name(), column.data_type())?;
-            cast_with_options(column, &DataType::Utf8View, &strict).map_err(|e| {
-                Error::while_doing(format!("writing column {} as text", field.name()), e)
-            })
+            cast::strictly("writing rows", field.name(), column, &DataType::Utf8View, 0)
         });
         let columns = columns.collect::<Result<Vec<_>>>()?;
         let named = schema.fields().iter().zip(columns);
@@ -104,20 +93,6 @@ impl TextBatch {
         RecordBatch::try_from_iter_with_nullable(named.map(|(n, c)| (n, c, true)))
             .map(Self)
             .map_err(|e| Error::while_doing("converting rows to text", e))
-    }
-
-    /// # Errors
-    /// A row without a key, which could not be found again.
-    pub(super) fn check_key(&self, key: usize) -> Result<()> {
-        let schema = self.0.schema();
-        match self.0.column(key).null_count() {
-            0 => Ok(()),
-            _ => Err(Error::invalid(format!(
-                "a row has no {}, which write.key needs; filter such rows out or choose another \
-                 key",
-                schema.field(key).name()
-            ))),
-        }
     }
 
     /// The number of rows.
@@ -244,15 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_key_is_an_error() {
-        let batch = texts(vec![Arc::new(StringArray::from(vec![Some("a"), None]))]);
-        assert!(
-            batch
-                .check_key(0)
-                .unwrap_err()
-                .to_string()
-                .contains("no c0")
-        );
+    fn bytes_are_refused() {
         assert!(check_type("c", &DataType::Binary).is_err());
     }
 }

@@ -1,0 +1,98 @@
+//! `STORED AS ODBC`: any system that has an ODBC driver, and which options there are. Compiled also
+//! where the feature `odbc` is off, so that what is documented of the connector does not depend on
+//! a build.
+
+use crate::connector::{Connector, Maturity, OptionSpec};
+use crate::evolve::EVOLVE;
+use crate::left_out;
+use crate::rejects;
+use crate::write::{CREATE, EXPIRE, KEY};
+
+/// The connector, as a build without the feature knows it.
+pub(crate) const ABOUT: Connector = Connector {
+    name: "ODBC",
+    summary: "tables of any system with an ODBC driver (needs the feature odbc)",
+    reads: true,
+    writes: true,
+    pushdown: "projection, filters, LIMIT, in the system's dialect",
+    authentication: "connection string or data source name, user and password",
+    maturity: Maturity::Stable,
+    options: OPTIONS,
+    check: left_out::check,
+    factory: left_out::factory,
+};
+
+/// `STORED AS ODBC` of a build without the feature.
+#[cfg(not(feature = "odbc"))]
+pub(crate) static CONNECTOR: Connector = ABOUT;
+
+/// Options of `STORED AS ODBC`; LOCATION is 'table', 'schema.table' or 'catalog.schema.table', with
+/// names as the system stores them.
+const OPTIONS: &[OptionSpec] = &[
+    OptionSpec {
+        key: "odbc.connection_string",
+        secret: true,
+        default: "odbc.dsn names a data source",
+        doc: "what the driver needs, as in 'Driver={PostgreSQL Unicode};Server=db;Database=law'",
+    },
+    OptionSpec {
+        key: "odbc.dsn",
+        secret: false,
+        default: "odbc.connection_string says it all",
+        doc: "name of a data source of odbc.ini",
+    },
+    OptionSpec {
+        key: "odbc.user",
+        secret: false,
+        default: "as the connection string or the data source says",
+        doc: "user name",
+    },
+    OptionSpec {
+        key: "odbc.password",
+        secret: true,
+        default: "as the connection string or the data source says",
+        doc: "password of that user",
+    },
+    OptionSpec {
+        key: "odbc.login_timeout_secs",
+        secret: false,
+        default: "30",
+        doc: "seconds to wait for a connection",
+    },
+    OptionSpec {
+        key: "odbc.query_timeout_secs",
+        secret: false,
+        default: "no limit",
+        doc: "seconds after which the system gives up a statement, where the driver can",
+    },
+    OptionSpec {
+        key: "odbc.dialect",
+        secret: false,
+        default: "by the name that the driver gives its system",
+        doc: "postgresql, sql_server, mysql, oracle, sqlite, snowflake, databricks or standard",
+    },
+    OptionSpec {
+        key: "odbc.fetch",
+        secret: false,
+        default: "auto",
+        doc: "auto: whole arrays of rows where every column is narrow; rows: always row by row",
+    },
+    OptionSpec {
+        key: "spool.after_secs",
+        secret: false,
+        default: "30",
+        doc: "seconds that a source waits for a slow statement before the rest of its rows is kept \
+              on the local disk, so that no transaction stays open there",
+    },
+    OptionSpec {
+        key: "spool.max_bytes",
+        secret: false,
+        default: "4294967296",
+        doc: "bytes of rows kept so; what is beyond waits at the source; 0: nothing is kept",
+    },
+    CREATE,
+    EVOLVE,
+    KEY,
+    EXPIRE,
+    rejects::OPTION,
+];
