@@ -20,6 +20,8 @@ mod inputs;
 mod job;
 #[path = "integration/mutations.rs"]
 mod mutations;
+#[path = "integration/names.rs"]
+mod names;
 #[path = "integration/opening.rs"]
 mod opening;
 #[path = "integration/pipeline.rs"]

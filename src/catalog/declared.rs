@@ -57,6 +57,17 @@ impl DeclaredTables {
         self.tables.read().unwrap_or_else(|e| e.into_inner())
     }
 
+    /// The table that a name means which no table has exactly: SQL reads `Cases` as `cases`. The file
+    /// has no two names that differ by case alone.
+    fn alike(&self, name: &str) -> Option<Arc<Declared>> {
+        let lower = name.to_lowercase();
+        let tables = self.read();
+        let found = tables
+            .iter()
+            .find(|(known, _)| known.to_lowercase() == lower);
+        found.map(|(_, declared)| Arc::clone(declared))
+    }
+
     fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<String, Arc<Declared>>> {
         self.tables.write().unwrap_or_else(|e| e.into_inner())
     }
@@ -78,7 +89,10 @@ impl SchemaProvider for DeclaredTables {
         let declared = self.read().get(name).cloned();
         match declared {
             Some(declared) => declared.open().await.map(Some),
-            None => self.inner.table(name).await,
+            None => match (self.inner.table(name).await?, self.alike(name)) {
+                (None, Some(declared)) => declared.open().await.map(Some),
+                (found, _) => Ok(found),
+            },
         }
     }
 
@@ -87,7 +101,10 @@ impl SchemaProvider for DeclaredTables {
         if self.read().contains_key(name) {
             return Ok(Some(TableType::Base));
         }
-        self.inner.table_type(name).await
+        match self.inner.table_type(name).await? {
+            None if self.alike(name).is_some() => Ok(Some(TableType::Base)),
+            found => Ok(found),
+        }
     }
 
     fn register_table(
@@ -102,7 +119,14 @@ impl SchemaProvider for DeclaredTables {
     }
 
     fn deregister_table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        let declared = self.write().remove(name);
+        let mut tables = self.write();
+        let lower = name.to_lowercase();
+        let key = match tables.contains_key(name) || self.inner.table_exist(name) {
+            true => Some(name.to_owned()),
+            false => tables.keys().find(|k| k.to_lowercase() == lower).cloned(),
+        };
+        let declared = key.and_then(|key| tables.remove(&key));
+        drop(tables);
         match declared {
             Some(declared) => Ok(declared.opened()),
             None => self.inner.deregister_table(name),
@@ -110,7 +134,7 @@ impl SchemaProvider for DeclaredTables {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.read().contains_key(name) || self.inner.table_exist(name)
+        self.inner.table_exist(name) || self.alike(name).is_some()
     }
 }
 

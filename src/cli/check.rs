@@ -4,7 +4,7 @@ use casebook::{Error, ErrorKind, Result};
 use casebook_connectors::shown;
 use clap::Args;
 
-use super::Program;
+use super::{Program, terminal};
 
 /// Arguments of `casebook check`.
 #[derive(Debug, Args)]
@@ -53,14 +53,18 @@ impl Check {
             println!(
                 "{name}: {} {}",
                 connector.name,
-                hidden.out_of(&shown(&request.location))
+                terminal::out(&hidden.out_of(&shown(&request.location)))
             );
             for step in connector.check(request).await {
                 match step.result {
-                    Ok(found) => println!("  ok      {:8} {}", step.name, hidden.out_of(&found)),
+                    Ok(found) => println!(
+                        "  ok      {:8} {}",
+                        step.name,
+                        terminal::out(&hidden.out_of(&found))
+                    ),
                     Err(error) => {
                         let error = hidden.out_of(&error.to_string());
-                        println!("  FAILED  {:8} {error}", step.name);
+                        println!("  FAILED  {:8} {}", step.name, terminal::out(&error));
                         failed.push(name.as_str());
                     }
                 }

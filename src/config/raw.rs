@@ -222,7 +222,7 @@ impl RawValue {
             Value::Float(number) => Self::Float(*number),
             Value::Text(text) => Self::Text(Secret::new(text.as_str())),
             Value::Table(_) => {
-                let below = Section::open(format!("{key} of an option"), node)?;
+                let below = Section::open(format!("option {}", shown::key(key)), node)?;
                 Self::Table(all(&below)?)
             }
             other => {

@@ -201,7 +201,7 @@ fn jobs_that_cannot_work_are_refused_before_they_cost_anything() {
             "also = \"probes\"",
             "als = \"probes\"",
             78,
-            "unknown field `als`",
+            "unknown key 'als'",
         ),
         (
             "max_pairs_per_document",

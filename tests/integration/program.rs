@@ -227,7 +227,8 @@ fn a_full_disk_is_an_error_and_leaves_nothing_half_written() {
         "CREATE EXTERNAL TABLE qa STORED AS DELTA LOCATION '{qa}' OPTIONS ('table.create' \
          'qa_pairs');"
     );
-    check(&["sql", &create], 0, "");
+    let empty = format!("{create} INSERT INTO qa (qa_id) SELECT 'x' WHERE false");
+    check(&["sql", &empty], 0, "");
     let rows = format!(
         "{create} INSERT INTO qa (qa_id, doc_id, question, status, profile, model)
          SELECT md5(arrow_cast(value, 'Utf8')), 'd', md5(arrow_cast(value * 7, 'Utf8')), 'ok', 'p', 'm'

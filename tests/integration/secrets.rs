@@ -37,10 +37,10 @@ fn said(toml: &str) -> String {
     let mut out = String::new();
     for args in [
         &["check"][..],
-        &["sql", "SELECT id FROM cases"],
+        &["sql", "SELECT id FROM cases; SELECT qa_id FROM qa"],
         &["run", "j", "--dry-run"],
         &["profiles"],
-        &["ask", "--model", "other", "Who?"],
+        &["ask", "Who?"],
     ] {
         let args = [&["--config", "c.toml", "-v"][..], args].concat();
         let found = text(&casebook(folder, &args));

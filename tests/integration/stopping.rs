@@ -161,10 +161,10 @@ async fn every_kind_of_target_is_whole_after_a_rerun() {
         let end = match options.contains("rejects") {
             false => rows(&setup.ctx, &table).await,
             true => {
-                let rejects = setup.sql(
-                    "CREATE EXTERNAL TABLE rejects STORED AS DELTA LOCATION 'DIR/TABLE_rejects'",
+                let beside = format!(
+                    "CREATE EXTERNAL TABLE rejects STORED AS DELTA LOCATION 'DIR/{table}_rejects'"
                 );
-                setup.run(&rejects.replace("TABLE", &table)).await;
+                setup.run(&beside).await;
                 let both = format!("(SELECT * FROM {table} UNION ALL SELECT * FROM rejects)");
                 rows(&setup.ctx, &both).await
             }
@@ -312,7 +312,8 @@ mod signals {
         let text = String::from_utf8(output.stdout).unwrap();
         let lines: Vec<&str> = text.lines().filter(|l| l.starts_with("| rows")).collect();
         assert_eq!(lines.len(), 2, "{text}");
-        assert_eq!(lines[0], lines[1]);
+        let cells = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(cells(lines[0]), cells(lines[1]));
     }
 
     #[test]

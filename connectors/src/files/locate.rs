@@ -230,11 +230,18 @@ async fn remote(
         false => location,
     };
     // In the name of an object a question mark stands for one character.
-    let is_query = is_web || location.split('?').nth(1).is_some_and(|q| q.contains('='));
-    let shown = match is_query {
+    let is_query = location.split('?').nth(1).is_some_and(|q| q.contains('='));
+    let shown = match is_web || is_query {
         true => location::shown(location).into_owned(),
         false => location.to_owned(),
     };
+    if is_query && !is_web {
+        return Err(Error::invalid(format!(
+            "location '{shown}' is followed by a query, which only http:// and https:// locations \
+             have; give credentials as options, such as 'azure.sas_key' (a ? in the name of an \
+             object is written %3F)"
+        )));
+    }
     if is_web
         && !path.ends_with('/')
         && (location.len() > path.len() || Glob::parse(path)?.is_none())

@@ -562,8 +562,12 @@ mod tests {
             .prop_map(|(folders, name)| [folders, vec![name]].concat().join("/"));
         let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(150));
         let outcome = runner.run(&pattern, |pattern| {
+            // What ends with a slash names directories, whose files are a matter of the format.
+            let glob = Glob::parse(&pattern).unwrap();
+            let directories = |glob: &Glob| glob.patterns.iter().any(|p| p.directories);
+            prop_assume!(!glob.as_ref().is_some_and(directories));
             let mut expected = in_bash(root.path(), &pattern).unwrap_or_default();
-            let mut ours = match Glob::parse(&pattern).unwrap() {
+            let mut ours = match glob {
                 Some(_) => found(
                     &pattern,
                     &files.iter().map(String::as_str).collect::<Vec<_>>(),

@@ -245,6 +245,7 @@ mod tests {
             id: Some("case_id".into()),
             title: texts(&["name", "court"]),
             keep: texts(&["a,b", "c"]),
+            keep_document: None,
             model: Some("m".into()),
             profile: Some("p".into()),
             overrides: vec![

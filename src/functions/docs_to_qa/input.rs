@@ -166,7 +166,7 @@ fn table_factor(name: ObjectName) -> TableFactor {
 fn not_found(table: &TableReference, known: &[String]) -> Option<DataFusionError> {
     let valid: Vec<&str> = known.iter().map(String::as_str).collect();
     let error = match valid[..] {
-        [] => Error::invalid(format!("unknown table '{table}'; there are no tables yet")),
+        [] => Error::invalid(format!("unknown table '{table}'; there are no tables yet.")),
         _ => Error::unknown("table", &table.to_string(), &valid),
     };
     Some(
