@@ -1,6 +1,12 @@
 //! One binary of integration tests; a module per topic.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout // a test that is skipped says so
+)]
 
 #[path = "integration/bad_input.rs"]
 mod bad_input;

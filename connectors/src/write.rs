@@ -213,7 +213,7 @@ pub(crate) fn no_replace(target: &str) -> Error {
 ///
 /// # Errors
 /// None, or several.
-pub(crate) fn one_location<'c>(cmd: &'c CreateExternalTable) -> Result<&'c str> {
+pub(crate) fn one_location(cmd: &CreateExternalTable) -> Result<&str> {
     match &cmd.locations[..] {
         [location] => Ok(location),
         _ => Err(Error::invalid(format!(

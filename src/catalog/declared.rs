@@ -186,7 +186,7 @@ impl Declared {
                         state.table_factories().keys().map(String::as_str).collect();
                     Error::unknown("format", &format, &known)
                 })?;
-                Ok::<_, DataFusionError>(factory.create(&state, &statement).await?)
+                factory.create(&state, &statement).await
             };
             opened.await.map_err(|error| {
                 let error = Error::from_datafusion(error);

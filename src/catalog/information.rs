@@ -92,7 +92,7 @@ impl SchemaProvider for InformationSchema {
 
     fn table_exist(&self, name: &str) -> bool {
         let name = name.to_ascii_lowercase();
-        self.table_names().iter().any(|known| *known == name)
+        self.table_names().contains(&name)
     }
 }
 

@@ -112,7 +112,7 @@ fn broken(random: &mut Random, secret: &str) -> String {
         lines[at][..open].to_owned(),
         lines[at][close + 1..].to_owned(),
     );
-    let reference = format!("${{env:SECRET}}");
+    let reference = "${env:SECRET}".to_owned();
     let value = match random.below(4) {
         0 => reference.as_str(),
         _ => secret,

@@ -209,7 +209,7 @@ fn jobs_that_cannot_work_are_refused_before_they_cost_anything() {
             2,
             "max_pairs_per_document",
         ),
-        ("output = \"out\"", "holdout_share = 1", 78, "unknown field"),
+        ("output = \"out\"", "holdout_share = 1", 78, "unknown key"),
     ] {
         let dir = project(|config| config.replace(from, to));
         let text = run(dir.path(), code);

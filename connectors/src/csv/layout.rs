@@ -262,8 +262,9 @@ mod tests {
 
     #[test]
     fn what_cannot_work_together_is_refused() {
-        let error = |set: fn(&mut CsvOptions)| layout(set).err().map(|e| e.to_string());
-        let cases: [(fn(&mut CsvOptions), &str); 7] = [
+        type Set = fn(&mut CsvOptions);
+        let error = |set: Set| layout(set).err().map(|e| e.to_string());
+        let cases: [(Set, &str); 7] = [
             (|o| o.delimiter = b'"', "format.delimiter and format.quote"),
             (|o| o.comment = Some(b','), "format.comment"),
             (|o| o.quote = b'\n', "ends no line"),

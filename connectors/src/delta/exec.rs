@@ -45,7 +45,7 @@ pub(super) struct DeltaExec {
 
 impl DeltaExec {
     /// `scan` of the table `what`; of files with deletion vectors, if `deletes`.
-    pub(super) fn new(
+    pub(super) fn around(
         scan: Arc<dyn ExecutionPlan>,
         what: &str,
         stores: &Arc<dyn ObjectStoreRegistry>,
@@ -59,7 +59,7 @@ impl DeltaExec {
             let config: &FileScanConfig = config;
             Ok(Transformed::yes(match deletes {
                 false => {
-                    let source = GuardedSource::new(Arc::clone(config.file_source()));
+                    let source = GuardedSource::around(Arc::clone(config.file_source()));
                     let builder = FileScanConfigBuilder::from(config.clone());
                     DataSourceExec::from_data_source(builder.with_source(source).build())
                 }

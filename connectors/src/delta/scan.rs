@@ -156,7 +156,7 @@ async fn plan_some(
     let (what, session, stores) = (&what, &session, &stores);
     let run = |scan: DeltaScanNext| async move {
         let plan = scan.scan(session, projection, filters, limit).await?;
-        DeltaExec::new(plan, what, stores, deletes)
+        DeltaExec::around(plan, what, stores, deletes)
     };
     if let Some(paths) = paths {
         let files = FileSelection::from_file_paths(paths)

@@ -241,7 +241,7 @@ impl FilesFactory {
             None => factory.create(session, &passed)?,
         };
         Ok(match self.connector.name {
-            "PARQUET" => GuardedFormat::new(format, places.first().map(|p| p.store.clone())),
+            "PARQUET" => GuardedFormat::around(format, places.first().map(|p| p.store.clone())),
             _ => format,
         })
     }

@@ -122,7 +122,12 @@ impl Pattern {
     /// What the pattern makes of a file at `path`, whose segments come from the base on.
     pub(crate) fn matches(&self, path: &[&str]) -> Matched {
         if !self.directories {
-            return match matches_segments(&self.segments, path) {
+            // What stands before a `**` at the end is a directory, so the file is below it.
+            let above = &path[..path.len().saturating_sub(1)];
+            let deep = self.segments.last() == Some(&Segment::AnyDepth);
+            let found = matches_segments(&self.segments, path)
+                && (!deep || matches_segments(&self.segments, above));
+            return match found {
                 true => Matched::File,
                 false => Matched::No,
             };

@@ -35,7 +35,7 @@ pub(crate) struct GuardedFormat {
 }
 
 impl GuardedFormat {
-    pub(crate) fn new(
+    pub(crate) fn around(
         inner: Arc<dyn FileFormat>,
         base: Option<ObjectStoreUrl>,
     ) -> Arc<dyn FileFormat> {
@@ -158,7 +158,7 @@ impl FileFormat for GuardedFormat {
             );
         }
         let guarded = FileScanConfigBuilder::from(config.clone());
-        let guarded = guarded.with_source(GuardedSource::new(source)).build();
+        let guarded = guarded.with_source(GuardedSource::around(source)).build();
         Ok(DataSourceExec::from_data_source(guarded))
     }
 

@@ -29,7 +29,7 @@ use super::{caught, caught_while, named, stream};
 pub(crate) struct GuardedSource(Arc<dyn FileSource>);
 
 impl GuardedSource {
-    pub(crate) fn new(inner: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
+    pub(crate) fn around(inner: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
         Arc::new(Self(inner))
     }
 }
@@ -74,7 +74,7 @@ impl FileSource for GuardedSource {
     }
 
     fn with_batch_size(&self, batch_size: usize) -> Arc<dyn FileSource> {
-        Self::new(self.0.with_batch_size(batch_size))
+        Self::around(self.0.with_batch_size(batch_size))
     }
 
     fn filter(&self) -> Option<Arc<dyn PhysicalExpr>> {
@@ -119,7 +119,7 @@ impl FileSource for GuardedSource {
         let pushed = self.0.try_pushdown_filters(filters, config)?;
         Ok(FilterPushdownPropagation {
             filters: pushed.filters,
-            updated_node: pushed.updated_node.map(Self::new),
+            updated_node: pushed.updated_node.map(Self::around),
         })
     }
 
@@ -129,7 +129,7 @@ impl FileSource for GuardedSource {
         properties: &EquivalenceProperties,
     ) -> Result<SortOrderPushdownResult<Arc<dyn FileSource>>> {
         let pushed = self.0.try_pushdown_sort(order, properties)?;
-        Ok(pushed.map(Self::new))
+        Ok(pushed.map(Self::around))
     }
 
     fn reorder_files(&self, files: Vec<PartitionedFile>) -> Vec<PartitionedFile> {
@@ -141,7 +141,7 @@ impl FileSource for GuardedSource {
         projection: &ProjectionExprs,
     ) -> Result<Option<Arc<dyn FileSource>>> {
         let pushed = self.0.try_pushdown_projection(projection)?;
-        Ok(pushed.map(Self::new))
+        Ok(pushed.map(Self::around))
     }
 
     fn apply_expressions(

@@ -233,7 +233,7 @@ mod tests {
                 "{error}"
             );
             assert!(store.head(&path).await.is_err());
-            assert!(store.get_ranges(&path, &[0..1]).await.is_err());
+            assert!(store.get_range(&path, 0..1).await.is_err());
             assert!(store.list(Some(&path)).try_next().await.is_err());
             assert!(store.delete(&path).await.is_err());
         }
@@ -246,6 +246,7 @@ mod tests {
         let path = Path::from("t/a");
         assert_eq!(store.get_range(&path, 2..4).await.unwrap().as_ref(), b"23");
         let whole = 0..1 << 50;
+        #[allow(clippy::reversed_empty_ranges)] // a damaged footer asks for one
         for range in [5..2, whole.clone(), 3..u64::MAX] {
             let error = store.get_ranges(&path, &[0..1, range.clone()]).await;
             let error = Error::while_doing("reading", error.unwrap_err());
