@@ -28,6 +28,9 @@ use crate::interrupt;
 use crate::keys::{Hashes, Keys};
 use crate::write;
 
+/// How often rows with a key are brought into a target where others add the same keys at once.
+const PUBLISH_TRIES: u32 = 6;
+
 /// The target of one INSERT statement.
 #[derive(Debug)]
 pub(crate) struct StagedSink {
@@ -124,9 +127,17 @@ impl StagedSink {
         let statements = staging.publish(staged, key, self.overwrite);
         let doing = format!("adding rows to {}", opened.described.shown());
         let mut published = session.publish(&doing, &statements).await;
-        if published.is_err() && key.is_some() && opened.described.dialect.enforces_keys {
-            // Another writer may have added the same keys meanwhile; a second look sees them.
-            published = session.publish(&doing, &statements).await;
+        if key.is_some() && opened.described.dialect.enforces_keys {
+            // Other writers may have added the same keys meanwhile, which another look sees; or the
+            // system ended this statement because two of them waited for each other.
+            for attempt in 1..PUBLISH_TRIES {
+                match &published {
+                    Err(error) if attempt == 1 || error.kind() == ErrorKind::Unavailable => {
+                        published = session.publish(&doing, &statements).await;
+                    }
+                    _ => break,
+                }
+            }
         }
         let added = published.map_err(|error| {
             let advice = match (error.kind(), key) {
