@@ -6,6 +6,7 @@ CREATE EXTERNAL TABLE cases STORED AS SNOWFLAKE LOCATION 'LEGAL.PUBLIC.CASES'
 OPTIONS (
     'snowflake.account' '${env:SNOWFLAKE_ACCOUNT}',
     'snowflake.host' '${env:SNOWFLAKE_HOST}',
+    'snowflake.allow_http' '${env:SNOWFLAKE_ALLOW_HTTP:-false}', -- for servers of tests only
     'snowflake.user' '${env:SNOWFLAKE_USER}',
     'snowflake.password' '${env:SNOWFLAKE_PASSWORD}',
     'snowflake.warehouse' '${env:SNOWFLAKE_WAREHOUSE:-COMPUTE_WH}'
@@ -15,6 +16,7 @@ CREATE EXTERNAL TABLE qa STORED AS SNOWFLAKE LOCATION 'LEGAL.PUBLIC.QA'
 OPTIONS (
     'snowflake.account' '${env:SNOWFLAKE_ACCOUNT}',
     'snowflake.host' '${env:SNOWFLAKE_HOST}',
+    'snowflake.allow_http' '${env:SNOWFLAKE_ALLOW_HTTP:-false}', -- for servers of tests only
     'snowflake.user' '${env:SNOWFLAKE_USER}',
     'snowflake.password' '${env:SNOWFLAKE_PASSWORD}',
     'snowflake.warehouse' '${env:SNOWFLAKE_WAREHOUSE:-COMPUTE_WH}',

@@ -84,6 +84,7 @@ def seed_snowflake():
     return {
         "SNOWFLAKE_ACCOUNT": "xy12345",
         "SNOWFLAKE_HOST": url,
+        "SNOWFLAKE_ALLOW_HTTP": "true",
         "SNOWFLAKE_USER": "casebook",
         "SNOWFLAKE_PASSWORD": "anything",
     }
