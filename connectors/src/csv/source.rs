@@ -30,6 +30,7 @@ use super::layout::CsvLayout;
 use super::pieces::{Piece, PieceBytes, PieceRef, Pieces, SharedPieces};
 use super::split::split;
 use crate::error::Error;
+use crate::guard;
 use crate::stores;
 
 /// Batches that may wait for the reader of the stream, beside the one being built.
@@ -200,7 +201,11 @@ impl FileOpener for CsvTextOpener {
             let name = stores::shown_file(store.as_ref(), &location);
             tokio::task::spawn_blocking(move || {
                 let emit = |batch: RecordBatch| tx.blocking_send(Ok(batch)).is_ok();
-                if let Err(error) = decode(input, &layout, target, emit, || tx.is_closed()) {
+                // A stream that only ended would look as if the file did.
+                let read = guard::caught(&name, || {
+                    decode(input, &layout, target, emit, || tx.is_closed())
+                });
+                if let Err(error) = read.unwrap_or_else(|panic| Err(panic.into())) {
                     // A closed channel means that nobody is reading any more.
                     tx.blocking_send(Err(in_file(error, &name))).ok();
                 }

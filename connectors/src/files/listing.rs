@@ -414,7 +414,9 @@ pub(super) fn common_ending<'a>(
             first = Some(ending);
             continue;
         };
-        let same_kind = format != "CSV" || first.plain == ending.plain;
+        // Whatever its name, a file is CSV if the pattern or the option says so; tabs are another kind.
+        let is_tsv = |ending: &Ending| ending.plain == ".tsv";
+        let same_kind = format != "CSV" || is_tsv(first) == is_tsv(&ending);
         if first.packed != ending.packed || !same_kind {
             return Err(Error::invalid(format!(
                 "'{shown}' holds files of several kinds ({}, {}); name those you mean, such as \

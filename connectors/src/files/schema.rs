@@ -200,22 +200,26 @@ impl<'a> There<'a> {
                 return Ok(());
             }
         }
-        let looked = match self.format {
-            "JSON" => " among the first records (format.schema_infer_max_rec)",
-            _ => "",
+        // Of JSON only the first records were looked at.
+        let (looked, therefore) = match self.format {
+            "JSON" => (
+                "none of the first records (format.schema_infer_max_rec)",
+                "they are null unless later records have them",
+            ),
+            _ => ("no file", "they are null"),
         };
         let names = missing.join(", ");
         let shown = self.places.first().map_or("", |(place, _)| &place.shown);
         match strict {
             true => Err(Error::invalid(format!(
-                "no file at '{shown}' has the declared columns of {table}: {names}{looked}; declare \
-                 the columns that the files have"
+                "{looked} at '{shown}' has the declared columns of {table}: {names}; declare the \
+                 columns that the files have"
             ))),
             false => {
                 log::warn!(
                     target: "casebook",
-                    "no file at '{shown}' has these declared columns of {table}, so they are null: \
-                     {names}{looked}; files.strict makes this an error"
+                    "{looked} at '{shown}' has these declared columns of {table}: {names}; \
+                     {therefore}; files.strict makes this an error"
                 );
                 Ok(())
             }
