@@ -27,7 +27,7 @@ pub mod schema;
 pub mod settings;
 pub mod sinks;
 
-pub use casebook_connectors::{FileReaders, Notices};
+pub use casebook_connectors::FileReaders;
 pub use context::{Casebook, TableSettings};
 pub use error::{Error, ErrorKind, Result};
 pub use models::{ModelSpec, Models};

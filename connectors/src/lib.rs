@@ -34,7 +34,6 @@ mod json;
 mod keys;
 mod left_out;
 mod location;
-mod notices;
 #[cfg(feature = "odbc")]
 mod odbc;
 #[cfg(not(feature = "odbc"))]
@@ -69,7 +68,6 @@ pub use declared::fitted;
 pub use error::{Error, ErrorKind, Result};
 pub use guard::hide_caught_panics;
 pub use location::{shown, without_credentials};
-pub use notices::Notices;
 pub use reference::{connector_table, option_reference};
 pub use registry::{CONNECTORS, register};
 pub use secret::{GivenOptions, Secret};

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use casebook::config::{Config, DEFAULT, Hidden, check_implicit};
-use casebook::{Casebook, Error, ErrorKind, Notices, Result, SessionOptions, new_session_with};
+use casebook::{Casebook, Error, ErrorKind, Result, SessionOptions, new_session_with};
 use clap::{Parser, Subcommand};
 use datafusion::prelude::SessionContext;
 
@@ -134,9 +134,6 @@ impl Program {
             memory_bytes: named.or_else(memory::default_limit),
         };
         let ctx = new_session_with(&self.casebook, options)?;
-        let notices = Notices(|notice| progress::beside(|| eprintln!("note: {notice}")));
-        let state = ctx.state_ref();
-        state.write().config_mut().set_extension(Arc::new(notices));
         if let Some(config) = &self.config {
             config.register_tables(&ctx)?;
         }

@@ -1,9 +1,9 @@
 //! What a user should know that is no error, on standard error: files that are left out, declared
-//! columns that no file has. Libraries say other things through the same channel; those stay silent.
+//! columns that no file has, an INSERT that was done before. Libraries say other things through the same channel; those stay silent.
 
 use log::{Level, Log, Metadata, Record};
 
-use super::terminal;
+use super::{progress, terminal};
 
 /// What Casebook's own notices are said to.
 const TARGET: &str = "casebook";
@@ -12,13 +12,18 @@ struct Notices;
 
 impl Log for Notices {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == TARGET && metadata.level() <= Level::Warn
+        metadata.target() == TARGET && metadata.level() <= Level::Info
     }
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
             // File names and columns are the data's.
-            eprintln!("warning: {}", terminal::err(&record.args().to_string()));
+            let text = terminal::err(&record.args().to_string()).into_owned();
+            let kind = match record.level() {
+                Level::Info => "note",
+                _ => "warning",
+            };
+            progress::beside(|| eprintln!("{kind}: {text}"));
         }
     }
 
@@ -29,6 +34,6 @@ impl Log for Notices {
 pub(super) fn show() {
     // It fails only if there is a logger already, which shows them then.
     if log::set_logger(&Notices).is_ok() {
-        log::set_max_level(log::LevelFilter::Warn);
+        log::set_max_level(log::LevelFilter::Info);
     }
 }

@@ -20,7 +20,6 @@ use crate::cast::{CheckedCast, relaxed};
 use crate::error::{Error, Result};
 use crate::guard::caught_while;
 use crate::interrupt;
-use crate::notices;
 use crate::write::WriteOptions;
 
 /// The target of one INSERT statement.
@@ -53,25 +52,21 @@ impl DeltaSink {
     }
 
     /// Returns the number of rows added. The rows are not asked for if they were written before.
-    async fn write(
-        &self,
-        rows: SendableRecordBatchStream,
-        ctx: &Arc<TaskContext>,
-    ) -> datafusion::error::Result<u64> {
+    async fn write(&self, rows: SendableRecordBatchStream) -> datafusion::error::Result<u64> {
         let table = wanted::open(&self.source, self.wanted.as_ref()).await?;
         check_columns(&table, &self.schema, self.source.location())?;
         let what = format!("the Delta table at '{}'", self.source.location());
         let target = Target::new(&self.source, table, &self.options, self.overwrite);
         let mut target = caught_while(&what, target).await?;
         if target.is_done() {
-            self.say_done(ctx);
+            self.say_done();
             return Ok(0);
         }
         let (mut rows, interruption) = interrupt::hold_back(rows, self.appends_by_key_alone());
         match self.stream(&mut rows, &mut target).await {
             Ok(added) => {
                 if target.is_done() {
-                    self.say_done(ctx);
+                    self.say_done();
                 }
                 interruption.end(added, self.source.location())
             }
@@ -83,10 +78,10 @@ impl DeltaSink {
     }
 
     /// Says that an earlier run added these rows.
-    fn say_done(&self, ctx: &Arc<TaskContext>) {
+    fn say_done(&self) {
         if let Some(recorded) = &self.options.recorded {
             let notice = recorded.done_before(self.source.location());
-            notices::say(ctx.session_config(), &notice);
+            log::info!(target: "casebook", "{notice}");
         }
     }
 
@@ -136,8 +131,8 @@ impl DataSink for DeltaSink {
     async fn write_all(
         &self,
         data: SendableRecordBatchStream,
-        ctx: &Arc<TaskContext>,
+        _: &Arc<TaskContext>,
     ) -> datafusion::error::Result<u64> {
-        self.write(data, ctx).await
+        self.write(data).await
     }
 }

@@ -22,7 +22,6 @@ use super::partitions::{self, Partitions};
 use crate::error::Error;
 use crate::interrupt;
 use crate::keys::Keys;
-use crate::notices;
 use crate::write::WriteOptions;
 
 /// The target of one INSERT statement.
@@ -45,7 +44,7 @@ impl FilesSink {
     async fn write(&self, rows: SendableRecordBatchStream, ctx: &Arc<TaskContext>) -> Result<u64> {
         let begun = self.target.begin(self.hidden.clone(), &self.write).await?;
         let Some(commit) = begun else {
-            return Ok(self.done_before(ctx));
+            return Ok(self.done_before());
         };
         if !self.partitions.is_empty() {
             let rows = partitions::written(rows, &self.partitions);
@@ -73,7 +72,7 @@ impl FilesSink {
             Ok(0) => commit.publish_nothing().await.map(|()| 0)?,
             Ok(count) => match commit.publish(count).await? {
                 Published::Added => count,
-                Published::AlreadyThere => self.done_before(ctx),
+                Published::AlreadyThere => self.done_before(),
             },
             Err(error) => {
                 commit.abandon().await;
@@ -89,10 +88,10 @@ impl FilesSink {
     }
 
     /// Says that the rows are there; how many were added.
-    fn done_before(&self, ctx: &Arc<TaskContext>) -> u64 {
+    fn done_before(&self) -> u64 {
         if let Some(recorded) = &self.write.recorded {
             let notice = recorded.done_before(&self.target.shown);
-            notices::say(ctx.session_config(), &notice);
+            log::info!(target: "casebook", "{notice}");
         }
         0
     }

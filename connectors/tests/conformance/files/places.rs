@@ -14,7 +14,7 @@ struct Listener;
 
 impl Log for Listener {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "casebook" && metadata.level() == Level::Warn
+        metadata.target() == "casebook" && metadata.level() <= Level::Info
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -32,7 +32,7 @@ pub(super) fn listen() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         log::set_logger(&Listener).unwrap();
-        log::set_max_level(LevelFilter::Warn);
+        log::set_max_level(LevelFilter::Info);
     });
 }
 

@@ -1,6 +1,7 @@
 //! What is written: whole files, once.
 
 use super::place::{Place, ask, create, number, session};
+use super::places;
 use crate::fake::gcs::Gcs;
 
 const CONTRACT: &str = "'table.create' 'qa_pairs', ";
@@ -167,28 +168,20 @@ async fn mistakes_are_errors() {
     assert!(error.contains("question_no is missing"), "{error}");
 }
 
-/// The last notices of a session that shows them.
-static SAID: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(vec![]);
-
 #[tokio::test]
 async fn a_write_that_is_there_says_so() {
     let place = Place::local();
     let ctx = session(1);
-    let notices = casebook_connectors::Notices(|notice| SAID.lock().unwrap().push(notice.into()));
-    let state = ctx.state_ref();
-    state
-        .write()
-        .config_mut()
-        .set_extension(std::sync::Arc::new(notices));
+    places::listen();
     let options = format!("{CONTRACT} 'write.app_id' 'loader', 'write.version' '3'");
     for format in ["JSON", "DELTA"] {
         let at = format!("{}said-{format}/", place.base);
         create(&ctx, format, format, &at, &options).await.unwrap();
         let insert = format!("INSERT INTO {format} VALUES ('a', 1, 'x')");
         assert_eq!(number(&ctx, &insert).await, 1);
-        assert!(SAID.lock().unwrap().is_empty());
+        assert!(places::said(&at).is_empty());
         assert_eq!(number(&ctx, &insert).await, 0);
-        let said = std::mem::take(&mut *SAID.lock().unwrap()).join("\n");
+        let said = places::said(&at).join("\n");
         assert!(
             said.contains("version 3 of 'loader' is in the table at"),
             "{said}"
