@@ -119,6 +119,21 @@ async fn order_by_is_kept() {
     }
 }
 
+/// A connection string of a role that only one test uses, so that the server's list of sessions
+/// tells what that test's reader does.
+fn own_role(source: &Source, role: &str) -> String {
+    source.run(&format!("DROP ROLE IF EXISTS {role}"));
+    source.run(&format!(
+        "CREATE ROLE {role} LOGIN PASSWORD 'own-password' SUPERUSER"
+    ));
+    let own = source
+        .connection
+        .replace("Uid=casebook", &format!("Uid={role}"));
+    let (start, rest) = own.split_once("Pwd=").unwrap();
+    let (_, rest) = rest.split_once(';').unwrap();
+    format!("{start}Pwd=own-password;{rest}")
+}
+
 #[tokio::test]
 async fn a_dropped_query_stops_at_the_source() {
     let Some(source) = Source::postgres("given_up") else {
@@ -126,16 +141,7 @@ async fn a_dropped_query_stops_at_the_source() {
     };
     // Nothing comes for ten minutes: the driver sits in one call.
     source.run("CREATE VIEW given_up.slow AS SELECT 1 AS n, pg_sleep(600)::text AS body");
-    source.run("DROP ROLE IF EXISTS given_up_reader");
-    source.run("CREATE ROLE given_up_reader LOGIN PASSWORD 'given-up-password' SUPERUSER");
-    let own = source
-        .connection
-        .replace("Uid=casebook", "Uid=given_up_reader");
-    let (start, rest) = own.split_once("Pwd=").unwrap();
-    let own = format!(
-        "{start}Pwd=given-up-password;{}",
-        rest.split_once(';').unwrap().1
-    );
+    let own = own_role(&source, "given_up_reader");
     let ctx = session();
     super::create(&ctx, "slow", "given_up.slow", &own, &[])
         .await
@@ -171,15 +177,20 @@ async fn a_slow_statement_keeps_no_transaction_open() {
         "CREATE TABLE slow_reader.t AS SELECT g AS id, repeat('text ', 1000) || g AS body FROM \
          generate_series(1, 20000) g",
     );
+    let own = own_role(&source, "slow_reader_reader");
+    // Between two FETCHes a transaction is idle, during one it is active: what counts is that it
+    // has begun and has not ended.
     let open = || {
-        let sql = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%casebook_rows%' AND \
-                   pid <> pg_backend_pid() AND state LIKE 'idle in transaction%'";
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'slow_reader_reader' AND \
+                   xact_start IS NOT NULL";
         source.value(sql)
     };
     let ctx = session();
     for (name, max_bytes, ends) in [("kept", "1000000000", true), ("not_kept", "0", false)] {
         let options = [("spool.after_secs", "1"), ("spool.max_bytes", max_bytes)];
-        source.create_with(&ctx, name, "t", &options).await.unwrap();
+        super::create(&ctx, name, "slow_reader.t", &own, &options)
+            .await
+            .unwrap();
         let frame = ctx
             .sql(&format!("SELECT id, body FROM {name}"))
             .await
