@@ -1,10 +1,11 @@
-"""CSV and Delta to Arrow: Casebook beside Polars, DuckDB and the Python deltalake package.
+"""Files to Arrow: Casebook beside Polars, DuckDB and the Python deltalake package.
 
-    python benches/files.py --reader target/release/examples/read
+    python benches/files.py --reader target/release/examples/read [--before OLDER_READER]
 
 Needs `pip install polars duckdb deltalake pyarrow`. Makes the data under out/bench from
-examples/cases.csv: 500 MB of opinions with quoted line breaks, one CSV file and one Delta table of
-eight files. Each reader runs in a process of its own, in turns; the table has the medians.
+examples/cases.csv: 500 MB of opinions with quoted line breaks, one file each of CSV, JSON (a record
+per line) and Parquet, and one Delta table of eight files. Each reader runs in a process of its own,
+in turns; the tables have the medians. `--before` adds the same example built from an older commit.
 """
 
 import argparse
@@ -60,6 +61,19 @@ def prepare():
         (DATA / "delta.part").rename(DATA / "cases_delta")
 
 
+def copies():
+    """The opinions as one Parquet and one JSON file each."""
+    import duckdb
+
+    for name in ("parquet", "json"):
+        path = DATA / f"cases.{name}"
+        if not path.exists():
+            source = f"read_csv('{DATA / 'cases.csv'}', all_varchar=true, parallel=false)"
+            part = DATA / f"part.{name}"
+            duckdb.sql(f"COPY (FROM {source}) TO '{part}' (FORMAT {name})")
+            part.rename(path)
+
+
 def polars_csv(path):
     import polars
 
@@ -73,6 +87,31 @@ def duckdb_csv(path):
     source = f"read_csv('{path}', all_varchar=true, parallel=false, max_line_size=10000000)"
     reader = duckdb.sql(f"SELECT * FROM {source}").arrow(1024)
     return sum(batch.num_rows for batch in reader)
+
+
+def polars_json(path):
+    import polars
+
+    return polars.read_ndjson(path).to_arrow().num_rows
+
+
+def duckdb_json(path):
+    import duckdb
+
+    source = f"read_json('{path}', format='newline_delimited', maximum_object_size=100000000)"
+    return sum(batch.num_rows for batch in duckdb.sql(f"FROM {source}").arrow(1024))
+
+
+def polars_parquet(path):
+    import polars
+
+    return polars.read_parquet(path).to_arrow().num_rows
+
+
+def duckdb_parquet(path):
+    import duckdb
+
+    return sum(batch.num_rows for batch in duckdb.sql(f"FROM read_parquet('{path}')").arrow(1024))
 
 
 def polars_delta(path):
@@ -89,10 +128,11 @@ def deltalake_delta(path):
 
 
 PEERS = {
-    "polars_csv": polars_csv,
-    "duckdb_csv": duckdb_csv,
-    "polars_delta": polars_delta,
-    "deltalake_delta": deltalake_delta,
+    function.__name__: function
+    for function in (
+        polars_csv, duckdb_csv, polars_json, duckdb_json, polars_parquet, duckdb_parquet,
+        polars_delta, deltalake_delta,
+    )
 }
 
 
@@ -122,7 +162,8 @@ def compare(title, readers, turns):
     if len(counted) != 1:
         sys.exit(f"the readers do not agree: {counted}")
     median = {n: [statistics.median(column) for column in zip(*r)] for n, r in runs.items()}
-    best = min(seconds for name, (_, seconds, _) in median.items() if name != "Casebook")
+    ours = ("Casebook", "Casebook, before")
+    best = min(seconds for name, (_, seconds, _) in median.items() if name not in ours)
     print(f"\n| {title} | seconds | rows per second | of the best peer | peak memory |")
     print("|---|---|---|---|---|")
     for name, (rows, seconds, peak) in median.items():
@@ -135,35 +176,35 @@ def compare(title, readers, turns):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--reader", help="the example `read` of the connectors crate, built")
+    arguments.add_argument("--before", help="the same, of an older commit")
     arguments.add_argument("--turns", type=int, default=5)
     arguments.add_argument("--peer", nargs=2, metavar=("NAME", "PATH"), help="run one reader here")
     given = arguments.parse_args()
     if given.peer:
         return peer(*given.peer)
     prepare()
-    csv_file, delta = str(DATA / "cases.csv"), str(DATA / "cases_delta")
+    copies()
 
-    def python(name, path):
-        return [sys.executable, __file__, "--peer", name, path]
+    def readers(kind, path, **peers):
+        programs = {"Casebook": given.reader, "Casebook, before": given.before}
+        ours = {name: [program, kind, path] for name, program in programs.items() if program}
+        peers = {
+            title: [sys.executable, __file__, "--peer", function, path]
+            for function, title in peers.items()
+        }
+        return ours | peers
 
-    compare(
-        "CSV, 500 MB, one file",
-        {
-            "Casebook": [given.reader, "CSV", csv_file],
-            "Polars": python("polars_csv", csv_file),
-            "DuckDB": python("duckdb_csv", csv_file),
-        },
-        given.turns,
-    )
-    compare(
-        "Delta, 500 MB, 8 files",
-        {
-            "Casebook": [given.reader, "DELTA", delta],
-            "deltalake (Python)": python("deltalake_delta", delta),
-            "Polars": python("polars_delta", delta),
-        },
-        given.turns,
-    )
+    for title, kind, name, peers in (
+        ("CSV, 500 MB, one file", "CSV", "cases.csv",
+         {"polars_csv": "Polars", "duckdb_csv": "DuckDB"}),
+        ("JSON, 500 MB, one file", "JSON", "cases.json",
+         {"polars_json": "Polars", "duckdb_json": "DuckDB"}),
+        ("Parquet, one file of DuckDB's", "PARQUET", "cases.parquet",
+         {"polars_parquet": "Polars", "duckdb_parquet": "DuckDB"}),
+        ("Delta, 500 MB, 8 files", "DELTA", "cases_delta",
+         {"deltalake_delta": "deltalake (Python)", "polars_delta": "Polars"}),
+    ):
+        compare(title, readers(kind, str(DATA / name), **peers), given.turns)
 
 
 if __name__ == "__main__":

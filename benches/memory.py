@@ -22,19 +22,6 @@ LIMIT_MB = 700
 POSTGRES_ROWS = 100_000  # of 5 KB
 
 
-def copies():
-    """The opinions as one Parquet and one JSON file each."""
-    import duckdb
-
-    for name in ("parquet", "json"):
-        path = files.DATA / f"cases.{name}"
-        if not path.exists():
-            source = f"read_csv('{files.DATA / 'cases.csv'}', all_varchar=true)"
-            part = files.DATA / f"part.{name}"
-            duckdb.sql(f"COPY (FROM {source}) TO '{part}' (FORMAT {name})")
-            part.rename(path)
-
-
 def postgres():
     connection = os.environ["CASEBOOK_TEST_ODBC_POSTGRES"]
     parts = dict(p.split("=", 1) for p in connection.rstrip(";").split(";"))
@@ -85,7 +72,7 @@ def main():
     arguments.add_argument("--reader", required=True)
     reader = arguments.parse_args().reader
     files.prepare()
-    copies()
+    files.copies()
     connection = postgres()
     server, workspace = databricks()
     unity = ["DATABRICKS", "main.legal.cases", *workspace]
