@@ -90,24 +90,7 @@ impl Error {
     /// of` something is shown only where it resembles a valid one: it can be a password that
     /// stands in the wrong place.
     pub fn unknown(what: &str, name: &str, valid: &[&str]) -> Self {
-        let near = valid
-            .iter()
-            .map(|v| (strsim::jaro_winkler(name, v), v))
-            .filter(|(score, _)| *score > 0.8)
-            .max_by(|a, b| a.0.total_cmp(&b.0));
-        let hint = near
-            .map(|(_, v)| format!(" Did you mean '{v}'?"))
-            .unwrap_or_default();
-        let valid = match valid {
-            [] => "There are none.".to_owned(),
-            names => format!("Valid: {}.", names.join(", ")),
-        };
-        let hidden = hint.is_empty() && what.starts_with("value of ");
-        let name = match hidden {
-            true => String::new(),
-            false => format!(" '{name}'"),
-        };
-        Self::invalid(format!("unknown {what}{name}.{hint} {valid}"))
+        Self::invalid(casebook_connectors::Error::unknown(what, name, valid).to_string())
     }
 
     /// Our own error inside `error`, or `error` as an [`ErrorKind::InvalidInput`] (planning) or

@@ -110,6 +110,19 @@ impl Models {
         self.spec(name)
     }
 
+    /// Refuses a model that [`Models::engine`] could not load, as far as that shows without reading
+    /// its weights. One of a hub is not fetched for that.
+    pub(crate) async fn check(&self, spec: &ModelSpec) -> Result<()> {
+        let (source, options) = (source(&spec.source)?, options(spec)?);
+        if matches!(source, ModelSource::Hub { .. }) {
+            return Ok(());
+        }
+        let checked = tokio::task::spawn_blocking(move || Engine::check(&source, &options)).await;
+        checked
+            .map_err(|e| Error::new(ErrorKind::Internal, format!("looking at a model: {e}")))?
+            .map_err(Error::from)
+    }
+
     /// The engine for `spec`, loaded on first use off the async threads.
     pub async fn engine(&self, spec: &ModelSpec) -> Result<Engine> {
         let adapter = spec

@@ -47,8 +47,12 @@ impl ExtensionOptions for CasebookConfig {
             return Err(Error::unknown("setting", &full, &valid).into());
         };
         let mut changed = self.qa.clone();
-        ConfigField::set(&mut changed, own, value)
-            .map_err(|e| Error::invalid(format!("setting {full}: {}", e.strip_backtrace())))?;
+        ConfigField::set(&mut changed, own, value).map_err(|_| {
+            let expected = expected(own);
+            Error::invalid(format!(
+                "setting {full} is '{value}'; it must be {expected}"
+            ))
+        })?;
         changed.check()?;
         self.qa = changed;
         Ok(())
@@ -83,6 +87,17 @@ extensions_options! {
         pub look_ahead_chunks: usize, default = 4
         /// Share of rows that may fail in the engine before the statement stops, 0 to 1
         pub error_budget: f64, default = 0.1
+    }
+}
+
+/// What the setting `key` may be.
+fn expected(key: &str) -> String {
+    match key {
+        "look_ahead_documents" | "look_ahead_chunks" => {
+            format!("a whole number from 1 to {MOST_AHEAD}")
+        }
+        "error_budget" => "a share from 0 to 1".to_owned(),
+        key => casebook_qa::profile::expected(key).unwrap_or_else(|| "text".to_owned()),
     }
 }
 
@@ -143,6 +158,26 @@ mod tests {
             assert!(
                 error.contains(&format!("casebook.{key}")),
                 "{key} = {value}: {error}"
+            );
+        }
+        for (key, value, expected) in [
+            (
+                "qa.questions_per_chunk",
+                "-2",
+                "a whole number from 1 to 1000",
+            ),
+            ("qa.seed", "many", "a whole number from 0 to"),
+            (
+                "qa.look_ahead_chunks",
+                "x",
+                "a whole number from 1 to 10000",
+            ),
+            ("qa.error_budget", "half", "a share from 0 to 1"),
+        ] {
+            let error = config.set(key, value).unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("'{value}'; it must be {expected}")),
+                "{error}"
             );
         }
         assert_eq!(config.qa.look_ahead_documents, 12);

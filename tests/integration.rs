@@ -10,12 +10,16 @@
 
 #[path = "integration/bad_input.rs"]
 mod bad_input;
+#[path = "integration/checked.rs"]
+mod checked;
 #[path = "integration/documents.rs"]
 mod documents;
 #[path = "integration/from_0_1.rs"]
 mod from_0_1;
 #[path = "integration/fuzzed.rs"]
 mod fuzzed;
+#[path = "integration/hidden.rs"]
+mod hidden;
 #[path = "integration/host.rs"]
 mod host;
 #[path = "integration/imports.rs"]

@@ -1,6 +1,7 @@
 //! `casebook check`: does a connection work, step by step, and if not, which step fails.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use crate::error::Result;
 use crate::location::shown;
@@ -59,6 +60,29 @@ impl Steps {
     /// The steps so far.
     pub(crate) fn done(self) -> Vec<CheckStep> {
         self.0
+    }
+}
+
+/// Directories that a test of writing is about to make. Dropped, they are removed again: an empty one
+/// that stays would change what a location means.
+#[derive(Debug)]
+pub struct ScratchDirectories(Vec<PathBuf>);
+
+impl ScratchDirectories {
+    /// `directory` and those above it that are not there.
+    pub fn missing(directory: &Path) -> Self {
+        let above = directory.ancestors();
+        let missing = above.take_while(|path| !path.as_os_str().is_empty() && !path.exists());
+        Self(missing.map(Path::to_path_buf).collect())
+    }
+}
+
+impl Drop for ScratchDirectories {
+    fn drop(&mut self) {
+        for directory in &self.0 {
+            // One that something was put into meanwhile stays.
+            std::fs::remove_dir(directory).ok();
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProviderFactory;
 use futures::future::BoxFuture;
 
-use crate::check::{CheckRequest, CheckStep};
+use crate::check::{CheckRequest, CheckStep, Steps};
 use crate::csv_limits::CsvLimits;
 
 /// A table format that SQL can name in `STORED AS`.
@@ -29,8 +29,8 @@ pub struct Connector {
     pub maturity: Maturity,
     /// Options beside those of the object stores; `format.*` keys go to DataFusion.
     pub options: &'static [OptionSpec],
-    /// What [`Connector::check`] runs.
-    pub(crate) check: fn(&'static Connector, CheckRequest) -> BoxFuture<'static, Vec<CheckStep>>,
+    /// What [`Connector::check`] runs; None as soon as a step failed.
+    pub(crate) check: Check,
     /// Makes what opens its tables.
     pub(crate) factory: fn(&'static Connector, &ConnectorOptions) -> Arc<dyn TableProviderFactory>,
 }
@@ -38,9 +38,15 @@ pub struct Connector {
 impl Connector {
     /// Checks one table step by step; the steps after a failed one are not tried.
     pub async fn check(&'static self, request: CheckRequest) -> Vec<CheckStep> {
-        (self.check)(self, request).await
+        let mut steps = Steps::default();
+        (self.check)(self, &request, &mut steps).await;
+        steps.done()
     }
 }
+
+/// Checks one table, and notes each step.
+pub(crate) type Check =
+    for<'a> fn(&'static Connector, &'a CheckRequest, &'a mut Steps) -> BoxFuture<'a, Option<()>>;
 
 /// How far a connector is proven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

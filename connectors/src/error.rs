@@ -9,6 +9,9 @@ use datafusion::parquet::errors::ParquetError;
 
 use crate::location::without_credentials;
 
+/// Valid names that an error lists.
+const MOST_LISTED: usize = 100;
+
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -73,7 +76,7 @@ impl Error {
     /// An unknown `name` where one of `valid` was expected, with the nearest one suggested. A `value
     /// of` something is shown only where it resembles a valid one: it can be a password that
     /// stands in the wrong place.
-    pub(crate) fn unknown(what: &str, name: &str, valid: &[&str]) -> Self {
+    pub fn unknown(what: &str, name: &str, valid: &[&str]) -> Self {
         let near = valid
             .iter()
             .map(|v| (strsim::jaro_winkler(name, v), v))
@@ -84,6 +87,13 @@ impl Error {
             .unwrap_or_default();
         let valid = match valid {
             [] => "There are none.".to_owned(),
+            names if names.len() > MOST_LISTED => {
+                let more = names.len() - MOST_LISTED;
+                format!(
+                    "Valid: {} and {more} more.",
+                    names[..MOST_LISTED].join(", ")
+                )
+            }
             names => format!("Valid: {}.", names.join(", ")),
         };
         let hidden = hint.is_empty() && what.starts_with("value of ");
@@ -237,6 +247,27 @@ impl From<Error> for DataFusionError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unknown_name_has_a_suggestion_and_a_list_with_an_end() {
+        let text = Error::unknown("table", "cses", &["cases", "qa"]).to_string();
+        assert_eq!(
+            text,
+            "unknown table 'cses'. Did you mean 'cases'? Valid: cases, qa."
+        );
+        let many = vec!["name"; 1000];
+        let text = Error::unknown("value of x", "hunter2", &many).to_string();
+        assert!(
+            text.starts_with("unknown value of x. Valid: name, "),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("name and 900 more.") && text.len() < 1000,
+            "{text}"
+        );
+        let text = Error::unknown("table", "x", &[]).to_string();
+        assert_eq!(text, "unknown table 'x'. There are none.");
+    }
 
     #[test]
     fn a_full_disk_is_told_from_a_missing_file() {

@@ -8,7 +8,7 @@ use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
 use datafusion::logical_expr::CreateExternalTable;
 use futures::future::BoxFuture;
 
-use crate::check::{CheckRequest, CheckStep};
+use crate::check::{CheckRequest, Steps};
 use crate::connector::{Connector, ConnectorOptions};
 use crate::error::{Error, ErrorKind};
 
@@ -27,17 +27,13 @@ pub(crate) fn factory(
 }
 
 /// Takes the place of the check that the feature brings.
-pub(crate) fn check(
+pub(crate) fn check<'a>(
     connector: &'static Connector,
-    _: CheckRequest,
-) -> BoxFuture<'static, Vec<CheckStep>> {
-    let result = Err(LeftOut(connector).error());
-    Box::pin(async {
-        vec![CheckStep {
-            name: "driver",
-            result,
-        }]
-    })
+    _: &'a CheckRequest,
+    steps: &'a mut Steps,
+) -> BoxFuture<'a, Option<()>> {
+    let missing = Err(LeftOut(connector).error());
+    Box::pin(async { steps.note("driver", missing, |()| String::new()) })
 }
 
 /// A connector that is not there; its feature has its name in lower case.

@@ -61,7 +61,7 @@ mod databricks;
 mod databricks;
 pub mod delta;
 
-pub use check::{CheckRequest, CheckStep};
+pub use check::{CheckRequest, CheckStep, ScratchDirectories};
 pub use connector::{AcceptedRows, Connector, ConnectorOptions, FileReaders, Maturity, OptionSpec};
 pub use csv_limits::{CsvLimits, InvalidUtf8};
 pub use declared::fitted;

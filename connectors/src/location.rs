@@ -22,13 +22,16 @@ const ATTRIBUTES: &[&str] = &[
 const CONTAINERS: &[&str] = &["abfs", "abfss", "wasb", "wasbs"];
 
 /// `location` as it may be shown: no user, no query, no fragment. A path of this machine is shown as
-/// it is.
+/// it is, but for `user:password@`: that is a URL whose scheme was forgotten.
 pub fn shown(location: &str) -> Cow<'_, str> {
     let Some((scheme, rest)) = location.split_once("://") else {
-        return Cow::Borrowed(location);
+        return without_users(location);
     };
     if scheme.eq_ignore_ascii_case("file") {
-        return Cow::Borrowed(location);
+        return match without_users(rest) {
+            Cow::Borrowed(_) => Cow::Borrowed(location),
+            Cow::Owned(clean) => Cow::Owned(format!("{scheme}://{clean}")),
+        };
     }
     let user = rest.split(['/', '@']).next().unwrap_or_default();
     let named = CONTAINERS.contains(&scheme) && !user.contains(':');
@@ -79,29 +82,69 @@ fn looks_like_query(query: &str) -> bool {
     query.starts_with('#') || query.contains('=') || !query[1..].starts_with('.')
 }
 
+/// `text`, in which no URL has its scheme, without every `user:password@`.
+fn without_users(text: &str) -> Cow<'_, str> {
+    let mut out = String::new();
+    let mut done = 0;
+    for (at, _) in text.match_indices('@') {
+        // A password may have an @ in it, so the last one of a word counts.
+        let behind = &text[at + 1..];
+        let word = behind.find(ends_url).unwrap_or(behind.len());
+        if behind[..word].contains('@') {
+            continue;
+        }
+        let before = &text[done..at];
+        let start = before.rfind(ends_url).map_or(0, |i| {
+            i + before[i..].chars().next().map_or(1, char::len_utf8)
+        });
+        let Some((user, password)) = before[start..].split_once(':') else {
+            continue;
+        };
+        let name = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '%' | '+' | '-');
+        let length = user.len() - user.trim_end_matches(name).len();
+        // `C:\` begins a path.
+        if length == 0 || password.is_empty() || password.starts_with('\\') {
+            continue;
+        }
+        out.push_str(&before[..start + user.len() - length]);
+        out.push_str(HIDDEN);
+        done = at;
+    }
+    match done {
+        0 => Cow::Borrowed(text),
+        _ => Cow::Owned(out + &text[done..]),
+    }
+}
+
+/// True for what stands around a URL in a text.
+fn ends_url(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | '`' | '|')
+}
+
 fn without_url_credentials(text: &str) -> Cow<'_, str> {
     if !text.contains("://") {
-        return Cow::Borrowed(text);
+        return without_users(text);
     }
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("://") {
-        let ends = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | '`' | '|');
         let start = rest[..at]
             .rfind(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.')))
             .map_or(0, |i| {
                 i + rest[i..].chars().next().map_or(1, char::len_utf8)
             });
-        let end = rest[at + 3..].find(ends).map_or(rest.len(), |i| at + 3 + i);
+        let end = rest[at + 3..]
+            .find(ends_url)
+            .map_or(rest.len(), |i| at + 3 + i);
         let url = &rest[start..end];
         // What closes the sentence around a URL is not of the URL.
         let bare = url.trim_end_matches([')', ']', '}', '.', ',', ';', ':', '!']);
-        out.push_str(&rest[..start]);
+        out.push_str(&without_users(&rest[..start]));
         out.push_str(&shown(bare));
         out.push_str(&url[bare.len()..]);
         rest = &rest[end..];
     }
-    out.push_str(rest);
+    out.push_str(&without_users(rest));
     Cow::Owned(out)
 }
 
@@ -174,6 +217,12 @@ mod tests {
             ("cases.csv", "cases.csv"),
             ("dir?x=1/a@b.csv", "dir?x=1/a@b.csv"),
             ("file:///tmp/a?b@c", "file:///tmp/a?b@c"),
+            ("bob:SECRET@h/x.csv", "***@h/x.csv"),
+            ("bob:SE/CR@ET@h/x.csv", "***@h/x.csv"),
+            ("/tmp/bob:SECRET@h/x.csv", "/tmp/***@h/x.csv"),
+            ("file:///tmp/bob:SECRET@h/x", "file:///tmp/***@h/x"),
+            ("C:\\dir\\a@b.csv", "C:\\dir\\a@b.csv"),
+            ("a@b:c.csv", "a@b:c.csv"),
             ("s3://bucket/a@b.csv", "s3://bucket/a@b.csv"),
             ("s3://ID:SECRET@bucket/x.csv", "s3://bucket/x.csv"),
             (
@@ -201,6 +250,15 @@ mod tests {
     fn a_text_keeps_everything_else() {
         for (text, expected) in [
             ("no URL, 1 = 1", "no URL, 1 = 1"),
+            ("no file 'bob:SE CRET@h/x'", "no file 'bob:SE CRET@h/x'"),
+            (
+                "no file '/d/bob:SECRET@h/x' é:SECRET@h at http://h/x?a=SECRET or a:SECRET@b",
+                "no file '/d/***@h/x' ***@h at http://h/x or ***@b",
+            ),
+            (
+                "write to bob@example.org: now",
+                "write to bob@example.org: now",
+            ),
             (
                 "sending (https://u:SECRET@h/x?sig=SECRET): refused",
                 "sending (https://h/x): refused",

@@ -24,6 +24,20 @@ const MOST: &[(&str, u64, &str)] = &[
     ("_rows", 1 << 32, "4 billion rows at once"),
 ];
 
+/// Options whose values may have lines and special characters: keys in PEM and JSON, what separates
+/// cells.
+const SPECIAL: &[&str] = &[
+    "private_key",
+    "service_account",
+    "connection_string",
+    "delimiter",
+    "terminator",
+    "quote",
+    "escape",
+    "comment",
+    "null_",
+];
+
 /// Options sorted by whom they are for. Debug shows keys only.
 #[derive(Default)]
 pub(crate) struct TableOptions {
@@ -67,18 +81,25 @@ impl TableOptions {
         for key in keys {
             let value = given[key].clone();
             let bare = key.strip_prefix("format.").unwrap_or(key);
+            check_text(bare, &value)?;
             if let Some(spec) = connector
                 .options
                 .iter()
                 .find(|o| o.key == key || o.key == bare)
             {
-                if spec.secret {
-                    out.secrets.insert(spec.key, Secret::new(value));
+                let before = if spec.secret {
+                    out.secrets.insert(spec.key, Secret::new(value)).is_some()
                 } else if spec.key.starts_with("format.") {
-                    out.format.insert(spec.key.to_owned(), value);
+                    out.format.insert(spec.key.to_owned(), value).is_some()
                 } else {
                     check_size(spec.key, &value)?;
-                    out.own.insert(spec.key, value);
+                    out.own.insert(spec.key, value).is_some()
+                };
+                if before {
+                    return Err(Error::invalid(format!(
+                        "the option {} is given twice, with and without format. before it",
+                        spec.key
+                    )));
                 }
             } else if STORE_PREFIXES.iter().any(|p| bare.starts_with(p)) {
                 out.store.insert(bare.to_owned(), Secret::new(value));
@@ -112,6 +133,19 @@ impl Connector {
     /// An unknown key (the message lists the valid ones), or a size beyond reason.
     pub fn check_options(&self, table: &str, given: &HashMap<String, String>) -> Result<()> {
         TableOptions::parse(self, table, given).map(drop)
+    }
+}
+
+/// Refuses a line break and the like in what goes into one line of a request or of a file's name;
+/// most come of a file that holds more than the secret.
+fn check_text(key: &str, value: &str) -> Result<()> {
+    let may = SPECIAL.iter().any(|part| key.contains(part));
+    match may || !value.contains(char::is_control) {
+        true => Ok(()),
+        false => Err(Error::invalid(format!(
+            "the value of option {key} has a line break or another control character in it; give \
+             one line of text"
+        ))),
     }
 }
 
@@ -226,6 +260,35 @@ mod tests {
                 assert!(spec.secret || !sounds, "{} is not marked secret", spec.key);
             }
         }
+    }
+
+    #[test]
+    fn a_value_is_one_line_and_given_once() {
+        for (name, key) in [
+            ("DATABRICKS", "databricks.token"),
+            ("DATABRICKS", "databricks.warehouse_id"),
+            ("SNOWFLAKE", "snowflake.password"),
+            ("SNOWFLAKE", "snowflake.account"),
+            ("CSV", "aws.secret_access_key"),
+            ("CSV", "write.key"),
+        ] {
+            for value in ["hunter2\nx", "hunter2\r", "\u{0}hunter2", "a\u{85}hunter2"] {
+                let error = parse(name, &[(key, value)]).unwrap_err().to_string();
+                assert!(error.contains(key) && !error.contains("hunter2"), "{error}");
+            }
+            assert!(parse(name, &[(key, "h ünter2")]).is_ok());
+        }
+        for (name, key) in [
+            ("SNOWFLAKE", "snowflake.private_key"),
+            ("ODBC", "odbc.connection_string"),
+            ("CSV", "gcp.service_account_key"),
+            ("CSV", "format.delimiter"),
+        ] {
+            parse(name, &[(key, "a\nb\t")]).unwrap();
+        }
+        let twice = [("csv.batch_bytes", "1"), ("format.csv.batch_bytes", "2")];
+        let error = parse("CSV", &twice).unwrap_err().to_string();
+        assert!(error.contains("csv.batch_bytes is given twice"), "{error}");
     }
 
     #[test]

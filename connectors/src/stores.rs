@@ -20,6 +20,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::location::shown;
 use crate::options::TableOptions;
 
+/// Names that an error lists.
+const NAMES_SHOWN: usize = 8;
+
 /// True if `location` is a path of this machine.
 pub(crate) fn is_local(location: &str) -> bool {
     !location.contains("://") || location.starts_with("file://")
@@ -218,26 +221,31 @@ pub(crate) fn check_local(location: &str) -> Result<()> {
     if path.contains(['*', '?', '[']) || Path::new(path).exists() {
         return Ok(());
     }
-    let parent = Path::new(path)
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty());
+    Err(missing(path, "file"))
+}
+
+/// There is no `what` at the local `path`; what is there instead.
+pub(crate) fn missing(path: &str, what: &str) -> Error {
+    let parent = Path::new(path).parent();
+    let parent = parent.filter(|p| !p.as_os_str().is_empty());
     let parent = parent.unwrap_or(Path::new("."));
     let near = match std::fs::read_dir(parent) {
+        // A part of what signs in is one, too.
+        _ if shown(path) != path => "if it is a URL, write its scheme, as in https://".to_owned(),
         Err(_) => format!("the directory '{}' does not exist either", parent.display()),
         Ok(entries) => {
-            let mut names: Vec<String> = entries
-                .filter_map(|e| Some(e.ok()?.file_name().to_string_lossy().into_owned()))
-                .collect();
+            let names = entries.filter_map(|e| Some(e.ok()?.file_name()));
+            let mut names: Vec<String> = names.map(|n| n.to_string_lossy().into_owned()).collect();
             names.sort();
-            names.truncate(8);
+            names.truncate(NAMES_SHOWN);
             match names.is_empty() {
                 true => format!("'{}' is empty", parent.display()),
                 false => format!("'{}' holds {}", parent.display(), names.join(", ")),
             }
         }
     };
-    Err(Error::new(
+    Error::new(
         ErrorKind::NotFound,
-        format!("there is no file '{path}'; {near}"),
-    ))
+        format!("there is no {what} '{path}'; {near}"),
+    )
 }

@@ -84,13 +84,13 @@ impl std::error::Error for Error {
     }
 }
 
-/// `"; did you mean 'x'?"` when a valid name is close to `name`, else an empty string.
+/// `" Did you mean 'x'?"` when a valid name is close to `name`, else an empty string.
 pub(crate) fn did_you_mean<'a>(name: &str, valid: impl IntoIterator<Item = &'a str>) -> String {
     valid
         .into_iter()
         .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
         .filter(|(score, _)| *score > 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| format!("; did you mean '{candidate}'?"))
+        .map(|(_, candidate)| format!(" Did you mean '{candidate}'?"))
         .unwrap_or_default()
 }

@@ -13,6 +13,7 @@ use crate::checks::Checks;
 use crate::error::{Error, Result};
 
 pub use layers::KEYS;
+pub use limits::expected;
 
 /// The profiles that ship with the program: name and file.
 pub static PROFILES: &[(&str, &str)] = &[
@@ -152,51 +153,12 @@ impl Profile {
     /// `InvalidInput` that names the key, its value and what is allowed.
     pub fn validate(&self) -> Result<()> {
         let say = |what: String| Err(Error::invalid(format!("profile '{}': {what}", self.name)));
-        for (key, value) in [
-            ("questions_per_chunk", self.questions_per_chunk),
-            ("max_chunk_tokens", self.max_chunk_tokens),
-            ("max_question_tokens", self.max_question_tokens),
-            ("max_answer_tokens", self.max_answer_tokens),
-            (
-                "max_pairs_per_document",
-                self.max_pairs_per_document.unwrap_or(1),
-            ),
-            ("checks.max_repeats", self.checks.max_repeats as usize),
-        ] {
-            if value == 0 {
-                return say(format!("{key} is 0; it must be at least 1"));
-            }
-        }
         limits::check(self).or_else(say)?;
-        if self.max_chunk_tokens < 16 {
-            return say(format!(
-                "max_chunk_tokens is {}; a chunk needs at least 16 to say anything",
-                self.max_chunk_tokens
-            ));
-        }
         if self.overlap_tokens >= self.max_chunk_tokens {
             return say(format!(
                 "overlap_tokens ({}) must be less than max_chunk_tokens ({})",
                 self.overlap_tokens, self.max_chunk_tokens
             ));
-        }
-        for (key, sampling) in [
-            ("question_sampling", &self.question_sampling),
-            ("answer_sampling", &self.answer_sampling),
-        ] {
-            if let Some(what) = sampling.complaint() {
-                return say(format!("{key}.{what}"));
-            }
-        }
-        for (key, value) in [
-            ("near_duplicate", self.checks.near_duplicate),
-            ("min_grounding", self.checks.min_grounding),
-        ] {
-            if !(0.0..=1.0).contains(&value) {
-                return say(format!(
-                    "checks.{key} is {value}; it is a share from 0 to 1"
-                ));
-            }
         }
         self.validate_templates()
             .or_else(|error| say(error.message))
@@ -250,31 +212,6 @@ impl Profile {
             ));
         }
         Ok(())
-    }
-}
-
-impl Sampling {
-    fn complaint(&self) -> Option<String> {
-        if !(0.0..=limits::HOTTEST).contains(&self.temperature) {
-            Some(format!(
-                "temperature is {}; it must be from 0 (greedy) to {}, beyond which every token is \
-                 as likely as the next",
-                self.temperature,
-                limits::HOTTEST
-            ))
-        } else if !(self.top_p > 0.0 && self.top_p <= 1.0) {
-            Some(format!(
-                "top_p is {}; it must be above 0 and at most 1 (off)",
-                self.top_p
-            ))
-        } else if !(0.0..1.0).contains(&self.min_p) {
-            Some(format!(
-                "min_p is {}; it must be from 0 (off) to below 1",
-                self.min_p
-            ))
-        } else {
-            None
-        }
     }
 }
 

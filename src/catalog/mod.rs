@@ -4,6 +4,7 @@
 //! A casebook.toml may name twenty tables of five systems. A statement opens those that it names:
 //! what is not needed is not contacted, not created, and may be down.
 
+mod check;
 mod declared;
 mod information;
 
@@ -14,6 +15,7 @@ use datafusion::logical_expr::CreateExternalTable;
 
 use crate::error::{Error, ErrorKind, Result};
 
+pub use check::check_table;
 use declared::DeclaredTables;
 pub(crate) use information::InformationSchema;
 

@@ -1,7 +1,9 @@
-//! `casebook check`: do the tables of casebook.toml work, step by step?
+//! `casebook check`: do the tables of casebook.toml work, step by step, and would its jobs run?
+//!
+//! What is found is what `casebook run` would refuse, as far as that shows without a token or a row.
 
-use casebook::{Error, ErrorKind, Result};
-use casebook_connectors::shown;
+use casebook::{Error, ErrorKind, Result, check_table, jobs};
+use casebook_connectors::{CheckStep, shown};
 use clap::Args;
 
 use super::{Program, terminal};
@@ -9,10 +11,10 @@ use super::{Program, terminal};
 /// Arguments of `casebook check`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  casebook check                     every table of casebook.toml
+  casebook check                     every table and job of casebook.toml
   casebook check cases qa --write    these two, and that they can be written to")]
 pub(super) struct Check {
-    /// Tables of casebook.toml [default: all]
+    /// Tables of casebook.toml [default: all of them, and all jobs]
     tables: Vec<String>,
     /// Also write under a scratch name, which is removed again
     #[arg(long)]
@@ -28,46 +30,55 @@ impl Check {
                  --config",
             ));
         };
+        let jobs: Vec<&str> = match self.tables.is_empty() {
+            true => config.job_names().collect(),
+            false => vec![],
+        };
         let tables = match self.tables.is_empty() {
             true => config.table_names().map(str::to_owned).collect(),
             false => self.tables,
         };
+        let report = Report(program);
         if tables.is_empty() {
-            println!(
-                "the configuration is valid; it has no [tables], so there is nothing to reach"
+            report.line(
+                "the configuration is valid; it has no [tables], so there is nothing to reach",
             );
         }
         // All names first: a slip in the last one is not found after minutes.
         let mut requests = vec![];
         for name in &tables {
-            requests.push((name, config.check_request(name)?));
+            requests.push((name.as_str(), config.check_request(name)?));
         }
-        let hidden = &program.casebook.hidden;
+        let ctx = program.session()?;
         let mut failed = vec![];
         for (name, request) in requests {
-            let Some((connector, mut request)) = request else {
-                println!("{name}: a training table; nothing to reach");
-                continue;
-            };
-            request.write = self.write;
-            println!(
-                "{name}: {} {}",
-                connector.name,
-                terminal::out(&hidden.out_of(&shown(&request.location)))
-            );
-            for step in connector.check(request).await {
-                match step.result {
-                    Ok(found) => println!(
-                        "  ok      {:8} {}",
-                        step.name,
-                        terminal::out(&hidden.out_of(&found))
-                    ),
-                    Err(error) => {
-                        let error = hidden.out_of(&error.to_string());
-                        println!("  FAILED  {:8} {}", step.name, terminal::out(&error));
-                        failed.push(name.as_str());
-                    }
+            let steps = match request {
+                None => {
+                    report.line(&format!("{name}: a target of the program's own"));
+                    vec![]
                 }
+                Some((connector, mut request)) => {
+                    request.write = self.write;
+                    let location = shown(&request.location);
+                    report.line(&format!("{name}: {} {location}", connector.name));
+                    connector.check(request).await
+                }
+            };
+            let mut is_right = steps.iter().all(|step| step.result.is_ok());
+            steps.iter().for_each(|step| report.step(step));
+            if is_right {
+                let opened = check_table(&ctx, &program.casebook, name, self.write).await;
+                is_right = report.result("open", &opened);
+            }
+            if !is_right {
+                failed.push(name);
+            }
+        }
+        for name in jobs {
+            report.line(&format!("{name}: a job"));
+            let planned = jobs::check(&ctx, &program.casebook, &config.job(name)?).await;
+            if !report.result("plan", &planned) {
+                failed.push(name);
             }
         }
         match failed.is_empty() {
@@ -77,5 +88,31 @@ impl Check {
                 format!("the check failed for {}", failed.join(", ")),
             )),
         }
+    }
+}
+
+/// Lines on standard output, without what is hidden.
+struct Report<'a>(&'a Program);
+
+impl Report<'_> {
+    fn line(&self, text: &str) {
+        println!("{}", terminal::out(&self.0.casebook.hidden.out_of(text)));
+    }
+
+    fn step(&self, step: &CheckStep) {
+        self.result(step.name, &step.result);
+    }
+
+    /// A line for what came of a step; true if it went well.
+    fn result<T: std::fmt::Display, E: std::fmt::Display>(
+        &self,
+        name: &str,
+        result: &std::result::Result<T, E>,
+    ) -> bool {
+        match result {
+            Ok(found) => self.line(&format!("  ok      {name:8} {found}")),
+            Err(error) => self.line(&format!("  FAILED  {name:8} {error}")),
+        }
+        result.is_ok()
     }
 }

@@ -64,7 +64,8 @@ impl Compare {
         let report = program.until_stopped(self.quiet, work).await?;
         print!("{}", terminal::out(&report.to_string()));
         if let Some(path) = &comparison.html {
-            println!("\nwrote {}", path.display());
+            let path = path.display().to_string();
+            println!("\nwrote {}", program.casebook.hidden.out_of(&path));
         }
         Ok(())
     }

@@ -93,7 +93,8 @@ impl Program {
     fn new(path: Option<&Path>, quiet: bool, hidden: &Arc<Hidden>) -> Result<Self> {
         let found = match path {
             Some(path) => Some(path),
-            None => Some(Path::new(DEFAULT)).filter(|p| p.exists()),
+            // Also a link that leads nowhere, or a file that may not be looked at: that is said.
+            None => Some(Path::new(DEFAULT)).filter(|p| p.symlink_metadata().is_ok()),
         };
         if path.is_none()
             && let Some(found) = found
@@ -177,8 +178,8 @@ pub(crate) async fn run() -> u8 {
         }
     };
     let verbose = arguments.verbose;
-    notices::show();
     let hidden = Arc::default();
+    notices::show(&hidden);
     match command(arguments, &hidden).await {
         Ok(()) => exit::OK,
         Err(error) => {

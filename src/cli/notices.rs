@@ -3,12 +3,16 @@
 
 use log::{Level, Log, Metadata, Record};
 
+use std::sync::Arc;
+
+use casebook::config::Hidden;
+
 use super::{progress, terminal};
 
 /// What Casebook's own notices are said to.
 const TARGET: &str = "casebook";
 
-struct Notices;
+struct Notices(Arc<Hidden>);
 
 impl Log for Notices {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -18,7 +22,8 @@ impl Log for Notices {
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
             // File names and columns are the data's.
-            let text = terminal::err(&record.args().to_string()).into_owned();
+            let text = self.0.out_of(&record.args().to_string());
+            let text = terminal::err(&text).into_owned();
             let kind = match record.level() {
                 Level::Info => "note",
                 _ => "warning",
@@ -30,10 +35,10 @@ impl Log for Notices {
     fn flush(&self) {}
 }
 
-/// Prints notices from now on.
-pub(super) fn show() {
+/// Prints notices from now on, without what is `hidden`.
+pub(super) fn show(hidden: &Arc<Hidden>) {
     // It fails only if there is a logger already, which shows them then.
-    if log::set_logger(&Notices).is_ok() {
+    if log::set_boxed_logger(Box::new(Notices(Arc::clone(hidden)))).is_ok() {
         log::set_max_level(log::LevelFilter::Info);
     }
 }

@@ -22,7 +22,8 @@ impl Profiles {
                 .iter()
                 .map(|(o, t)| (o.as_str(), t.as_str()))
                 .collect();
-            println!("{}", Profile::resolve(name, &layers)?.to_toml());
+            let text = Profile::resolve(name, &layers)?.to_toml();
+            println!("{}", program.casebook.hidden.out_of(&text));
             return Ok(());
         }
         for (name, _) in PROFILES {

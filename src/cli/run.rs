@@ -36,7 +36,7 @@ impl Run {
         let job = config.job(&self.job)?;
         let ctx = program.session()?;
         if self.dry_run {
-            let plan = jobs::plan(&ctx, &job).await?;
+            let plan = jobs::plan(&ctx, &program.casebook, &job).await?;
             for step in &plan.steps {
                 let sql = program.casebook.hidden.out_of(&step.sql);
                 println!("-- {}\n{};\n", step.phase.name(), terminal::out(&sql));
@@ -74,9 +74,11 @@ impl Run {
         }
         let page = job.compare.as_ref().and_then(|c| c.html.as_ref());
         if let Some(page) = page {
-            println!("page      {}", page.display());
+            let page = page.display().to_string();
+            println!("page      {}", program.casebook.hidden.out_of(&page));
         }
-        println!("result    {}", path.display());
+        let path = path.display().to_string();
+        println!("result    {}", program.casebook.hidden.out_of(&path));
         Ok(())
     }
 }

@@ -2,10 +2,12 @@
 
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use casebook::config::fill_text;
+use casebook::config::{Hidden, fill_text};
 use casebook::{Error, ErrorKind, Result};
 use clap::Args;
+use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
 use datafusion::dataframe::DataFrame;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::prelude::SessionContext;
@@ -83,18 +85,25 @@ impl Sql {
     ) -> Result<()> {
         let work = async {
             let plan = ctx.state().statement_to_plan(statement).await?;
+            // A plan names locations, as an error does; other rows are data.
+            let is_plan = matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_));
+            let hidden = is_plan.then_some(&*program.casebook.hidden);
             let frame = ctx.execute_logical_plan(filled(plan, program)?).await?;
-            self.print(frame).await
+            self.print(frame, hidden).await
         };
         program.until_stopped(self.quiet, work).await
     }
 
-    async fn print(&self, frame: DataFrame) -> Result<()> {
-        let schema = std::sync::Arc::clone(frame.schema().inner());
+    /// Prints the rows of `frame`; what is `hidden` stays so.
+    async fn print(&self, frame: DataFrame, hidden: Option<&Hidden>) -> Result<()> {
+        let schema = Arc::clone(frame.schema().inner());
         let mut stream = frame.execute_stream().await?;
         let mut printer = Printer::new(self.format, schema);
         while let Some(batch) = stream.next().await.transpose()? {
-            printer.print(&batch)?;
+            match hidden {
+                Some(hidden) => printer.print(&without(&batch, hidden)?)?,
+                None => printer.print(&batch)?,
+            }
         }
         printer.finish()
     }
@@ -139,6 +148,19 @@ impl Sql {
             text.clear();
         }
     }
+}
+
+/// `batch`, whose columns are texts, without what is `hidden`.
+fn without(batch: &RecordBatch, hidden: &Hidden) -> Result<RecordBatch> {
+    let columns = batch.columns().iter().map(|column| {
+        let Some(texts) = column.as_string_opt::<i32>() else {
+            return Arc::clone(column);
+        };
+        let shown = texts.iter().map(|text| Some(hidden.out_of(text?)));
+        Arc::new(shown.collect::<StringArray>()) as ArrayRef
+    });
+    let shown = RecordBatch::try_new(batch.schema(), columns.collect());
+    shown.map_err(|e| Error::new(ErrorKind::Internal, format!("printing a plan: {e}")))
 }
 
 /// `${env:NAME}` and `${file:path}` in LOCATION and OPTIONS are looked up here, after parsing, so that

@@ -57,6 +57,18 @@ pub struct Comparison {
     pub html: Option<PathBuf>,
 }
 
+/// Refuses what [`compare`] would refuse before it asks anything, but for the models. Some questions
+/// are `held_out` of training where no table of others is named.
+///
+/// # Errors
+/// As [`compare`].
+pub async fn check(ctx: &SessionContext, comparison: &Comparison, held_out: bool) -> Result<()> {
+    if let Some(path) = &comparison.html {
+        page::check(path)?;
+    }
+    sets::check(ctx, comparison, held_out).await
+}
+
 /// Asks both models everything, and writes the page if one is wanted.
 ///
 /// # Errors
@@ -114,8 +126,8 @@ pub async fn compare(
         .collect();
     let directory = lookup::adapter_directory(&host, &comparison.tuned).await?;
     let report = Report {
-        base: label(&base),
-        tuned: label(&tuned),
+        base: casebook.hidden.out_of(&label(&base)),
+        tuned: casebook.hidden.out_of(&label(&tuned)),
         sets,
         training: training(&directory)?,
     };

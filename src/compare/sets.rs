@@ -87,15 +87,8 @@ pub(super) async fn read(
     comparison: &Comparison,
 ) -> Result<Vec<EvaluationSet>> {
     let limit = comparison.max_questions.unwrap_or(MAX_QUESTIONS);
-    let sources = [
-        (SetKind::Seen, &comparison.probes),
-        (SetKind::OtherFacts, &comparison.other_facts),
-        (SetKind::HeldOut, &comparison.held_out),
-        (SetKind::Control, &comparison.control),
-    ];
     let mut sets = vec![];
-    for (kind, name) in sources {
-        let Some(name) = name else { continue };
+    for (kind, name) in sources(comparison) {
         let frame = frame(ctx, name).await?;
         let schema = frame.schema().inner().clone();
         let batches: Vec<RecordBatch> = frame
@@ -114,13 +107,54 @@ pub(super) async fn read(
             sets.push(table.set(SetKind::Paraphrase, "paraphrase")?);
         }
     }
-    if sets.iter().all(|set| set.items.is_empty()) {
-        return Err(Error::invalid(
-            "compare: there are no questions; name a table or file with probes, other_facts, \
-             held_out or control",
-        ));
+    match sets.iter().all(|set| set.items.is_empty()) {
+        true => Err(no_questions()),
+        false => Ok(sets),
     }
-    Ok(sets)
+}
+
+/// Refuses tables that are not there or lack a column; no row is read. Without a table there are
+/// questions only if some are `held_out`.
+pub(super) async fn check(
+    ctx: &SessionContext,
+    comparison: &Comparison,
+    held_out: bool,
+) -> Result<()> {
+    let mut is_any = held_out;
+    for (kind, name) in sources(comparison) {
+        let frame = frame(ctx, name).await?;
+        let table = Table {
+            name,
+            schema: frame.schema().inner(),
+            batches: &[],
+        };
+        table.set(kind, "question")?;
+        is_any = true;
+    }
+    match is_any {
+        true => Ok(()),
+        false => Err(no_questions()),
+    }
+}
+
+fn no_questions() -> Error {
+    Error::invalid(
+        "compare: there are no questions; name a table or file with probes, other_facts, held_out \
+         or control",
+    )
+}
+
+/// The tables that are named, by what they measure.
+fn sources(comparison: &Comparison) -> impl Iterator<Item = (SetKind, &str)> {
+    let named = [
+        (SetKind::Seen, &comparison.probes),
+        (SetKind::OtherFacts, &comparison.other_facts),
+        (SetKind::HeldOut, &comparison.held_out),
+        (SetKind::Control, &comparison.control),
+    ];
+    named
+        .into_iter()
+        .filter_map(|(kind, name)| Some((kind, name.as_deref()?)))
 }
 
 /// The table called `name`, else the file.

@@ -76,20 +76,20 @@ pub(super) fn parse(text: &str) -> Result<Keys, Fault> {
         let what = format!("(column {column}) is not TOML: {}{hint}", e.message());
         Fault::new(line, what)
     })?;
-    keys(parsed.into_inner(), text, &lines)
+    keys(parsed.into_inner(), &lines)
 }
 
-fn keys(table: DeTable<'_>, text: &str, lines: &Lines) -> Result<Keys, Fault> {
+fn keys(table: DeTable<'_>, lines: &Lines) -> Result<Keys, Fault> {
     let mut out = Keys::new();
     for (key, value) in table {
-        let (line, _) = lines.place(text, key.span().start);
-        let node = node(value.into_inner(), line, text, lines)?;
+        let line = lines.of(key.span().start);
+        let node = node(value.into_inner(), line, lines)?;
         out.insert(key.into_inner().into_owned(), node);
     }
     Ok(out)
 }
 
-fn node(value: DeValue<'_>, line: usize, text: &str, lines: &Lines) -> Result<Node, Fault> {
+fn node(value: DeValue<'_>, line: usize, lines: &Lines) -> Result<Node, Fault> {
     let value = match value {
         DeValue::String(text) => Value::Text(text.into_owned()),
         DeValue::Boolean(flag) => Value::Flag(flag),
@@ -106,12 +106,12 @@ fn node(value: DeValue<'_>, line: usize, text: &str, lines: &Lines) -> Result<No
         }
         DeValue::Array(items) => {
             let items = items.into_iter().map(|item| {
-                let (line, _) = lines.place(text, item.span().start);
-                node(item.into_inner(), line, text, lines)
+                let line = lines.of(item.span().start);
+                node(item.into_inner(), line, lines)
             });
             Value::List(items.collect::<Result<_, _>>()?)
         }
-        DeValue::Table(inner) => Value::Table(keys(inner, text, lines)?),
+        DeValue::Table(inner) => Value::Table(keys(inner, lines)?),
     };
     Ok(Node { line, value })
 }
@@ -125,9 +125,14 @@ impl Lines {
         Self([0].into_iter().chain(ends).collect())
     }
 
-    /// Line and column of a byte, both from 1.
+    /// Line of a byte, from 1.
+    fn of(&self, at: usize) -> usize {
+        self.0.partition_point(|start| *start <= at)
+    }
+
+    /// Line and column of a byte, both from 1. Reads the line: for errors.
     fn place(&self, text: &str, at: usize) -> (usize, usize) {
-        let line = self.0.partition_point(|start| *start <= at);
+        let line = self.of(at);
         let start = self.0[line - 1];
         let before = text.get(start..at.min(text.len())).unwrap_or_default();
         (line, before.chars().count() + 1)
@@ -345,6 +350,18 @@ mod tests {
         assert!(matches!(keys["b"].value, Value::Integer(-1000)));
         assert!(matches!(keys["c"].value, Value::Float(f) if f == 10.5));
         assert!(matches!(keys["d"].value, Value::Integer(3)) && keys["d"].line == 4);
+    }
+
+    #[test]
+    fn a_long_line_is_read_once() {
+        // Were each of its keys looked for from its beginning, this would take hours.
+        let keys: Vec<String> = (0..200_000).map(|i| format!("k{i} = {i}")).collect();
+        let text = format!(
+            "a = {{ {} }}\nb = [{}]\n",
+            keys.join(", "),
+            "1,".repeat(500_000)
+        );
+        assert_eq!(fault(&text).0, 0);
     }
 
     #[test]

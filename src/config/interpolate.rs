@@ -1,18 +1,21 @@
 //! `${env:NAME}`, `${env:NAME:-default}` and `${file:path}` inside string values; `$${` is `${`.
 //!
 //! As in a shell, the default of `:-` stands for a variable that is not set *or empty*; it can hold
-//! further references, and is only looked up if it is needed. A variable without a default must be
+//! further references, as a path can, and is only looked up if it is needed. A variable without a default must be
 //! set, and may be empty. What a reference gave is hidden in messages: the reference stands there.
 
 use std::io::Read;
 use std::path::Path;
 
 use super::document::{Fault, Keys, Node, Value};
-use super::shown::{self, Hidden};
+use super::hidden::Hidden;
+use super::shown;
 
 /// Largest file behind `${file:...}`: a key, a certificate chain or a prompt fits in.
 const MOST_BYTES: u64 = 1 << 20;
-/// Defaults within defaults.
+/// Where the system shows itself, its processes and its devices as files.
+const SYSTEM: &[&str] = &["/proc", "/sys", "/dev"];
+/// References within references.
 const DEEPEST: usize = 8;
 
 /// What references are looked up in.
@@ -75,6 +78,7 @@ pub fn fill_text(
 
 fn filled(text: &str, places: &Places<'_>, depth: usize) -> Result<String, String> {
     let mut out = String::new();
+    let mut found = vec![];
     let mut rest = text;
     while let Some(at) = rest.find("${") {
         if rest[..at].ends_with('$') {
@@ -86,11 +90,29 @@ fn filled(text: &str, places: &Places<'_>, depth: usize) -> Result<String, Strin
         out.push_str(&rest[..at]);
         let inside = &rest[at + 2..];
         let end = closing(inside).ok_or("a ${ is not closed by }; write $${ for a plain ${")?;
-        out.push_str(&look_up(&inside[..end], places, depth)?);
+        let value = look_up(&inside[..end], places, depth)?;
+        found.push((out.len(), out.len() + value.len()));
+        out.push_str(&value);
         rest = &inside[end + 1..];
     }
     out.push_str(rest);
+    for (start, end) in found {
+        let word = word_around(&out, start, end);
+        if word.len() > end - start {
+            places.hidden.note(word, "***");
+        }
+    }
     Ok(out)
+}
+
+/// The value at `start..end` of `text` with the letters before and behind it, whose part it is.
+fn word_around(text: &str, start: usize, end: usize) -> &str {
+    let part = |c: &char| c.is_alphanumeric() || *c == '_';
+    let before = text[..start].chars().rev().take_while(part);
+    let behind = text[end..].chars().take_while(part);
+    let before: usize = before.map(char::len_utf8).sum();
+    let behind: usize = behind.map(char::len_utf8).sum();
+    &text[start - before..end + behind]
 }
 
 /// Where the `}` is that closes a reference, those of references within it left out.
@@ -110,7 +132,11 @@ fn closing(inside: &str) -> Option<usize> {
 
 fn look_up(reference: &str, places: &Places<'_>, depth: usize) -> Result<String, String> {
     if let Some(path) = reference.strip_prefix("file:") {
-        let text = read(&places.folder.join(path)).map_err(|e| format!("${{file:{path}}}: {e}"))?;
+        if depth == DEEPEST {
+            return Err(too_deep());
+        }
+        let named = places.folder.join(filled(path, places, depth + 1)?);
+        let text = read(&named).map_err(|e| format!("${{file:{path}}}: {e}"))?;
         let text = text.trim_end_matches(['\n', '\r']);
         places.hidden.note(text, &format!("${{file:{path}}}"));
         return Ok(text.to_owned());
@@ -140,9 +166,7 @@ fn look_up(reference: &str, places: &Places<'_>, depth: usize) -> Result<String,
     match (value, default) {
         (Some(value), None) => Ok(found(value, name, places)),
         (Some(value), Some(_)) if !value.is_empty() => Ok(found(value, name, places)),
-        (_, Some(_)) if depth == DEEPEST => Err(format!(
-            "defaults of ${{env:...}} are nested more than {DEEPEST} deep"
-        )),
+        (_, Some(_)) if depth == DEEPEST => Err(too_deep()),
         (_, Some(default)) => filled(default, places, depth + 1),
         (None, None) => Err(format!(
             "the environment variable {name} is not set; set it, or write ${{env:{name}:-default}}"
@@ -150,20 +174,31 @@ fn look_up(reference: &str, places: &Places<'_>, depth: usize) -> Result<String,
     }
 }
 
+fn too_deep() -> String {
+    format!("references are nested more than {DEEPEST} deep")
+}
+
 fn found(value: String, name: &str, places: &Places<'_>) -> String {
     places.hidden.note(&value, &format!("${{env:{name}}}"));
     value
 }
 
-/// The text of a regular file of bounded size: a device or a pipe would never end, or wait.
+/// The text of a regular file of bounded size: a device or a pipe would never end, or wait. What the
+/// system shows of itself as files, such as the environment of this process, is no file of a user.
 fn read(path: &Path) -> Result<String, String> {
-    let is_file = std::fs::metadata(path)
+    let path = path.canonicalize().map_err(|e| e.to_string())?;
+    if let Some(system) = SYSTEM.iter().find(|system| path.starts_with(system)) {
+        return Err(format!(
+            "files of the system below {system} are not read; name a file on a disk"
+        ));
+    }
+    let is_file = std::fs::metadata(&path)
         .map_err(|e| e.to_string())?
         .is_file();
     if !is_file {
         return Err("this is no regular file; name one".to_owned());
     }
-    let file = std::fs::File::open(path).map_err(|e| e.to_string())?;
+    let file = std::fs::File::open(&path).map_err(|e| e.to_string())?;
     let mut bytes = vec![];
     let read = file.take(MOST_BYTES + 1).read_to_end(&mut bytes);
     read.map_err(|e| e.to_string())?;
@@ -265,6 +300,9 @@ mod tests {
         std::fs::write(dir.path().join("key"), "swordfish\n").unwrap();
         let fill = |text: &str| fill_text(text, dir.path(), &environment, &hidden).unwrap();
         assert_eq!(fill("${env:PW:-x}/${file:key}"), "hunter2/swordfish");
+        assert_eq!(fill("${file:${env:NO:-key}}"), "swordfish");
+        assert_eq!(fill("pre${env:PW}post"), "prehunter2post");
+        assert_eq!(hidden.out_of("'prehunter2post'"), "'***'");
         assert_eq!(
             hidden.out_of("hunter2 and swordfish"),
             "${env:PW} and ${file:key}"
@@ -292,7 +330,10 @@ mod tests {
             ("large", "larger than 1048576 bytes"),
             ("binary", "UTF-8"),
             (".", "no regular file"),
-            ("/dev/zero", "no regular file"),
+            ("/dev/zero", "below /dev are not read"),
+            ("/proc/self/environ", "below /proc are not read"),
+            ("/proc/../proc/self/cmdline", "below /proc are not read"),
+            ("/sys", "below /sys are not read"),
             ("nowhere", "No such file"),
         ] {
             let error = fill(path).unwrap_err();
@@ -303,6 +344,8 @@ mod tests {
             // A secret that an orchestrator mounts is a link to a file.
             std::os::unix::fs::symlink(dir.path().join("lines"), dir.path().join("link")).unwrap();
             assert_eq!(fill("link").unwrap(), "a\n\nb");
+            std::os::unix::fs::symlink("/proc/self/environ", dir.path().join("own")).unwrap();
+            assert!(fill("own").unwrap_err().contains("below /proc"));
         }
     }
 }

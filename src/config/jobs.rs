@@ -37,6 +37,7 @@ impl Config {
             name: name.to_owned(),
             source: raw.source.clone(),
             target: raw.target.clone(),
+            model: raw.model.clone(),
             arguments: arguments(raw),
             error_budget: raw.error_budget,
             train: self.training(name, raw)?,

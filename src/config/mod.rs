@@ -6,6 +6,9 @@
 
 mod document;
 mod documents;
+#[cfg(test)]
+mod effects;
+mod hidden;
 mod interpolate;
 mod jobs;
 #[cfg(test)]
@@ -27,8 +30,8 @@ use document::Fault;
 use interpolate::Places;
 use raw::Raw;
 
+pub use hidden::Hidden;
 pub use interpolate::fill_text;
-pub use shown::Hidden;
 pub use trust::check_implicit;
 
 /// The file that is read when it exists and no other is named.
@@ -403,6 +406,18 @@ mod tests {
             ),
             ("[models.m]\n", "line 1: [models.m] needs source"),
             (
+                "[tables.\"a\\u001Bb\"]\nformat = \"csv\"\n",
+                "line 1: a name in [tables] has a control character",
+            ),
+            (
+                "[\"t\u{430}bles\".t]\n",
+                "the unknown key of 6 characters, not all of them ASCII. Did you mean 'tables'?",
+            ),
+            (
+                "[tables.t]\nformat = \"csv\"\nlocation = \"a\"\nlocation = \"a\"\n",
+                "line 4: (column 1) is not TOML: duplicate key",
+            ),
+            (
                 "models = 1\n",
                 "[models] is a whole number; expected a table",
             ),
@@ -438,7 +453,37 @@ mod tests {
             ),
             (
                 "[profiles.legal]\nquestions_per_chunk = 1_000_000_000\n",
-                "the most is 1000",
+                "a whole number from 1 to 1000",
+            ),
+            (
+                "[tables.t]\nformat = \"lora\"\nlocation = \"x\"\noptions = { \"lora.rnk\" = 1 }\n",
+                "line 1: [tables.t] unknown option of LORA table t: 'lora.rnk'. Did you mean \
+                 'lora.rank'?",
+            ),
+            (
+                "[tables.t]\nformat = \"lora\"\nlocation = \"x\"\noptions = { lora = { rank = -2 } }\n",
+                "training setting rank is '-2'; expected a whole number from 1 to 1024",
+            ),
+            (
+                "[tables.t]\nformat = \"lora\"\nlocation = \"x\"\nid = \"x\"\n",
+                "line 1: [tables.t] id has no effect",
+            ),
+            (
+                "[tables.t]\nformat = \"chat_jsonl\"\nlocation = \"x\"\nkeep = [\"x\"]\n",
+                "keep has no effect",
+            ),
+            (
+                "[tables.t]\nformat = \"chat_jsonl\"\nlocation = \"x\"\noptions = { lines = 1 }\n",
+                "unknown option of CHAT_JSONL table t",
+            ),
+            (
+                "[jobs.j]\nsource = \"a\"\ntarget = \"b\"\narguments = { Profile = \"legal\" }\n",
+                "profile is a key of the job itself",
+            ),
+            (
+                "[jobs.j]\nsource = \"a\"\ntarget = \"b\"\narguments = { keep_document = true }\n\
+                 train = { target = \"x\" }\n",
+                "leave keep_document out",
             ),
         ] {
             let found = error(text);

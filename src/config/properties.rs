@@ -78,7 +78,7 @@ const LINES: &[&str] = &[
     "train = { target = \"tuned\" }",
 ];
 
-/// Texts that a message may show, because they name something.
+/// Keys of texts that a message may show where they are typed, because they name something.
 const NAMES: &[&str] = &[
     "id =",
     "title =",
@@ -92,10 +92,11 @@ const NAMES: &[&str] = &[
 /// goes wrong.
 fn broken(random: &mut Random, secret: &str) -> String {
     let mut lines: Vec<String> = LINES.iter().map(|line| (*line).to_owned()).collect();
+    let is_reference = random.below(3) == 0;
     let at = loop {
         let at = random.below(lines.len());
         let named = NAMES.iter().any(|name| lines[at].starts_with(name));
-        if lines[at].contains('"') && !named {
+        if lines[at].contains('"') && (is_reference || !named) {
             break at;
         }
     };
@@ -113,9 +114,9 @@ fn broken(random: &mut Random, secret: &str) -> String {
         lines[at][close + 1..].to_owned(),
     );
     let reference = "${env:SECRET}".to_owned();
-    let value = match random.below(4) {
-        0 => reference.as_str(),
-        _ => secret,
+    let value = match is_reference {
+        true => reference.as_str(),
+        false => secret,
     };
     let ways = [
         format!("{key}\"{value}\"{rest}"),
@@ -189,11 +190,13 @@ fn said(text: &str, secret: &str) -> String {
             let mut out = format!("{config:?}");
             for name in config.table_names() {
                 let request = config.check_request(name).unwrap();
-                out.push_str(&format!("{request:?}"));
-                out.push_str(&format!(
-                    "{:?}",
-                    config.place(name, &config.raw.tables[name])
-                ));
+                let place = config.place(name, &config.raw.tables[name]);
+                let places = format!("{request:?} {place:?}");
+                // Locations are shown, without what was filled in.
+                out.push_str(&match text.contains("${env:SECRET}") {
+                    true => config.hidden().out_of(&places),
+                    false => places,
+                });
             }
             out
         }

@@ -1,18 +1,13 @@
 //! What of a configuration may stand in a message.
 //!
 //! Names may, values may not, except where a value resembles a valid one: `type = "snowflak"` is a
-//! slip of the keyboard, `type = "xK3..."` a password in the wrong place. And values that came out
-//! of `${...}`, or that stand where secrets belong, are taken out of whatever a library or a server
-//! says ([`Hidden`]).
+//! slip of the keyboard, `type = "xK3..."` a password in the wrong place. What came out of `${...}` is
+//! taken out again by [`super::hidden`].
 
-use std::sync::{Mutex, PoisonError};
-
-use casebook_connectors::Secret;
-
-/// Shorter values would take ordinary words out of messages.
-const SHORTEST: usize = 4;
 /// Longer keys are no keys.
 const LONGEST_KEY: usize = 60;
+/// Valid names that an error lists.
+const MOST_LISTED: usize = 100;
 /// What the names of options with secrets have in them.
 const SECRETS: &[&str] = &[
     "password",
@@ -31,93 +26,6 @@ const SECRETS: &[&str] = &[
     "connection_string",
 ];
 
-/// Values that no message may hold, each with what stands in its place.
-#[derive(Default)]
-pub struct Hidden(Mutex<Vec<(Secret, String)>>);
-
-impl Hidden {
-    /// Takes `value` out of messages from now on; `instead` stands there.
-    pub fn note(&self, value: &str, instead: &str) {
-        // A file can hold a key of many lines, of which a message quotes one.
-        let lines = value.lines().filter(|line| line.len() < value.len());
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for part in lines.chain([value]).map(str::trim) {
-            let new = known.iter().all(|(old, _)| old.expose() != part);
-            if part.len() >= SHORTEST && new {
-                known.push((Secret::new(part), instead.to_owned()));
-            }
-        }
-        // The whole before its parts.
-        known.sort_by_key(|(value, _)| std::cmp::Reverse(value.expose().len()));
-    }
-
-    /// `text` as it may be shown.
-    pub fn out_of(&self, text: &str) -> String {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut out = text.to_owned();
-        for (value, instead) in known.iter() {
-            out = replaced(&out, value.expose(), instead);
-        }
-        out
-    }
-
-    /// Takes over what `other` hides.
-    pub fn add(&self, other: &Self) {
-        let other = other.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let values: Vec<(Secret, String)> = other.clone();
-        drop(other);
-        for (value, instead) in values {
-            self.note(value.expose(), &instead);
-        }
-    }
-}
-
-impl std::fmt::Debug for Hidden {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Hidden(***)")
-    }
-}
-
-/// Also as Rust, JSON and URLs write it, where that is another text.
-fn replaced(text: &str, value: &str, instead: &str) -> String {
-    let mut out = whole(text, value, instead);
-    let debug = format!("{value:?}");
-    let escaped = &debug[1..debug.len() - 1];
-    if escaped != value {
-        out = whole(&out, escaped, instead);
-    }
-    let encoded: String = value.bytes().map(percent).collect();
-    if encoded != value {
-        out = whole(&out, &encoded, instead);
-    }
-    out
-}
-
-fn percent(byte: u8) -> String {
-    match byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-        true => char::from(byte).to_string(),
-        false => format!("%{byte:02X}"),
-    }
-}
-
-/// Replaces `value`; a short one only where it is a word of its own.
-fn whole(text: &str, value: &str, instead: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut done = 0;
-    for (at, _) in text.match_indices(value) {
-        let word = |c: char| c.is_alphanumeric() || c == '_';
-        let before = text[..at].chars().next_back().is_some_and(word);
-        let behind = text[at + value.len()..].chars().next().is_some_and(word);
-        if value.len() < 8 && (before || behind) {
-            continue;
-        }
-        out.push_str(&text[done..at]);
-        out.push_str(instead);
-        done = at + value.len();
-    }
-    out + &text[done..]
-}
-
 /// True if an option of this name holds a secret.
 pub(super) fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
@@ -129,9 +37,12 @@ pub(super) fn is_secret(key: &str) -> bool {
 /// A key as it may be shown: names are in lower case, what else stands there may be a value.
 pub(super) fn key(key: &str) -> String {
     let plain = |c: char| c.is_ascii_lowercase() || matches!(c, '_' | '.' | '-');
+    let count = key.chars().count();
     match key.len() <= LONGEST_KEY && key.chars().all(plain) {
         true => format!("'{key}'"),
-        false => format!("of {} characters", key.chars().count()),
+        false if key.is_ascii() => format!("of {count} characters"),
+        // A letter of another script can look like one of ours.
+        false => format!("of {count} characters, not all of them ASCII"),
     }
 }
 
@@ -159,6 +70,13 @@ pub(super) fn unknown_name(what: &str, name: &str, valid: &[&str]) -> String {
 pub(super) fn not_one_of(what: &str, value: &str, valid: &[&str]) -> String {
     let valid_ones = match valid {
         [] => "There are none.".to_owned(),
+        names if names.len() > MOST_LISTED => {
+            let more = names.len() - MOST_LISTED;
+            format!(
+                "Valid: {} and {more} more.",
+                names[..MOST_LISTED].join(", ")
+            )
+        }
         names => format!("Valid: {}.", names.join(", ")),
     };
     match nearest(value, valid) {
@@ -172,34 +90,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hidden_values_are_taken_out_in_every_writing() {
-        let hidden = Hidden::default();
-        hidden.note("hunter2 \"x/y\"", "${env:PW}");
-        hidden.note("-----BEGIN-----\nABCDEFGH\n-----END-----\n", "***");
-        hidden.note("abc", "***");
-        hidden.note("word", "***");
-        for (text, expected) in [
-            ("it is hunter2 \"x/y\"!", "it is ${env:PW}!"),
-            ("it is \"hunter2 \\\"x/y\\\"\"", "it is \"${env:PW}\""),
-            ("?p=hunter2%20%22x%2Fy%22", "?p=${env:PW}"),
-            ("line 2: ABCDEFGH", "line 2: ***"),
-            ("abc is too short", "abc is too short"),
-            ("a word, no password", "a ***, no password"),
-            ("", ""),
-        ] {
-            assert_eq!(hidden.out_of(text), expected);
-        }
-        assert_eq!(format!("{hidden:?}"), "Hidden(***)");
-        let more = Hidden::default();
-        more.add(&hidden);
-        assert_eq!(more.out_of("ABCDEFGH"), "***");
-    }
-
-    #[test]
     fn what_is_no_name_is_not_shown() {
         assert_eq!(key("aws.secret_access_key"), "'aws.secret_access_key'");
         assert_eq!(key("Hunter2"), "of 7 characters");
         assert_eq!(key("hunter2"), "of 7 characters");
+        assert_eq!(
+            key("p\u{430}ssword"),
+            "of 8 characters, not all of them ASCII"
+        );
+        let many = vec!["name"; 1000];
+        let listed = not_one_of("table", "x", &many);
+        assert!(listed.ends_with("name and 900 more."), "{listed}");
         assert_eq!(key(&"a".repeat(61)), "of 61 characters");
         let valid = ["delta", "snowflake"];
         assert_eq!(nearest("Snowflak", &valid), Some("snowflake"));

@@ -14,6 +14,7 @@ use datafusion::logical_expr::CreateExternalTable;
 use datafusion::prelude::SessionContext;
 
 use super::Config;
+use super::hidden::Hidden;
 use super::raw::{RawTable, RawValue};
 use super::shown;
 use crate::error::{Error, Result};
@@ -66,8 +67,8 @@ impl Config {
         crate::catalog::declare(ctx, &self.origin.display().to_string(), tables)
     }
 
-    /// What `casebook check` tries for the table `name`; none for a training table, which is a
-    /// directory of this machine.
+    /// What `casebook check` tries for the table `name` before it opens it; none for a target of the
+    /// program's own, which is on this machine.
     ///
     /// # Errors
     /// An unknown name; the message lists the valid ones.
@@ -99,27 +100,40 @@ impl Config {
                 return Err(self.wrong(&title, &what));
             };
             let options = self.options_of(&title, connector, &connection.options)?;
-            self.check_options(&title, connector, name, &options)?;
+            let check = |options: &GivenOptions| connector.check_options(name, options);
+            self.check_options(&title, &options, check)?;
         }
         for (name, table) in &self.raw.tables {
             let place = self.place(name, table)?;
+            let title = format!("[tables.{name}]");
             if let Some(connector) = connector(&place.format) {
-                let title = format!("[tables.{name}]");
-                self.check_options(&title, connector, name, &place.options)?;
+                let check = |options: &GivenOptions| connector.check_options(name, options);
+                self.check_options(&title, &place.options, check)?;
+            }
+            if let Some(sink) = SINKS.iter().find(|sink| sink.name == place.format) {
+                let check = |options: &GivenOptions| (sink.check)(name, options);
+                self.check_options(&title, &place.options, check)?;
+                if let Some(key) = table.document_keys().next() {
+                    let what = format!(
+                        "{key} has no effect: it is for tables of documents, which docs_to_qa \
+                         reads, and a {} table is none",
+                        sink.name
+                    );
+                    return Err(self.wrong(&title, &what));
+                }
             }
         }
         Ok(())
     }
 
-    /// The connector checks keys and sizes; a key that is none is not quoted.
-    fn check_options(
+    /// Whose options they are checks keys and values; a key that is none is not quoted.
+    fn check_options<E: fmt::Display>(
         &self,
         title: &str,
-        connector: &Connector,
-        name: &str,
         options: &GivenOptions,
+        check: impl FnOnce(&GivenOptions) -> Result<(), E>,
     ) -> Result<()> {
-        connector.check_options(name, options).map_err(|e| {
+        check(options).map_err(|e| {
             let mut message = e.to_string();
             for key in options
                 .keys()
@@ -281,7 +295,7 @@ impl Config {
     }
 }
 
-fn hide(options: &BTreeMap<String, RawValue>, above: &str, hidden: &shown::Hidden) {
+fn hide(options: &BTreeMap<String, RawValue>, above: &str, hidden: &Hidden) {
     for (name, value) in options {
         let key = format!("{above}{name}");
         match value {

@@ -3,12 +3,14 @@
 //! A [`Job`] is what the file says, [`plan`] turns it into SQL that anyone could type, [`run`]
 //! executes that and writes down what happens.
 
+mod check;
 mod outcome;
 mod plan;
 mod run;
 
 use std::path::PathBuf;
 
+pub use check::check;
 pub use outcome::{Generated, Outcome, RunId, Status, Trained};
 pub use plan::{Phase, Plan, Step, plan};
 pub use run::{Event, run};
@@ -24,6 +26,8 @@ pub struct Job {
     pub source: String,
     /// The table the pairs are written to.
     pub target: String,
+    /// The model that generates; absent: the session's.
+    pub model: Option<String>,
     /// Arguments of `docs_to_qa` beside the source, in order: (key, SQL literal).
     pub arguments: Vec<(String, String)>,
     /// Share of rows that may fail in the engine before the job gives up; absent: the session's.

@@ -14,7 +14,7 @@ use crate::config::Hidden;
 use crate::error::{Error, ErrorKind, Result};
 
 /// File name of the result within the job's output directory.
-const RESULT: &str = "result.json";
+pub(super) const RESULT: &str = "result.json";
 
 /// Which run it is, as the program's edge says: nothing below makes up names or reads the clock.
 #[derive(Debug, Clone)]

@@ -1,9 +1,12 @@
 //! Which SQL a job comes to.
 
+use std::sync::Arc;
+
 use datafusion::common::TableReference;
 use datafusion::prelude::SessionContext;
 
 use super::{Job, Training};
+use crate::context::Casebook;
 use crate::error::{Error, Result};
 use crate::functions::lookup::lora_table;
 use crate::schema::{DOCUMENT, QA_PAIRS_WITH_DOCUMENT};
@@ -57,7 +60,7 @@ pub struct Plan {
 /// # Errors
 /// A table that is not there; a target of training that is no LORA table or holds another run; a
 /// target of pairs that cannot hold the documents that training wants.
-pub async fn plan(ctx: &SessionContext, job: &Job) -> Result<Plan> {
+pub async fn plan(ctx: &SessionContext, casebook: &Arc<Casebook>, job: &Job) -> Result<Plan> {
     let mut steps = vec![];
     let mut step = |phase, sql| steps.push(Step { phase, sql });
     if let Some(budget) = job.error_budget {
@@ -85,7 +88,7 @@ pub async fn plan(ctx: &SessionContext, job: &Job) -> Result<Plan> {
     step(Phase::Generate, generate);
     let mut held_out_pairs = None;
     if let Some(training) = &job.train {
-        step(Phase::Train, examples(ctx, job, training).await?);
+        step(Phase::Train, examples(ctx, casebook, job, training).await?);
         if let Some(threshold) = threshold(training.holdout_share) {
             let view = format!("{}_held_out_pairs", job.name);
             step(
@@ -143,7 +146,12 @@ async fn insert_with_documents(ctx: &SessionContext, job: &Job, call: &str) -> R
 }
 
 /// The INSERT that trains. Its rows are sorted, so that the same pairs make the same adapter.
-async fn examples(ctx: &SessionContext, job: &Job, training: &Training) -> Result<String> {
+async fn examples(
+    ctx: &SessionContext,
+    casebook: &Arc<Casebook>,
+    job: &Job,
+    training: &Training,
+) -> Result<String> {
     let (target, qa) = (quoted(&training.target), quoted(&job.target));
     let Some(table) = lora_table(&ctx.state_weak_ref(), &training.target).await? else {
         return Err(Error::invalid(format!(
@@ -151,7 +159,7 @@ async fn examples(ctx: &SessionContext, job: &Job, training: &Training) -> Resul
             job.name, training.target, training.target
         )));
     };
-    table.check_free()?;
+    table.check(casebook).await?;
     let held_out = threshold(training.holdout_share).map_or(String::new(), |threshold| {
         format!(" AND substr(q.qa_id, 1, {HOLDOUT_DIGITS}) >= '{threshold}'")
     });

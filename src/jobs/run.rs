@@ -35,11 +35,11 @@ pub enum Event<'a> {
     Trained(&'a Trained),
 }
 
-/// Plans `job`, runs its statements, then the comparison. The result file says from the beginning
-/// which run it is; its path is returned with the outcome.
+/// Plans `job`, runs its statements, then the comparison. The result file says from the first
+/// statement on which run it is; its path is returned with the outcome.
 ///
 /// # Errors
-/// A result file that cannot be written; see [`plan`]; the first step that fails: those before it
+/// See [`plan`]; a result file that cannot be written; the first step that fails: those before it
 /// stay done.
 pub async fn run(
     ctx: &SessionContext,
@@ -48,10 +48,11 @@ pub async fn run(
     run: &RunId,
     observer: &mut dyn FnMut(Event<'_>),
 ) -> Result<(Outcome, PathBuf)> {
+    // What is refused has changed nothing, also not the result of the run before.
+    let plan = plan(ctx, casebook, job).await?;
     let mut record = Record::begin(&job.name, &job.output, run)?;
     let work = casebook.begin_work();
     let done = async {
-        let plan = plan(ctx, job).await?;
         let running = Running {
             ctx,
             casebook,
@@ -162,7 +163,8 @@ impl Running<'_> {
         let directory = table.ok_or_else(lost)?.directory;
         // One that is damaged is no concern of a run that replaces it.
         let report = read_report(&directory).unwrap_or(None);
-        Ok((report, directory.display().to_string()))
+        let shown = directory.display().to_string();
+        Ok((report, self.casebook.hidden.out_of(&shown)))
     }
 
     /// Runs the statements of `phase`; the rows that the last one counted.

@@ -7,6 +7,7 @@
 //! LOCATION is one local file. INSERT writes it whole under a temporary name, which a second INSERT
 //! finds locked, and renames it; a file that exists is replaced by INSERT OVERWRITE only.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -34,7 +35,20 @@ use crate::error::{Error, ErrorKind};
 pub(crate) const SINK: Sink = Sink {
     name: "CHAT_JSONL",
     factory: |_| Arc::new(ChatJsonlFactory),
+    check,
 };
+
+/// It has no options.
+fn check(name: &str, options: &HashMap<String, String>) -> crate::Result<()> {
+    match options.keys().min() {
+        None => Ok(()),
+        Some(key) => {
+            let key = key.strip_prefix("format.").unwrap_or(key);
+            let what = format!("option of CHAT_JSONL table {name}:");
+            Err(Error::unknown(&what, key, &[]))
+        }
+    }
+}
 
 #[derive(Debug)]
 struct ChatJsonlFactory;
@@ -46,9 +60,7 @@ impl TableProviderFactory for ChatJsonlFactory {
         _: &dyn Session,
         cmd: &CreateExternalTable,
     ) -> Result<Arc<dyn TableProvider>> {
-        if let Some(key) = cmd.options.keys().min() {
-            return Err(Error::unknown("option of CHAT_JSONL table:", key, &["(none)"]).into());
-        }
+        check(&cmd.name.to_string(), &cmd.options)?;
         let [location] = &cmd.locations[..] else {
             return Err(Error::invalid("a CHAT_JSONL table needs exactly one LOCATION").into());
         };

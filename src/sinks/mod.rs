@@ -1,5 +1,6 @@
 //! INSERT INTO targets that are not connectors: one file per target, listed in [`SINKS`].
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::catalog::TableProviderFactory;
@@ -17,6 +18,8 @@ pub(crate) struct Sink {
     pub(crate) name: &'static str,
     /// Builds the factory for one session.
     pub(crate) factory: fn(&Arc<Casebook>) -> Arc<dyn TableProviderFactory>,
+    /// Refuses wrong options of the table of this name, as far as nothing else is needed for it.
+    pub(crate) check: fn(&str, &HashMap<String, String>) -> Result<()>,
 }
 
 /// Every sink. Adding one is a file and a line here.

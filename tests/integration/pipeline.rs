@@ -49,11 +49,20 @@ async fn documents_become_rows_an_adapter_and_answers() {
     assert!(steps >= 60, "{steps}");
     assert!(adapter.join("adapter_config.json").exists());
 
-    let again = error(&ctx, train).await.to_string();
+    // The same rows again: the run is done. Others are another run.
+    let log = adapter.join("run/train_log.jsonl");
+    let before = std::fs::metadata(&log).unwrap().modified().unwrap();
+    assert_eq!(number(&ctx, train).await, 2);
+    assert_eq!(std::fs::metadata(&log).unwrap().modified().unwrap(), before);
+    let other = "INSERT INTO tuned (question, answer) VALUES ('Who?', 'Roe')";
+    let again = error(&ctx, other).await.to_string();
     assert!(
-        again.contains("lora.mode") && again.contains("INSERT OVERWRITE"),
+        again.contains("other examples")
+            && again.contains("lora.mode")
+            && again.contains("INSERT OVERWRITE"),
         "{again}"
     );
+    assert_eq!(number(&ctx, "SELECT count(*) FROM tuned").await, 2);
 }
 
 #[tokio::test]

@@ -30,3 +30,12 @@ fn the_readme_lists_the_connectors() {
 fn every_option_is_documented() {
     check("connectors/README.md", "options", &option_reference());
 }
+
+#[test]
+fn every_option_of_training_is_documented() {
+    check(
+        "connectors/README.md",
+        "training",
+        &casebook::sinks::lora::reference(),
+    );
+}

@@ -17,21 +17,14 @@ use super::settings::Settings;
 use super::statement::Statement;
 use super::table::{DatabricksTable, Way};
 use super::vended::VendedStore;
-use crate::check::{CheckRequest, CheckStep, Steps};
+use crate::check::{CheckRequest, Steps};
 use crate::connector::{Connector, ConnectorOptions};
 use crate::delta::{self, DeltaFactory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::target::Asked;
 
-/// Checks one table.
-pub(crate) async fn check(connector: &'static Connector, request: CheckRequest) -> Vec<CheckStep> {
-    let mut steps = Steps::default();
-    run(connector, &request, &mut steps).await;
-    steps.done()
-}
-
-/// None as soon as a step failed.
-async fn run(
+/// Checks one table; None as soon as a step failed.
+pub(crate) async fn check(
     connector: &'static Connector,
     request: &CheckRequest,
     steps: &mut Steps,

@@ -56,7 +56,7 @@ use table::DatabricksTable;
 
 /// `STORED AS DATABRICKS`.
 pub(crate) static CONNECTOR: Connector = Connector {
-    check: |c, request| Box::pin(check::check(c, request)),
+    check: |c, request, steps| Box::pin(check::check(c, request, steps)),
     factory: |c, o| Arc::new(DatabricksFactory::new(c, o)),
     ..options::ABOUT
 };

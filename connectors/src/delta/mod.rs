@@ -62,7 +62,7 @@ pub(crate) static CONNECTOR: Connector = Connector {
     authentication: FILES,
     maturity: Maturity::Stable,
     options: OPTIONS,
-    check: |c, request| Box::pin(check::check(c, request)),
+    check: |c, request, steps| Box::pin(check::check(c, request, steps)),
     factory: |c, o| Arc::new(DeltaFactory::new(c, o)),
 };
 

@@ -1,5 +1,6 @@
 //! `casebook check` for tables of files: the options, the store, a listing, a read, a scratch file.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::prelude::SessionContext;
@@ -8,7 +9,7 @@ use object_store::path::Path as StorePath;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 
 use super::locate::{Kind, Located};
-use crate::check::{CheckRequest, CheckStep, Steps};
+use crate::check::{CheckRequest, ScratchDirectories, Steps};
 use crate::connector::Connector;
 use crate::error::{Error, ErrorKind, Result};
 use crate::location;
@@ -20,15 +21,8 @@ const SCRATCH: &[u8] = b"casebook check";
 /// Bytes that are read of the first file.
 const START_BYTES: u64 = 1024;
 
-/// Checks a location of `connector`.
-pub(crate) async fn check(connector: &'static Connector, request: CheckRequest) -> Vec<CheckStep> {
-    let mut steps = Steps::default();
-    run(connector, &request, &mut steps).await;
-    steps.done()
-}
-
-/// None as soon as a step failed.
-async fn run(
+/// Checks a location of `connector`; None as soon as a step failed.
+pub(crate) async fn check(
     connector: &'static Connector,
     request: &CheckRequest,
     steps: &mut Steps,
@@ -56,12 +50,13 @@ async fn run(
     };
     let listed = Ok::<_, Error>(&object);
     steps.note("list", listed, |object| match object {
-        Some((path, bytes)) => format!("found {path}, {bytes} bytes"),
+        Some((path, bytes)) => format!("found {}, {bytes} bytes", place.name(path)),
         None => "nothing is there yet".into(),
     })?;
     if let Some((object, bytes)) = object {
-        let read = read_start(connector.name, &store, &object, bytes).await;
-        steps.note("read", read, |n| format!("{n} bytes of {object}"))?;
+        let name = place.name(&object);
+        let read = read_start(connector.name, &store, &object, bytes, &name).await;
+        steps.note("read", read, |n| format!("{n} bytes of {name}"))?;
     }
     if request.write {
         let written = write_scratch(&store, &place).await;
@@ -77,14 +72,7 @@ fn parse(connector: &'static Connector, request: &CheckRequest) -> Result<TableO
 async fn open(location: &str, options: &TableOptions) -> Result<(Arc<dyn ObjectStore>, Located)> {
     let state = SessionContext::new().state();
     let is_new = options.get("table.create").is_some();
-    let place = match Located::find(&state, location, options, is_new).await {
-        // It may be the target of the first INSERT.
-        Err(error) if error.kind() == ErrorKind::NotFound && !is_new => {
-            let made = Located::find(&state, location, options, true).await;
-            made.map_err(|_| error)?
-        }
-        found => found?,
-    };
+    let place = Located::find(&state, location, options, is_new).await?;
     Ok((place.store(&state)?, place))
 }
 
@@ -116,12 +104,13 @@ async fn read_start(
     store: &Arc<dyn ObjectStore>,
     path: &StorePath,
     bytes: u64,
+    shown: &str,
 ) -> Result<usize> {
     if bytes == 0 {
         return Ok(0);
     }
     let read = store.get_range(path, 0..bytes.min(START_BYTES)).await;
-    let read = read.map_err(|e| Error::while_doing(format!("reading {path}"), e))?;
+    let read = read.map_err(|e| Error::while_doing(format!("reading {shown}"), e))?;
     let is_parquet = read.starts_with(b"PAR1");
     let holds = match name {
         "PARQUET" | "DELTA" => !path.as_ref().ends_with(".parquet") || is_parquet,
@@ -130,7 +119,7 @@ async fn read_start(
     match holds {
         true => Ok(read.len()),
         false => Err(Error::invalid(format!(
-            "{path} is {}; say STORED AS what it is",
+            "{shown} is {}; say STORED AS what it is",
             if is_parquet {
                 "a Parquet file"
             } else {
@@ -153,7 +142,11 @@ async fn write_scratch(store: &Arc<dyn ObjectStore>, place: &Located) -> Result<
     );
     let scratch = StorePath::parse(&name)
         .map_err(|e| Error::invalid(format!("'{name}' is not a path: {e}")))?;
-    let doing = |what: &str| format!("{what} {scratch}");
+    let shown = place.name(&scratch);
+    let doing = |what: &str| format!("{what} {shown}");
+    // Writing makes directories on disk; elsewhere there are none.
+    let local = Path::new(&shown).parent().filter(|_| place.is_local());
+    let _made = local.map(ScratchDirectories::missing);
     store
         .put(&scratch, PutPayload::from_static(SCRATCH))
         .await
@@ -162,7 +155,7 @@ async fn write_scratch(store: &Arc<dyn ObjectStore>, place: &Located) -> Result<
         .delete(&scratch)
         .await
         .map_err(|e| Error::while_doing(doing("removing"), e))?;
-    Ok(scratch.to_string())
+    Ok(shown)
 }
 
 #[cfg(test)]
@@ -175,7 +168,7 @@ mod tests {
             options: Default::default(),
             write: true,
         };
-        let steps = check(&super::super::CSV, request).await;
+        let steps = super::super::CSV.check(request).await;
         let shown = steps.into_iter();
         shown
             .map(|s| (s.name, s.result.map_err(|e| e.to_string())))
@@ -191,6 +184,26 @@ mod tests {
         assert_eq!(names, ["options", "reach", "list", "read", "write"]);
         assert!(steps.iter().all(|s| s.1.is_ok()), "{steps:?}");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_check_leaves_nothing_behind_and_shows_whole_paths() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().display().to_string();
+        let steps = checked(&format!("{base}/new/deep/")).await;
+        let last = steps.last().unwrap();
+        let written = last.1.as_ref().unwrap();
+        assert!(last.0 == "write" && written.starts_with(&base), "{steps:?}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        // What others put there meanwhile stays.
+        let scratch = ScratchDirectories::missing(&dir.path().join("a/b/c"));
+        std::fs::create_dir_all(dir.path().join("a/b/c")).unwrap();
+        std::fs::write(dir.path().join("a/x"), "").unwrap();
+        drop(scratch);
+        assert!(dir.path().join("a/x").exists() && !dir.path().join("a/b").exists());
+        let steps = checked(&format!("{base}/a/x.csv")).await;
+        let error = steps.last().unwrap().1.as_ref().unwrap_err();
+        assert!(error.contains("there is no file"), "{steps:?}");
     }
 
     #[tokio::test]

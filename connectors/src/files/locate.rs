@@ -20,9 +20,6 @@ use crate::location;
 use crate::options::TableOptions;
 use crate::stores;
 
-/// Names that an error lists.
-const NAMES_SHOWN: usize = 8;
-
 /// A place of files.
 #[derive(Debug, Clone)]
 pub(super) struct Located {
@@ -73,6 +70,11 @@ impl Located {
     ) -> Result<std::sync::Arc<dyn object_store::ObjectStore>> {
         let store = state.runtime_env().object_store(&self.store);
         store.map_err(|e| Error::while_doing(format!("reaching {}", self.shown), e))
+    }
+
+    /// True if it is on this machine's disk.
+    pub(super) fn is_local(&self) -> bool {
+        is_disk(&self.store)
     }
 
     /// `path` of this place's store, as the user may know it.
@@ -138,13 +140,17 @@ fn local(location: &str, is_new: bool) -> Result<Located> {
             base => base.to_owned(),
         };
         if !LocalPath::new(&base).is_dir() {
-            return Err(missing(&base, "directory"));
+            return Err(stores::missing(&base, "directory"));
         }
         return found(Kind::Pattern(glob), &base);
     }
     match is_new || plain.ends_with('/') {
         true => found(Kind::Directory, plain),
-        false => Err(missing(plain, "file")),
+        false => {
+            let hint = "end the location with / if it is a directory that is still to be made";
+            let error = stores::missing(plain, "file");
+            Err(Error::new(error.kind(), format!("{error}; {hint}")))
+        }
     }
 }
 
@@ -187,34 +193,6 @@ fn object_path(path: &str) -> Result<StorePath> {
         ))
         .with_source(e)
     })
-}
-
-/// A missing local file is worth naming early, with what is there instead.
-fn missing(path: &str, what: &str) -> Error {
-    let parent = LocalPath::new(path).parent();
-    let parent = parent.filter(|p| !p.as_os_str().is_empty());
-    let parent = parent.unwrap_or(LocalPath::new("."));
-    let near = match std::fs::read_dir(parent) {
-        Err(_) => format!("the directory '{}' does not exist either", parent.display()),
-        Ok(entries) => {
-            let names = entries.filter_map(|e| Some(e.ok()?.file_name()));
-            let mut names: Vec<String> = names.map(|n| n.to_string_lossy().into_owned()).collect();
-            names.sort();
-            names.truncate(NAMES_SHOWN);
-            match names.is_empty() {
-                true => format!("'{}' is empty", parent.display()),
-                false => format!("'{}' holds {}", parent.display(), names.join(", ")),
-            }
-        }
-    };
-    let hint = match what {
-        "file" => "; end the location with / if it is a directory that is still to be made",
-        _ => "",
-    };
-    Error::new(
-        ErrorKind::NotFound,
-        format!("there is no {what} '{path}'; {near}{hint}"),
-    )
 }
 
 async fn remote(

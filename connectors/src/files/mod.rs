@@ -57,7 +57,7 @@ pub(crate) static CSV: Connector = Connector {
     authentication: FILES,
     maturity: Maturity::Stable,
     options: CSV_OPTIONS,
-    check: |c, request| Box::pin(check::check(c, request)),
+    check: |c, request, steps| Box::pin(check::check(c, request, steps)),
     factory: |c, o| Arc::new(FilesFactory::new(c, o)),
 };
 
@@ -71,7 +71,7 @@ pub(crate) static PARQUET: Connector = Connector {
     authentication: FILES,
     maturity: Maturity::Stable,
     options: PARQUET_OPTIONS,
-    check: |c, request| Box::pin(check::check(c, request)),
+    check: |c, request, steps| Box::pin(check::check(c, request, steps)),
     factory: |c, o| Arc::new(FilesFactory::new(c, o)),
 };
 
@@ -85,7 +85,7 @@ pub(crate) static JSON: Connector = Connector {
     authentication: FILES,
     maturity: Maturity::Stable,
     options: JSON_OPTIONS,
-    check: |c, request| Box::pin(check::check(c, request)),
+    check: |c, request, steps| Box::pin(check::check(c, request, steps)),
     factory: |c, o| Arc::new(FilesFactory::new(c, o)),
 };
 

@@ -9,30 +9,30 @@ use super::name::table_name;
 use super::session::Session;
 use super::settings::{Settings, off_thread, options};
 use super::types;
-use crate::check::{CheckRequest, CheckStep, Steps};
+use crate::check::{CheckRequest, Steps};
 use crate::connector::Connector;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::ddl::create_table;
 use crate::sql::dialect::SqlDialect;
 
-/// Checks one table.
-pub(crate) async fn check(connector: &'static Connector, request: CheckRequest) -> Vec<CheckStep> {
-    let mut steps = Steps::default();
-    let prepared = prepare(connector, &request).await;
-    let Some((settings, name)) = steps.note("options", prepared, |_| "valid".into()) else {
-        return steps.done();
-    };
+/// Checks one table; None as soon as a step failed.
+pub(crate) async fn check(
+    connector: &'static Connector,
+    request: &CheckRequest,
+    steps: &mut Steps,
+) -> Option<()> {
+    let prepared = prepare(connector, request).await;
+    let (settings, name) = steps.note("options", prepared, |_| "valid".into())?;
+    let (mut noted, write) = (std::mem::take(steps), request.write);
     let blocking = off_thread(move || {
-        run(&settings, name, request.write, &mut steps);
-        Ok(steps)
+        run(&settings, name, write, &mut noted);
+        Ok(noted)
     });
     match blocking.await {
-        Ok(steps) => steps.done(),
-        Err(error) => vec![CheckStep {
-            name: "driver",
-            result: Err(error),
-        }],
+        Ok(noted) => *steps = noted,
+        Err(error) => return steps.note("driver", Err(error), |()| String::new()),
     }
+    Some(())
 }
 
 async fn prepare(

@@ -50,7 +50,7 @@ use system::OdbcSystem;
 
 /// `STORED AS ODBC`.
 pub(crate) static CONNECTOR: Connector = Connector {
-    check: |c, request| Box::pin(check::check(c, request)),
+    check: |c, request, steps| Box::pin(check::check(c, request, steps)),
     factory: |c, o| Arc::new(OdbcFactory::new(c, o)),
     ..options::ABOUT
 };

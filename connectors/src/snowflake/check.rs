@@ -11,7 +11,7 @@ use super::session::{Session, WhenLost};
 use super::settings::Settings;
 use super::statement::Statement;
 use super::system::SnowflakeSystem;
-use crate::check::{CheckRequest, CheckStep, Steps};
+use crate::check::{CheckRequest, Steps};
 use crate::connector::Connector;
 use crate::error::Result;
 use crate::http::{self, Retry};
@@ -19,15 +19,8 @@ use crate::options::TableOptions;
 use crate::sql::dialect::SNOWFLAKE;
 use crate::sql::system::SqlSystem;
 
-/// Checks the table that `request` names.
-pub(crate) async fn check(connector: &'static Connector, request: CheckRequest) -> Vec<CheckStep> {
-    let mut steps = Steps::default();
-    run(connector, &request, &mut steps).await;
-    steps.done()
-}
-
-/// None as soon as a step failed.
-async fn run(
+/// Checks the table that `request` names; None as soon as a step failed.
+pub(crate) async fn check(
     connector: &'static Connector,
     request: &CheckRequest,
     steps: &mut Steps,

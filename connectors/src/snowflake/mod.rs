@@ -51,7 +51,7 @@ use system::SnowflakeSystem;
 
 /// `STORED AS SNOWFLAKE`.
 pub(crate) static CONNECTOR: Connector = Connector {
-    check: |c, request| Box::pin(check::check(c, request)),
+    check: |c, request, steps| Box::pin(check::check(c, request, steps)),
     factory: |c, o| Arc::new(SnowflakeFactory::new(c, o)),
     ..options::ABOUT
 };

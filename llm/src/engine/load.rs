@@ -9,11 +9,26 @@ use tokio::sync::mpsc;
 use super::options::EngineOptions;
 use super::scheduler::Scheduler;
 use super::{Engine, Inner, ModelInfo};
-use crate::model::{Decoder, KvBlock, ModelSource, Prompter, attach_adapter};
+use crate::model::{
+    Decoder, DecoderConfig, KvBlock, ModelSource, Prompter, Weights, attach_adapter, check_adapter,
+};
 use crate::{Error, Result};
 
 /// The name of a profile that comes with a model.
 const PROFILE_OVERLAY: &str = "casebook-profile.toml";
+
+/// Refuses what [`load`] would refuse, as far as it shows without reading weights.
+pub(crate) fn check(source: &ModelSource, options: &EngineOptions) -> Result<()> {
+    options.device.open()?;
+    let files = source.open()?;
+    let config = DecoderConfig::parse(&files.name, &files.require("config.json")?)?;
+    Weights::open(&files)?;
+    Prompter::load(&files, &config)?;
+    match &options.adapter {
+        Some(directory) => check_adapter(directory),
+        None => Ok(()),
+    }
+}
 
 pub(crate) fn load(source: &ModelSource, options: EngineOptions) -> Result<Engine> {
     let device = options.device.open()?;

@@ -88,6 +88,14 @@ impl Engine {
         load::load(source, options)
     }
 
+    /// Refuses what [`Engine::load`] would refuse, as far as it shows without reading weights.
+    ///
+    /// # Errors
+    /// As [`Engine::load`].
+    pub fn check(source: &ModelSource, options: &EngineOptions) -> Result<()> {
+        load::check(source, options)
+    }
+
     /// What was loaded.
     pub fn info(&self) -> &ModelInfo {
         &self.inner.info

@@ -252,7 +252,8 @@ fn what_cannot_be_trained_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     write_examples(directory.path(), 2);
     run(directory.path(), RunMode::New, None).unwrap();
-    assert!(text(run(directory.path(), RunMode::New, None)).contains("another training run"));
+    let refused = text(run(directory.path(), RunMode::New, None));
+    assert!(refused.contains("'new' does not touch"), "{refused}");
     write_examples(directory.path(), 3);
     let lines = || {
         let path = directory.path().join(RUN).join(EXAMPLES);
@@ -261,6 +262,64 @@ fn what_cannot_be_trained_is_refused() {
     let resumed = text(run(directory.path(), RunMode::Resume, None));
     assert!(resumed.contains("other examples"), "{resumed}");
     assert_eq!(lines(), 2, "a refused run replaced the examples");
+    let check = |change: &dyn Fn(&mut LoraSettings), form: &PromptForm, mode| {
+        let mut settings = settings();
+        change(&mut settings);
+        super::check(directory.path(), &tiny(), &settings, form, mode)
+    };
+    check(&|_| (), &form(), RunMode::Resume).unwrap();
+    let longer = |settings: &mut LoraSettings| settings.epochs = 9;
+    let was = settings().epochs;
+    let refused = check(&longer, &form(), RunMode::Resume)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refused.contains(&format!("(epochs was {was}, is 9)")),
+        "{refused}"
+    );
+    let other = PromptForm {
+        system: Some("Be brief.".into()),
+        ..form()
+    };
+    let refused = check(&longer, &other, RunMode::Resume)
+        .unwrap_err()
+        .to_string();
+    assert!(refused.contains("is 9) and prompts"), "{refused}");
+    assert!(check(&|_| (), &form(), RunMode::New).is_err());
+    for mode in [RunMode::Overwrite, RunMode::ResumeOrOverwrite] {
+        check(&longer, &other, mode).unwrap();
+    }
+    // Fractions that a reader of JSON may round are no change.
+    for rate in [
+        "0.1",
+        "0.00030000000000000003",
+        "1.7976931348623157e-5",
+        "0.123456789012345678",
+    ] {
+        let mut settings = settings();
+        settings.set("learning_rate", rate).unwrap();
+        let identity = |settings: &LoraSettings| super::run::Identity {
+            settings: settings.clone(),
+            base_digest: String::new(),
+            examples_digest: String::new(),
+            system: None,
+            answer: String::new(),
+        };
+        let kept = serde_json::to_string(&identity(&settings)).unwrap();
+        let kept: super::run::Identity = serde_json::from_str(&kept).unwrap();
+        assert!(kept.differences(&identity(&settings)).is_empty(), "{rate}");
+    }
+    // An adapter from elsewhere is nobody's run to go on with.
+    let foreign = tempfile::tempdir().unwrap();
+    std::fs::write(foreign.path().join("adapter_config.json"), "{}").unwrap();
+    for mode in [RunMode::New, RunMode::Resume] {
+        let refused = super::check(foreign.path(), &tiny(), &settings(), &form(), mode);
+        let refused = refused.unwrap_err().to_string();
+        assert!(
+            refused.contains("adapter") && refused.contains("lora.mode"),
+            "{refused}"
+        );
+    }
     run(directory.path(), RunMode::Overwrite, None).unwrap();
     assert_eq!(lines(), 3);
     let short = LoraSettings {

@@ -24,8 +24,8 @@ pub mod trainer;
 
 pub use example::{Example, PromptForm};
 pub use log::StepRecord;
-pub use run::{RunDirectory, RunMode, TrainReport, holds_run, read_report};
-pub use settings::{LoraSettings, Schedule};
+pub use run::{RunDirectory, RunMode, TrainReport, check, read_report};
+pub use settings::{LoraSettings, SETTINGS, Schedule};
 pub use trainer::{TrainObserver, train};
 
 #[cfg(test)]

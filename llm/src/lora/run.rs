@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint;
-use super::example::{self, Example};
+use super::example::{self, Example, PromptForm};
 use super::log::{self, StepRecord};
 use super::peft;
-use super::settings::LoraSettings;
+use super::settings::{LoraSettings, SETTINGS};
+use crate::model::ModelSource;
 use crate::output::{self, Lock};
 use crate::{Error, Result};
 
@@ -26,9 +27,10 @@ const REPORT: &str = "report.json";
 /// What to do with a run that is already in the directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunMode {
-    /// Refuse it.
+    /// Refuse it, and any adapter.
     New,
-    /// Go on from its last checkpoint; settings, examples and base must be the same.
+    /// Go on from its last checkpoint, or leave it if it is done; settings, examples, prompts and
+    /// base must be the same.
     Resume,
     /// Start anew; its adapter stays until the new one is complete.
     Overwrite,
@@ -50,9 +52,7 @@ impl RunDirectory {
     /// Another run in it; a path that is a link or no directory.
     pub fn lock(path: &Path) -> Result<Self> {
         let run = path.join(RUN);
-        for part in [path, &run, &run.join(checkpoint::FOLDER)] {
-            output::check_directory(part)?;
-        }
+        check_directories(path)?;
         let doing = |e| Error::io(format!("preparing the run in {}", run.display()), e);
         fs::create_dir_all(&run).map_err(doing)?;
         Ok(Self {
@@ -144,9 +144,88 @@ pub(super) fn seconds(log: &[StepRecord]) -> f64 {
         .sum()
 }
 
-/// True if `directory` holds a run, finished or not, or an adapter.
-pub fn holds_run(directory: &Path) -> bool {
-    directory.join(RUN).join(STATE).exists() || directory.join(peft::CONFIG).exists()
+/// Refuses, before examples are made, what [`super::train`] would refuse with any examples: a
+/// directory that `mode` does not touch, or whose run has other settings, prompts or another base.
+///
+/// # Errors
+/// What is there, and what of it is another.
+pub fn check(
+    directory: &Path,
+    base: &ModelSource,
+    settings: &LoraSettings,
+    form: &PromptForm,
+    mode: RunMode,
+) -> Result<()> {
+    check_directories(directory)?;
+    let Some(old) = found(directory, mode)? else {
+        return Ok(());
+    };
+    let new = Identity {
+        settings: settings.clone(),
+        base_digest: base.open()?.digest()?,
+        examples_digest: old.examples_digest.clone(),
+        system: form.system.clone(),
+        answer: form.answer.clone(),
+    };
+    match old.differences(&new) {
+        changed if changed.is_empty() || mode != RunMode::Resume => Ok(()),
+        changed => Err(other_run(directory, &changed)),
+    }
+}
+
+/// Refuses links, and files where directories of a run would be.
+fn check_directories(path: &Path) -> Result<()> {
+    let run = path.join(RUN);
+    for part in [path, &run, &run.join(checkpoint::FOLDER)] {
+        output::check_directory(part)?;
+    }
+    Ok(())
+}
+
+/// The run in `directory` that may go on in this `mode`.
+fn found(directory: &Path, mode: RunMode) -> Result<Option<Identity>> {
+    let state = directory.join(RUN).join(STATE);
+    let is_run = state.exists();
+    let holds = is_run || directory.join(peft::CONFIG).exists();
+    match mode {
+        RunMode::Overwrite => Ok(None),
+        RunMode::New if holds => Err(Error::invalid_input(format!(
+            "{} holds a training run or an adapter, which 'lora.mode' 'new' does not touch; say \
+             'resume' to go on with it, 'resume_or_overwrite' to start anew if anything changed, \
+             or choose another directory",
+            directory.display()
+        ))),
+        RunMode::Resume if holds && !is_run => Err(Error::invalid_input(format!(
+            "{} holds an adapter that no training run beside it made; 'lora.mode' \
+             'resume_or_overwrite' or INSERT OVERWRITE replaces it, or choose another directory",
+            directory.display()
+        ))),
+        _ if !is_run => Ok(None),
+        _ => {
+            let text = fs::read_to_string(&state)
+                .map_err(|e| Error::io(format!("reading {}", state.display()), e))?;
+            match serde_json::from_str(&text) {
+                Ok(identity) => Ok(Some(identity)),
+                Err(_) if mode == RunMode::ResumeOrOverwrite => Ok(None),
+                Err(e) => Err(Error::corrupt(format!(
+                    "{}: {e}; 'lora.mode' 'resume_or_overwrite' or INSERT OVERWRITE starts anew, \
+                     or choose another directory",
+                    state.display()
+                ))
+                .with_source(e)),
+            }
+        }
+    }
+}
+
+fn other_run(directory: &Path, changed: &[String]) -> Error {
+    Error::invalid_input(format!(
+        "the training run in {} had other {}, and is left as it is; 'lora.mode' \
+         'resume_or_overwrite' or INSERT OVERWRITE starts anew in its place, or choose another \
+         directory",
+        directory.display(),
+        changed.join(" and ")
+    ))
 }
 
 /// Refuses a directory that holds another run, else writes down which run this is and makes the
@@ -159,20 +238,9 @@ pub(super) fn prepare(
     let staged = directory.staged_examples();
     let directory = directory.path();
     let run = &directory.join(RUN);
-    let state = run.join(STATE);
     let doing = |e| Error::io(format!("preparing the run in {}", run.display()), e);
-    if mode == RunMode::New && holds_run(directory) {
-        return Err(Error::invalid_input(format!(
-            "{} holds another training run; resume it, overwrite it, or choose another directory",
-            directory.display()
-        )));
-    }
-    if matches!(mode, RunMode::Resume | RunMode::ResumeOrOverwrite) && state.exists() {
-        let text = fs::read_to_string(&state).map_err(doing)?;
-        let changed = match serde_json::from_str::<Identity>(&text) {
-            Ok(old) => old.differences(identity),
-            Err(_) => vec!["settings"],
-        };
+    if let Some(old) = found(directory, mode)? {
+        let changed = old.differences(identity);
         if changed.is_empty() {
             if staged.exists() {
                 fs::remove_file(&staged).map_err(doing)?;
@@ -180,12 +248,7 @@ pub(super) fn prepare(
             return Ok(true);
         }
         if mode == RunMode::Resume {
-            return Err(Error::invalid_input(format!(
-                "the run in {} cannot be resumed: it has other {}; overwrite it or choose another \
-                 directory",
-                directory.display(),
-                changed.join(" and ")
-            )));
+            return Err(other_run(directory, &changed));
         }
     }
     // Order matters for a crash in between: first what marks the old run finished or goes on with
@@ -206,20 +269,27 @@ pub(super) fn prepare(
 }
 
 impl Identity {
-    /// What of it is different in `new`.
-    fn differences(&self, new: &Self) -> Vec<&'static str> {
+    /// What of it is different in `new`, in words; settings with both values.
+    pub(super) fn differences(&self, new: &Self) -> Vec<String> {
         let mut changed = vec![];
-        if self.settings != new.settings {
-            changed.push("settings");
+        // As a file would give them back: reading a fraction can change its last digit.
+        let text = serde_json::to_string(&new.settings).unwrap_or_default();
+        let settings = serde_json::from_str(&text).unwrap_or_else(|_| new.settings.clone());
+        for spec in SETTINGS {
+            let (old, new) = (self.settings.get(spec.key), settings.get(spec.key));
+            if old != new {
+                changed.push(format!("settings ({} was {old}, is {new})", spec.key));
+            }
         }
-        if self.base_digest != new.base_digest {
-            changed.push("base model");
-        }
-        if self.examples_digest != new.examples_digest {
-            changed.push("examples");
-        }
-        if (&self.system, &self.answer) != (&new.system, &new.answer) {
-            changed.push("prompts");
+        let same_prompts = (&self.system, &self.answer) == (&new.system, &new.answer);
+        for (what, same) in [
+            ("base model", self.base_digest == new.base_digest),
+            ("examples", self.examples_digest == new.examples_digest),
+            ("prompts", same_prompts),
+        ] {
+            if !same {
+                changed.push(what.to_owned());
+            }
         }
         changed
     }

@@ -1,6 +1,9 @@
-//! The settings of a training run.
+//! The settings of a training run: what they mean, their defaults and limits.
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Number, Value};
 
 use crate::model::LORA_MODULES;
 use crate::{Error, Result};
@@ -17,7 +20,7 @@ pub enum Schedule {
     Constant,
 }
 
-/// What to train and how. Every field is a key of [`LoraSettings::set`].
+/// What to train and how. Every field is a key of [`LoraSettings::set`] and stands in [`SETTINGS`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoraSettings {
@@ -69,6 +72,226 @@ pub struct LoraSettings {
     pub checkpoint_steps: usize,
 }
 
+/// One key of [`LoraSettings::set`].
+#[derive(Debug)]
+pub struct SettingSpec {
+    /// As typed.
+    pub key: &'static str,
+    /// One line of documentation.
+    pub doc: &'static str,
+    /// What it may be; Display says it.
+    pub limits: Limits,
+}
+
+/// What a setting may be; a bound beyond which nothing makes sense has its reason.
+#[derive(Debug)]
+pub enum Limits {
+    /// Any whole number that is not negative.
+    Seed,
+    /// A whole number from the first to the second.
+    Count(u64, u64, &'static str),
+    /// A number from 0 to this.
+    Number(f64, &'static str),
+    /// A number beyond 0, up to this.
+    Positive(f64, &'static str),
+    /// From 0 to 1.
+    Share,
+    /// From 0 to below 1.
+    Decay,
+    /// True or false.
+    Flag,
+    /// One of some words.
+    Word(&'static [&'static str]),
+    /// Names of modules.
+    Modules,
+}
+
+/// Stands for every module.
+const ALL: &str = "all-linear";
+
+/// Every setting, in the order in which they are documented.
+pub static SETTINGS: &[SettingSpec] = &[
+    SettingSpec {
+        key: "rank",
+        doc: "rank of the pairs of matrices that are trained",
+        limits: Limits::Count(1, 1024, "a wider pair is as large as the layer it changes"),
+    },
+    SettingSpec {
+        key: "alpha",
+        doc: "pairs are scaled by alpha / rank",
+        limits: Limits::Positive(1e6, "the factor of every pair"),
+    },
+    SettingSpec {
+        key: "use_rslora",
+        doc: "scale by alpha / sqrt(rank) instead",
+        limits: Limits::Flag,
+    },
+    SettingSpec {
+        key: "target_modules",
+        doc: "modules of each layer that get a pair",
+        limits: Limits::Modules,
+    },
+    SettingSpec {
+        key: "epochs",
+        doc: "times that every example is seen",
+        limits: Limits::Count(1, 10_000, "no example helps when it is seen more often"),
+    },
+    SettingSpec {
+        key: "max_steps",
+        doc: "optimiser steps after which training ends before its epochs do; 0: none",
+        limits: Limits::Count(0, 1 << 30, "a run would take years"),
+    },
+    SettingSpec {
+        key: "learning_rate",
+        doc: "peak of the learning rate",
+        limits: Limits::Positive(10.0, "weights would be thrown about"),
+    },
+    SettingSpec {
+        key: "warmup_share",
+        doc: "share of the steps in which the rate rises to its peak",
+        limits: Limits::Share,
+    },
+    SettingSpec {
+        key: "schedule",
+        doc: "how the rate falls after its peak",
+        limits: Limits::Word(&["cosine", "linear", "constant"]),
+    },
+    SettingSpec {
+        key: "min_learning_rate_share",
+        doc: "rate of the last step as a share of the peak",
+        limits: Limits::Share,
+    },
+    SettingSpec {
+        key: "batch_tokens",
+        doc: "tokens of a micro-batch, into which examples are packed",
+        limits: Limits::Count(1, 1 << 20, "they are in memory at once"),
+    },
+    SettingSpec {
+        key: "accumulation_steps",
+        doc: "micro-batches of an optimiser step",
+        limits: Limits::Count(1, 1 << 16, "nothing would be learned before"),
+    },
+    SettingSpec {
+        key: "max_example_tokens",
+        doc: "tokens of the longest example that is trained; longer ones are left out and counted",
+        limits: Limits::Count(1, 1 << 20, "no model has a longer context"),
+    },
+    SettingSpec {
+        key: "max_grad_norm",
+        doc: "norm to which larger gradients are scaled down; 0: none",
+        limits: Limits::Number(1e9, "0 means no limit"),
+    },
+    SettingSpec {
+        key: "weight_decay",
+        doc: "decoupled weight decay of AdamW",
+        limits: Limits::Number(1.0, "each step takes this share times the rate"),
+    },
+    SettingSpec {
+        key: "beta1",
+        doc: "decay of AdamW's first moment",
+        limits: Limits::Decay,
+    },
+    SettingSpec {
+        key: "beta2",
+        doc: "decay of AdamW's second moment",
+        limits: Limits::Decay,
+    },
+    SettingSpec {
+        key: "seed",
+        doc: "seed of initial weights, order and noise",
+        limits: Limits::Seed,
+    },
+    SettingSpec {
+        key: "with_document_share",
+        doc: "share of the examples with a document that are also trained with it",
+        limits: Limits::Share,
+    },
+    SettingSpec {
+        key: "question_noise",
+        doc: "share of the words' tokens that a question without document leaves out, anew in each \
+              epoch",
+        limits: Limits::Share,
+    },
+    SettingSpec {
+        key: "question_shuffle",
+        doc: "share of the questions without document whose words stand in another order, anew in \
+              each epoch",
+        limits: Limits::Share,
+    },
+    SettingSpec {
+        key: "checkpoint_steps",
+        doc: "optimiser steps between checkpoints; 0: only when training is stopped",
+        limits: Limits::Count(0, 1 << 30, "0 means only when stopped"),
+    },
+];
+
+impl Limits {
+    /// The value that `text` stands for; none if it is of another type.
+    fn parse(&self, text: &str) -> Option<Value> {
+        match self {
+            Self::Seed | Self::Count(..) => Some(text.parse::<u64>().ok()?.into()),
+            Self::Number(..) | Self::Positive(..) | Self::Share | Self::Decay => {
+                Some(Number::from_f64(text.parse().ok()?)?.into())
+            }
+            Self::Flag => Some(text.parse::<bool>().ok()?.into()),
+            Self::Word(words) => words.contains(&text).then(|| text.into()),
+            Self::Modules => {
+                let named: Vec<&str> = text.split(',').map(str::trim).collect();
+                let all = LORA_MODULES.iter().map(|(name, _)| *name);
+                if text == ALL {
+                    return Some(all.collect());
+                }
+                let known = |name: &&str| LORA_MODULES.iter().any(|(module, _)| module == name);
+                // In the order of the network, whatever the order given.
+                let found = || all.filter(|name| named.contains(name)).collect();
+                named.iter().all(known).then(found)
+            }
+        }
+    }
+
+    /// True if `value` is within them.
+    fn hold(&self, value: &Value) -> bool {
+        let number = || value.as_f64();
+        match self {
+            Self::Count(least, most, _) => value
+                .as_u64()
+                .is_some_and(|n| (*least..=*most).contains(&n)),
+            Self::Number(most, _) => number().is_some_and(|n| (0.0..=*most).contains(&n)),
+            Self::Positive(most, _) => number().is_some_and(|n| n > 0.0 && n <= *most),
+            Self::Share => number().is_some_and(|n| (0.0..=1.0).contains(&n)),
+            Self::Decay => number().is_some_and(|n| (0.0..1.0).contains(&n)),
+            Self::Modules => value.as_array().is_some_and(|modules| !modules.is_empty()),
+            Self::Seed | Self::Flag | Self::Word(_) => true,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Count(_, _, why) | Self::Number(_, why) | Self::Positive(_, why) => *why,
+            _ => "",
+        }
+    }
+}
+
+impl fmt::Display for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Seed => f.write_str("a whole number, 0 or more"),
+            Self::Count(least, most, _) => write!(f, "a whole number from {least} to {most}"),
+            Self::Number(most, _) => write!(f, "a number from 0 to {most}"),
+            Self::Positive(most, _) => write!(f, "a number beyond 0, up to {most}"),
+            Self::Share => f.write_str("a share from 0 to 1"),
+            Self::Decay => f.write_str("a number from 0 to below 1"),
+            Self::Flag => f.write_str("true or false"),
+            Self::Word(words) => f.write_str(&words.join(", ")),
+            Self::Modules => {
+                let names: Vec<&str> = LORA_MODULES.iter().map(|(name, _)| *name).collect();
+                write!(f, "{ALL}, or some of {} with commas", names.join(", "))
+            }
+        }
+    }
+}
+
 impl Default for LoraSettings {
     fn default() -> Self {
         Self {
@@ -102,193 +325,70 @@ impl Default for LoraSettings {
 }
 
 impl LoraSettings {
-    /// The keys of [`LoraSettings::set`].
-    pub const KEYS: &[&str] = &[
-        "rank",
-        "alpha",
-        "use_rslora",
-        "target_modules",
-        "learning_rate",
-        "warmup_share",
-        "min_learning_rate_share",
-        "schedule",
-        "epochs",
-        "max_steps",
-        "batch_tokens",
-        "accumulation_steps",
-        "max_grad_norm",
-        "weight_decay",
-        "beta1",
-        "beta2",
-        "seed",
-        "with_document_share",
-        "question_noise",
-        "question_shuffle",
-        "max_example_tokens",
-        "checkpoint_steps",
-    ];
-
     /// Sets one value as typed; `target_modules` is a list with commas, or `all-linear`.
     ///
     /// # Errors
     /// An unknown key (the message lists the valid ones) or a value of another type.
     pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
-        match key {
-            "rank" => self.rank = parse(key, value)?,
-            "alpha" => self.alpha = parse(key, value)?,
-            "use_rslora" => self.use_rslora = parse(key, value)?,
-            "target_modules" => self.target_modules = modules(value)?,
-            "learning_rate" => self.learning_rate = parse(key, value)?,
-            "warmup_share" => self.warmup_share = parse(key, value)?,
-            "min_learning_rate_share" => self.min_learning_rate_share = parse(key, value)?,
-            "schedule" => {
-                self.schedule = match value {
-                    "cosine" => Schedule::Cosine,
-                    "linear" => Schedule::Linear,
-                    "constant" => Schedule::Constant,
-                    _ => return Err(bad(key, value, "cosine, linear or constant")),
-                }
-            }
-            "epochs" => self.epochs = parse(key, value)?,
-            "max_steps" => self.max_steps = parse(key, value)?,
-            "batch_tokens" => self.batch_tokens = parse(key, value)?,
-            "accumulation_steps" => self.accumulation_steps = parse(key, value)?,
-            "max_grad_norm" => self.max_grad_norm = parse(key, value)?,
-            "weight_decay" => self.weight_decay = parse(key, value)?,
-            "beta1" => self.beta1 = parse(key, value)?,
-            "beta2" => self.beta2 = parse(key, value)?,
-            "seed" => self.seed = parse(key, value)?,
-            "with_document_share" => self.with_document_share = parse(key, value)?,
-            "question_noise" => self.question_noise = parse(key, value)?,
-            "question_shuffle" => self.question_shuffle = parse(key, value)?,
-            "max_example_tokens" => self.max_example_tokens = parse(key, value)?,
-            "checkpoint_steps" => self.checkpoint_steps = parse(key, value)?,
-            _ => {
-                return Err(Error::invalid_input(format!(
-                    "unknown training setting '{key}'; valid: {}",
-                    Self::KEYS.join(", ")
-                )));
-            }
-        }
+        let Some(spec) = SETTINGS.iter().find(|spec| spec.key == key) else {
+            let valid: Vec<&str> = SETTINGS.iter().map(|spec| spec.key).collect();
+            return Err(Error::invalid_input(format!(
+                "unknown training setting '{key}'; valid: {}",
+                valid.join(", ")
+            )));
+        };
+        let parsed = spec.limits.parse(value.trim()).ok_or_else(|| {
+            // What is no number or flag can be a secret that stands in the wrong place.
+            let said = match value.parse::<f64>().is_ok() || value.parse::<bool>().is_ok() {
+                true => format!("'{value}'"),
+                false => format!("a text of {} characters", value.chars().count()),
+            };
+            let limits = &spec.limits;
+            Error::invalid_input(format!(
+                "training setting {key} is {said}; expected {limits}"
+            ))
+        })?;
+        let wrong = |e: serde_json::Error| Error::internal(format!("training setting {key}: {e}"));
+        let mut all = serde_json::to_value(&*self).map_err(wrong)?;
+        all[key] = parsed;
+        *self = serde_json::from_value(all).map_err(wrong)?;
         Ok(())
     }
 
-    /// Checks that the settings make sense together.
+    /// The value of `key` as [`LoraSettings::set`] takes it.
+    pub fn get(&self, key: &str) -> String {
+        match serde_json::to_value(self).unwrap_or_default()[key].take() {
+            Value::String(text) => text,
+            Value::Array(modules) if modules.len() == LORA_MODULES.len() => ALL.to_owned(),
+            Value::Array(modules) => {
+                let names: Vec<&str> = modules.iter().filter_map(Value::as_str).collect();
+                names.join(",")
+            }
+            // What no JSON holds.
+            Value::Null => "no number".to_owned(),
+            other => other.to_string(),
+        }
+    }
+
+    /// Checks that every value is within its limits.
     ///
     /// # Errors
-    /// The setting that does not, and what it may be.
+    /// The setting that is not, and what it may be.
     pub fn validate(&self) -> Result<()> {
-        let wrong = |what: &str| Err(Error::invalid_input(format!("training setting {what}")));
-        if self.rank == 0 {
-            return wrong("rank is 0; it must be at least 1");
-        }
-        if self.epochs == 0 {
-            return wrong("epochs is 0, so there would be no step; it must be at least 1");
-        }
-        if self.batch_tokens == 0 || self.accumulation_steps == 0 {
-            return wrong("batch_tokens or accumulation_steps is 0; both must be at least 1");
-        }
-        if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
-            return wrong("learning_rate must be more than 0");
-        }
-        if !(self.alpha.is_finite() && self.alpha > 0.0) {
-            return wrong("alpha must be more than 0");
-        }
-        if self.target_modules.is_empty() {
-            return wrong("target_modules is empty; name at least one module");
-        }
-        for (name, share) in [
-            ("warmup_share", self.warmup_share),
-            ("min_learning_rate_share", self.min_learning_rate_share),
-            ("with_document_share", self.with_document_share),
-            ("question_noise", self.question_noise),
-            ("question_shuffle", self.question_shuffle),
-        ] {
-            if !(0.0..=1.0).contains(&share) {
-                return wrong(&format!("{name} is {share}; it is a share from 0 to 1"));
+        let values = serde_json::to_value(self).unwrap_or_default();
+        for spec in SETTINGS {
+            if !spec.limits.hold(&values[spec.key]) {
+                let why = match spec.limits.reason() {
+                    "" => String::new(),
+                    why => format!(": {why}"),
+                };
+                return Err(Error::invalid_input(format!(
+                    "training setting {} is {}; it must be {}{why}",
+                    spec.key,
+                    self.get(spec.key),
+                    spec.limits
+                )));
             }
-        }
-        for (name, value, least, most, why) in [
-            (
-                "rank",
-                self.rank,
-                1,
-                1024,
-                "a wider pair is as large as the layer it changes",
-            ),
-            (
-                "epochs",
-                self.epochs,
-                1,
-                10_000,
-                "no example helps when it is seen more often",
-            ),
-            (
-                "max_steps",
-                self.max_steps,
-                0,
-                1 << 30,
-                "a run would take years",
-            ),
-            (
-                "batch_tokens",
-                self.batch_tokens,
-                1,
-                1 << 20,
-                "they are in memory at once",
-            ),
-            (
-                "accumulation_steps",
-                self.accumulation_steps,
-                1,
-                1 << 16,
-                "nothing would be learned before",
-            ),
-            (
-                "max_example_tokens",
-                self.max_example_tokens,
-                1,
-                1 << 20,
-                "no model has a longer context",
-            ),
-            (
-                "checkpoint_steps",
-                self.checkpoint_steps,
-                0,
-                1 << 30,
-                "0 means only when stopped",
-            ),
-        ] {
-            if !(least..=most).contains(&value) {
-                return wrong(&format!(
-                    "{name} is {value}; it must be from {least} to {most}: {why}"
-                ));
-            }
-        }
-        for (name, value, most, why) in [
-            ("alpha", self.alpha, 1e6, "the factor of every pair"),
-            (
-                "learning_rate",
-                self.learning_rate,
-                10.0,
-                "weights would be thrown about",
-            ),
-            (
-                "weight_decay",
-                self.weight_decay,
-                1.0,
-                "each step takes this share times the rate",
-            ),
-            ("max_grad_norm", self.max_grad_norm, 1e9, "0 means no limit"),
-        ] {
-            if !(0.0..=most).contains(&value) {
-                return wrong(&format!(
-                    "{name} is {value}; it must be a number from 0 to {most}: {why}"
-                ));
-            }
-        }
-        if !(0.0..1.0).contains(&self.beta1) || !(0.0..1.0).contains(&self.beta2) {
-            return wrong("beta1 and beta2 must be from 0 to below 1");
         }
         Ok(())
     }
@@ -321,46 +421,6 @@ impl LoraSettings {
     }
 }
 
-fn parse<T: std::str::FromStr>(key: &str, value: &str) -> Result<T> {
-    let expected = match std::any::type_name::<T>() {
-        "bool" => "true or false",
-        "f64" => "a number",
-        _ => "a whole number, 0 or more",
-    };
-    value.trim().parse().map_err(|_| bad(key, value, expected))
-}
-
-fn bad(key: &str, value: &str, expected: &str) -> Error {
-    Error::invalid_input(format!(
-        "training setting {key} is '{value}'; expected {expected}"
-    ))
-}
-
-fn modules(value: &str) -> Result<Vec<String>> {
-    let valid: Vec<&str> = LORA_MODULES.iter().map(|(name, _)| *name).collect();
-    if value == "all-linear" {
-        return Ok(valid.iter().map(|name| (*name).to_owned()).collect());
-    }
-    let named: Vec<&str> = value
-        .split(',')
-        .map(str::trim)
-        .filter(|n| !n.is_empty())
-        .collect();
-    match named.iter().find(|name| !valid.contains(name)) {
-        Some(name) => Err(bad(
-            "target_modules",
-            name,
-            &format!("all-linear, or some of {}", valid.join(", ")),
-        )),
-        // In the order of the network, whatever the order given.
-        None => Ok(valid
-            .iter()
-            .filter(|n| named.contains(n))
-            .map(|n| (*n).to_owned())
-            .collect()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -374,7 +434,7 @@ mod tests {
             .keys()
             .map(String::as_str)
             .collect();
-        let mut keys = LoraSettings::KEYS.to_vec();
+        let mut keys = SETTINGS.iter().map(|spec| spec.key).collect::<Vec<_>>();
         fields.sort_unstable();
         keys.sort_unstable();
         assert_eq!(fields, keys);
@@ -385,6 +445,19 @@ mod tests {
             (settings.rank, settings.target_modules.join(" ")),
             (8, "q_proj v_proj".into())
         );
+        assert_eq!(settings.get("target_modules"), "q_proj,v_proj");
+        settings.set("target_modules", "all-linear").unwrap();
+        assert_eq!(settings.get("target_modules"), "all-linear");
+        for modules in ["", "q_proj,", "q_proj;v_proj", "lm_head"] {
+            let error = settings.set("target_modules", modules).unwrap_err();
+            assert!(error.to_string().contains("all-linear"), "{error}");
+        }
+        // What is documented as the default can be typed.
+        let default = LoraSettings::default();
+        for spec in SETTINGS {
+            settings.set(spec.key, &default.get(spec.key)).unwrap();
+        }
+        assert_eq!(settings, default);
         let error = settings.set("rnak", "8").unwrap_err().to_string();
         assert!(error.contains("rank"), "{error}");
         assert!(
@@ -413,8 +486,8 @@ mod tests {
     fn nonsense_is_refused() {
         let validated = |key: &str, value: &str| {
             let mut settings = LoraSettings::default();
-            settings.set(key, value).unwrap();
-            settings.validate().map_err(|e| e.to_string())
+            let set = settings.set(key, value).and_then(|()| settings.validate());
+            set.map_err(|e| e.to_string())
         };
         for (key, value) in [
             ("rank", "0"),
@@ -445,7 +518,7 @@ mod tests {
             let error = validated(key, value).unwrap_err();
             assert!(error.contains(key), "{key} = {value}: {error}");
         }
-        for key in LoraSettings::KEYS {
+        for key in SETTINGS.iter().map(|spec| spec.key) {
             for value in ["NaN", "-NaN", "inf", "-inf", "1e400"] {
                 let mut settings = LoraSettings::default();
                 if settings.set(key, value).is_ok() {

@@ -84,13 +84,12 @@ impl Default for Config {
     }
 }
 
-/// Reads the adapter in `directory` and attaches its pairs to the decoder's matrices, replacing
-/// pairs that are there. Returns how many matrices have a pair now.
-///
-/// # Errors
-/// `NotFound` for a missing directory or file, `Unsupported` for an adapter of another kind,
-/// `Corrupt` for one that does not fit the decoder, naming the tensor.
-pub fn attach_adapter(decoder: &mut Decoder, directory: &Path) -> Result<usize> {
+/// Refuses an adapter that cannot be read; whether it fits a decoder is not looked at.
+pub(crate) fn check_adapter(directory: &Path) -> Result<()> {
+    open(directory).map(drop)
+}
+
+fn open(directory: &Path) -> Result<(ModelFiles, Config, Weights)> {
     let files = ModelSource::Directory(directory.to_path_buf()).open()?;
     for file in [CONFIG, WEIGHTS] {
         if !files.has(file) {
@@ -111,6 +110,17 @@ pub fn attach_adapter(decoder: &mut Decoder, directory: &Path) -> Result<usize> 
         .with_source(e)
     })?;
     let weights = Weights::open_file(&files, WEIGHTS)?;
+    Ok((files, config, weights))
+}
+
+/// Reads the adapter in `directory` and attaches its pairs to the decoder's matrices, replacing
+/// pairs that are there. Returns how many matrices have a pair now.
+///
+/// # Errors
+/// `NotFound` for a missing directory or file, `Unsupported` for an adapter of another kind,
+/// `Corrupt` for one that does not fit the decoder, naming the tensor.
+pub fn attach_adapter(decoder: &mut Decoder, directory: &Path) -> Result<usize> {
+    let (files, config, weights) = open(directory)?;
     let mut used = 0;
     let device = decoder.device.clone();
     for (i, layer) in decoder.layers.iter_mut().enumerate() {

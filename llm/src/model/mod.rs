@@ -18,6 +18,7 @@ mod source;
 mod tokenizer;
 mod weights;
 
+pub(crate) use adapter::check_adapter;
 pub use adapter::{LORA_MODULES, attach_adapter};
 pub use chat::{ChatTemplate, Piece, PromptParts, Slot};
 pub use config::{DecoderConfig, Rope, RopeScaling};

@@ -5,7 +5,7 @@
 
 use toml::{Table, Value};
 
-use super::{PROFILES, Profile};
+use super::{PROFILES, Profile, limits};
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
 
 /// Every key of a profile, dotted, as files, `SET` and named arguments spell it.
@@ -140,10 +140,25 @@ impl Profile {
                 merge(&mut values, change);
             }
         }
-        let changed = read(&self.name, &format!("{key} = {value}"), &values)?;
+        let changed = read(&self.name, key, &values).map_err(|error| match limits::of(key) {
+            Some(limits) => Error::invalid(format!(
+                "profile '{}': {key} is {}; it must be {limits}",
+                self.name,
+                said(value)
+            )),
+            None => error,
+        })?;
         changed.validate()?;
         *self = changed;
         Ok(())
+    }
+}
+
+/// A wrong value as it may be shown: what is no number can be a secret in the wrong place.
+fn said(value: &str) -> String {
+    match value.parse::<f64>() {
+        Ok(_) => value.to_owned(),
+        Err(_) => format!("a text of {} characters", value.chars().count()),
     }
 }
 
@@ -167,8 +182,24 @@ fn without_value(message: &str) -> String {
         return message.to_owned();
     };
     let kind = head.split(['`', '"']).next().unwrap_or_default();
+    let words = EXPECTED.iter().find(|(rust, _)| *rust == expected);
+    let expected = words.map_or(expected, |(_, words)| words);
     format!("{}, expected {expected}", kind.trim_end())
 }
+
+/// Types of the program, as a user knows them.
+const EXPECTED: &[(&str, &str)] = &[
+    ("usize", "a whole number, 0 or more"),
+    ("u64", "a whole number, 0 or more"),
+    ("u32", "a whole number, 0 or more"),
+    ("f64", "a number"),
+    ("a boolean", "true or false"),
+    ("a string", "text"),
+    ("a sequence", "a list"),
+    ("struct Sampling", "a table of keys"),
+    ("struct Checks", "a table of keys"),
+    ("struct FewShot", "a table with question and answer"),
+];
 
 fn merge(into: &mut Table, from: Table) {
     for (key, value) in from {
@@ -204,7 +235,7 @@ fn refuse_unknown_keys(name: &str, origin: &str, table: &Table, path: &str) -> R
 
 fn unknown_key(name: &str, origin: &str, key: &str) -> Error {
     Error::invalid(format!(
-        "profile '{name}' in {origin}: unknown key '{key}'{}; valid keys: {}",
+        "profile '{name}' in {origin}: unknown key '{key}'.{} Valid: {}.",
         did_you_mean(key, KEYS.iter().copied()),
         KEYS.join(", ")
     ))
@@ -214,13 +245,13 @@ fn unknown_profile(name: &str, base: Option<&(String, &str)>) -> Error {
     let known = PROFILES.iter().map(|(known, _)| *known);
     let message = match base {
         Some((parent, origin)) => format!(
-            "profile '{name}' in {origin} extends unknown profile '{parent}'{}; built in: {}",
+            "profile '{name}' in {origin} extends the unknown profile '{parent}'.{} Built in: {}.",
             did_you_mean(parent, known),
             names()
         ),
         None => format!(
-            "unknown profile '{name}'{}; built in: {}; a new one in casebook.toml says \
-             [profiles.{name}] with extends = \"general\"",
+            "unknown profile '{name}'.{} Built in: {}. A new one is written in casebook.toml as \
+             [profiles.{name}] with extends = \"general\".",
             did_you_mean(name, known),
             names()
         ),
@@ -281,7 +312,7 @@ mod tests {
         for part in [
             "casebook.toml [profiles.legal]",
             "'question_per_chunk'",
-            "did you mean 'questions_per_chunk'",
+            "Did you mean 'questions_per_chunk'",
             "max_chunk_tokens",
         ] {
             assert!(error.message.contains(part), "{part}: {}", error.message);
@@ -336,7 +367,7 @@ mod tests {
         let error = fails("legl", &[]);
         assert_eq!(error.kind, ErrorKind::NotFound);
         assert!(
-            error.message.contains("did you mean 'legal'"),
+            error.message.contains("Did you mean 'legal'"),
             "{}",
             error.message
         );
@@ -372,7 +403,7 @@ mod tests {
         let before = profile.clone();
         let error = profile.set("checks.min_groundin", "1").unwrap_err().message;
         assert!(
-            error.contains("did you mean 'checks.min_grounding'"),
+            error.contains("Did you mean 'checks.min_grounding'"),
             "{error}"
         );
         assert!(
@@ -380,7 +411,7 @@ mod tests {
                 .set("seed", "many")
                 .unwrap_err()
                 .message
-                .contains("seed = many")
+                .contains("seed is a text of 4 characters; it must be a whole number")
         );
         assert!(profile.set("questions_per_chunk", "0").is_err());
         assert!(

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use casebook_llm::Engine;
-use casebook_qa::profile::Profile;
+use casebook_qa::profile::{KEYS, Profile};
 
 use super::arguments::{ARGUMENTS, QaArguments};
 use crate::context::Casebook;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::models::ModelSpec;
 use crate::profiles;
 use crate::settings::QaConfig;
@@ -86,12 +86,11 @@ fn profile(
 ) -> Result<Profile> {
     let mut profile = profiles::resolve(casebook, name, overlay)?;
     for (key, value) in overrides {
-        profile.set(key, value).map_err(|e| {
-            crate::Error::from(e).hint(&format!(
-                "(Arguments of docs_to_qa itself: {}.)",
-                ARGUMENTS.join(", ")
-            ))
-        })?;
+        if !KEYS.contains(&key.as_str()) {
+            let valid = [ARGUMENTS, KEYS].concat();
+            return Err(Error::unknown("argument of docs_to_qa:", key, &valid));
+        }
+        profile.set(key, value)?;
     }
     Ok(profile)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use casebook_llm::lora::{PromptForm, RunDirectory, StepRecord, TrainObserver, train};
+use casebook_llm::lora::{RunDirectory, StepRecord, TrainObserver, train};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::datasource::sink::DataSink;
 use datafusion::error::Result;
@@ -17,9 +17,9 @@ use super::LoraOptions;
 use super::spool::Spool;
 use crate::context::Casebook;
 use crate::error::{Error, ErrorKind};
+use crate::models;
 use crate::schema::lora_examples;
 use crate::stopping::Work;
-use crate::{models, profiles};
 
 /// The target of one INSERT statement.
 #[derive(Debug)]
@@ -36,17 +36,6 @@ impl LoraSink {
             casebook,
             schema: lora_examples(),
         }
-    }
-
-    /// Prompts of examples with a document: those of the profile, as the model overlays it.
-    fn form(&self) -> crate::Result<PromptForm> {
-        let overlay = profiles::overlay(&self.options.base)?;
-        let name = &self.options.profile;
-        let profile = profiles::resolve(&self.casebook, name, overlay.as_deref())?;
-        Ok(PromptForm {
-            system: Some(profile.system),
-            answer: profile.answer,
-        })
     }
 }
 
@@ -75,6 +64,8 @@ struct Observer {
     casebook: Arc<Casebook>,
     work: Work,
     dropped: Arc<AtomicBool>,
+    /// Set by the first step.
+    trained: Arc<AtomicBool>,
 }
 
 impl TrainObserver for Observer {
@@ -83,6 +74,7 @@ impl TrainObserver for Observer {
     }
 
     fn step(&mut self, record: &StepRecord) {
+        self.trained.store(true, Ordering::Relaxed);
         let progress = &self.casebook.progress;
         progress.train_steps.set(record.step);
         progress.train_tokens.add(record.tokens);
@@ -109,8 +101,9 @@ impl DataSink for LoraSink {
     ) -> Result<u64> {
         let work = self.casebook.begin_work();
         let options = self.options.clone();
-        options.check_free()?;
-        let form = self.form()?;
+        // Before the first row is asked for, which may cost hours.
+        options.check(&self.casebook).await?;
+        let form = options.form(&self.casebook)?;
         // Held until training ends, also when this statement is dropped before.
         let place = RunDirectory::lock(&options.directory).map_err(Error::from)?;
         let (mut spool, staged) = Spool::create(&place)?;
@@ -130,14 +123,17 @@ impl DataSink for LoraSink {
         let count = spool.finish()?;
         let dropped = Arc::new(AtomicBool::new(false));
         let _guard = StopOnDrop(Arc::clone(&dropped));
+        let trained = Arc::new(AtomicBool::new(false));
         let mut observer = Observer {
             casebook: Arc::clone(&self.casebook),
             work,
             dropped,
+            trained: Arc::clone(&trained),
         };
+        let directory = options.directory.display().to_string();
         let source = models::source(&options.base.source)?;
         let device = options.base.device.parse().map_err(Error::from)?;
-        let trained = tokio::task::spawn_blocking(move || {
+        let training = tokio::task::spawn_blocking(move || {
             let _staged = staged;
             train(
                 &source,
@@ -149,10 +145,17 @@ impl DataSink for LoraSink {
                 &mut observer,
             )
         });
-        trained
+        training
             .await
             .map_err(|e| Error::new(ErrorKind::Internal, format!("training stopped: {e}")))?
             .map_err(Error::from)?;
+        if !trained.load(Ordering::Relaxed) {
+            log::info!(
+                target: "casebook",
+                "the training run in {directory} is done already, with the same examples and \
+                 settings; nothing was trained"
+            );
+        }
         Ok(count)
     }
 }
