@@ -177,7 +177,7 @@ fn shown(one: &ArrayRef) -> String {
 }
 
 /// The beginning of `text`, which may hold a value.
-fn cut(text: &str) -> String {
+pub(crate) fn cut(text: &str) -> String {
     let mut shown: String = text.chars().take(SHOWN_CHARS).collect();
     if shown.len() < text.len() {
         shown.push('…');

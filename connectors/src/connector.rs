@@ -133,7 +133,7 @@ impl Default for ConnectorOptions {
 pub(crate) const CA_FILE: OptionSpec = OptionSpec {
     key: "tls.ca_file",
     secret: false,
-    default: "the authorities that browsers trust",
+    default: "the authorities that this system and browsers trust",
     doc: "file of certificates (PEM) of an authority that is trusted as well, such as a company's",
 };
 

@@ -144,6 +144,35 @@ impl Error {
     }
 }
 
+/// Characters of another's words that are shown.
+const SAID_CHARS: usize = 2000;
+
+/// Another's words, which may have any length, on one line and cut short.
+#[cfg_attr(
+    not(any(
+        feature = "odbc",
+        feature = "snowflake",
+        feature = "databricks",
+        feature = "gcs"
+    )),
+    allow(dead_code)
+)]
+pub(crate) fn said(words: &str) -> String {
+    let mut said = String::new();
+    for word in words.split_whitespace() {
+        if !said.is_empty() {
+            said.push(' ');
+        }
+        said.push_str(word);
+        if let Some((end, _)) = said.char_indices().nth(SAID_CHARS) {
+            said.truncate(end);
+            said.push('…');
+            break;
+        }
+    }
+    said
+}
+
 /// What a store says that refuses a request.
 const DENIED: (ErrorKind, &str) = (
     ErrorKind::Denied,
@@ -284,5 +313,13 @@ mod tests {
         assert_eq!(inner.kind(), ErrorKind::NotFound);
         let outer = Error::while_doing("opening qa", DataFusionError::from(inner)).to_string();
         assert!(outer.starts_with("opening qa: reading: "), "{outer}");
+    }
+
+    #[test]
+    fn words_are_cut_between_characters() {
+        assert_eq!(said(" a \n\n b\t"), "a b");
+        let long = said(&"žš ".repeat(SAID_CHARS));
+        assert_eq!(long.chars().count(), SAID_CHARS + 1);
+        assert!(said(&"ž".repeat(1 << 20)).len() < 3 * SAID_CHARS);
     }
 }

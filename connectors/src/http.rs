@@ -1,18 +1,20 @@
 //! HTTP requests to warehouses and storages: timeouts, status checks, and retries of what may pass.
 //!
-//! URLs can be signed and headers hold tokens, so errors name what was asked for, never the URL.
+//! URLs can be signed and headers hold tokens, so errors name what was asked for, never the URL; and
+//! no request follows a redirect to another server, to which its token or its body would go along.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::{Certificate, Client, RequestBuilder, Response, StatusCode, header};
+use reqwest::redirect::Policy;
+use reqwest::{Certificate, Client, RequestBuilder, Response, StatusCode, Url, header};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, said};
 
-/// Characters of an error's body that are shown.
-const SHOWN_CHARS: usize = 500;
 /// Bytes of an error's body that are read: what comes after is of no use to anybody.
 const ERROR_BYTES: usize = 64 << 10;
+/// Redirects within one server.
+const MAX_REDIRECTS: usize = 5;
 /// Longest wait that a server may ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
@@ -56,6 +58,7 @@ pub(crate) fn client(
     let mut builder = Client::builder()
         .connect_timeout(connect_timeout)
         .read_timeout(read_timeout)
+        .redirect(redirects())
         .user_agent(concat!("casebook/", env!("CARGO_PKG_VERSION")));
     if let Some(file) = ca_file {
         let certificates = Certificate::from_pem_bundle(&ca_pem(file)?);
@@ -67,6 +70,19 @@ pub(crate) fn client(
     builder
         .build()
         .map_err(|e| Error::while_doing("setting up HTTP", e))
+}
+
+/// Follows a few redirects within one server; what leads to another one is an answer that is
+/// refused.
+fn redirects() -> Policy {
+    Policy::custom(|next| {
+        let from = next.previous().last().map(Url::origin);
+        match from.as_ref() == Some(&next.url().origin()) && next.previous().len() <= MAX_REDIRECTS
+        {
+            true => next.follow(),
+            false => next.stop(),
+        }
+    })
 }
 
 /// What tls.ca_file holds.
@@ -153,7 +169,8 @@ pub(crate) async fn fetch(
     }
 }
 
-async fn body(what: &str, max_bytes: usize, mut response: Response) -> Result<Bytes> {
+/// The body of `response`, at most `max_bytes` of it.
+pub(crate) async fn body(what: &str, max_bytes: usize, mut response: Response) -> Result<Bytes> {
     let mut out = Vec::new();
     while let Some(part) = response.chunk().await.map_err(|e| lost(what, e))? {
         if out.len() + part.len() > max_bytes {
@@ -184,33 +201,207 @@ async fn refused(what: &str, mut response: Response) -> Error {
         s if s.is_server_error() => ErrorKind::Unavailable,
         _ => ErrorKind::InvalidInput,
     };
-    let mut said = vec![];
-    while said.len() < ERROR_BYTES
+    let mut body = vec![];
+    while body.len() < ERROR_BYTES
         && let Ok(Some(part)) = response.chunk().await
     {
-        said.extend_from_slice(&part[..part.len().min(ERROR_BYTES - said.len())]);
+        body.extend_from_slice(&part[..part.len().min(ERROR_BYTES - body.len())]);
     }
-    let said = String::from_utf8_lossy(&said);
-    let said: String = said.split_whitespace().collect::<Vec<_>>().join(" ");
-    let shown: String = said.chars().take(SHOWN_CHARS).collect();
+    let body = said(&String::from_utf8_lossy(&body));
     Error::new(
         kind,
-        format!("{what}: the server answered {status}: {shown}"),
+        format!(
+            "{what}: the server answered {status}{}: {body}",
+            to_another_host(&response)
+        ),
     )
 }
 
+/// Where a refused redirect leads, for errors; nothing of other answers.
+pub(crate) fn to_another_host(response: &Response) -> String {
+    let to = response.headers().get(header::LOCATION);
+    let to = to.filter(|_| response.status().is_redirection());
+    let to = to.and_then(|to| response.url().join(to.to_str().ok()?).ok());
+    match to {
+        None => String::new(),
+        // Neither path nor query: they may be signed.
+        Some(to) => format!(
+            ", which leads to {}, where nothing is sent on; if that is the right server, name it",
+            to.origin().ascii_serialization()
+        ),
+    }
+}
+
 /// A request without an answer.
-fn lost(what: &str, error: reqwest::Error) -> Error {
+pub(crate) fn lost(what: &str, error: reqwest::Error) -> Error {
     let error = error.without_url();
-    let kind = match error.is_builder() {
-        true => ErrorKind::InvalidInput,
-        false => ErrorKind::Unavailable,
-    };
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(&error);
     while let Some(inner) = cause {
         text = format!("{text}: {inner}");
         cause = inner.source();
     }
+    // Waiting changes no certificate.
+    let kind = match error.is_builder() || is_untrusted(&text) {
+        true => ErrorKind::InvalidInput,
+        false => ErrorKind::Unavailable,
+    };
+    let text = with_advice(text);
     Error::new(kind, format!("{what}: {text}")).with_source(error)
+}
+
+/// True if `text` says that a server's certificate is not accepted.
+pub(crate) fn is_untrusted(text: &str) -> bool {
+    text.contains("invalid peer certificate") || text.contains("UnknownIssuer")
+}
+
+/// `text`, and what to do where it says that nobody vouches for the server.
+pub(crate) fn with_advice(text: String) -> String {
+    match text.contains("UnknownIssuer") {
+        true => format!(
+            "{text}; no authority that is trusted here vouches for the server: if your company \
+             has one of its own, name the file of its certificate in tls.ca_file"
+        ),
+        false => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    /// A server that reads the head of each request and lets `answer` write what it likes.
+    fn server(answer: impl Fn(&str, &mut TcpStream) + Send + 'static) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut head = vec![];
+                let mut byte = [0];
+                while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap_or(0) == 1 {
+                    head.push(byte[0]);
+                }
+                answer(&String::from_utf8_lossy(&head), &mut stream);
+            }
+        });
+        url
+    }
+
+    fn once() -> Retry {
+        Retry {
+            attempts: 1,
+            ..Retry::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn of_a_hundred_megabytes_of_error_little_is_read_and_less_is_said() {
+        const ALL: usize = 100 << 20;
+        let sent = Arc::new(AtomicUsize::new(0));
+        let (over, counted) = (Arc::new(tokio::sync::Notify::new()), Arc::clone(&sent));
+        let done = Arc::clone(&over);
+        let url = server(move |_, stream| {
+            let head = format!("HTTP/1.1 400 Bad\r\nContent-Length: {ALL}\r\n\r\n");
+            stream.write_all(head.as_bytes()).unwrap();
+            let part = b"a b\n".repeat(16 << 10);
+            // Until the other side has seen enough.
+            while counted.load(Ordering::SeqCst) < ALL && stream.write_all(&part).is_ok() {
+                counted.fetch_add(part.len(), Ordering::SeqCst);
+            }
+            done.notify_one();
+        });
+        let client = client(LONG, LONG, None).unwrap();
+        let error = send("asking", &once(), || client.get(&url))
+            .await
+            .unwrap_err();
+        over.notified().await;
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        let error = error.to_string();
+        assert!(
+            error.starts_with("asking: the server answered 400"),
+            "{error}"
+        );
+        assert!(
+            error.len() < 3000 && error.ends_with('…'),
+            "{}",
+            error.len()
+        );
+        // What the system's own buffers hold beside what was read.
+        let sent = sent.load(Ordering::SeqCst);
+        assert!(sent < ALL / 4, "{sent}");
+    }
+
+    #[tokio::test]
+    async fn nothing_follows_a_redirect_to_another_server() {
+        let heard = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&heard);
+        let other = server(move |_, stream| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+                .unwrap();
+        });
+        let to = other.clone();
+        let url = server(move |head, stream| {
+            let to = match head.contains("GET /near") {
+                true => "/here",
+                false if head.contains("GET /here") => {
+                    let whole =
+                        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";
+                    return stream.write_all(whole).unwrap();
+                }
+                false if head.contains("/round") => "/round",
+                false => &format!("{to}/steal?sig=hidden-signature"),
+            };
+            let moved = format!(
+                "HTTP/1.1 307 Moved\r\nConnection: close\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n"
+            );
+            stream.write_all(moved.as_bytes()).unwrap();
+        });
+        let client = client(LONG, LONG, None).unwrap();
+        for make in [client.get(&url), client.post(&url).body("password")] {
+            let make = make.bearer_auth("hidden-token");
+            let again = || make.try_clone().unwrap();
+            let error = send("asking", &once(), again)
+                .await
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(&other), "{error}");
+            assert!(!error.contains("hidden"), "{error}");
+        }
+        assert_eq!(heard.load(Ordering::SeqCst), 0);
+        // Within one server, and not for ever.
+        let near = fetch("asking", &once(), 10, || client.get(format!("{url}/near"))).await;
+        assert_eq!(&near.unwrap()[..], b"{}");
+        let round = send("asking", &once(), || client.get(format!("{url}/round"))).await;
+        assert!(round.is_err());
+    }
+
+    #[test]
+    fn a_server_cannot_ask_for_any_wait() {
+        let wait = |value: &str| {
+            let response = ::http::Response::builder().header("retry-after", value);
+            retry_after(&response.body("").unwrap().into())
+        };
+        assert_eq!(wait("7"), Some(Duration::from_secs(7)));
+        assert_eq!(wait("99999999"), Some(MAX_RETRY_AFTER));
+        for none in [
+            "",
+            "-1",
+            "99999999999999999999999",
+            "Fri, 31 Dec 1999 23:59:59 GMT",
+        ] {
+            assert_eq!(wait(none), None, "{none}");
+        }
+        let most = Retry::default();
+        assert_eq!(most.wait(u32::MAX), most.max_wait);
+    }
 }

@@ -1,7 +1,7 @@
 //! What a warehouse or its storage refuses, as errors that say what to do.
 
 use super::messages::{ServiceError, Status};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, said};
 
 /// A statement that ended without success.
 pub(super) fn failed(what: &str, status: &Status) -> Error {
@@ -26,7 +26,7 @@ pub(super) fn failed(what: &str, status: &Status) -> Error {
         _ if passes.contains(&error.error_code.as_str()) => ErrorKind::Unavailable,
         _ => ErrorKind::InvalidInput,
     };
-    let said = match (status.state.as_str(), error.message.as_str()) {
+    let words = match (status.state.as_str(), error.message.as_str()) {
         ("CANCELED", "") => "somebody cancelled the statement; run it again",
         ("CLOSED", "") => "the result has been given up by the server; run it again",
         (_, "") => "the statement failed without a message",
@@ -36,7 +36,7 @@ pub(super) fn failed(what: &str, status: &Status) -> Error {
         "" => String::new(),
         code => format!("{code}: "),
     };
-    Error::new(kind, format!("{what}: {code}{said}"))
+    Error::new(kind, format!("{what}: {code}{}", said(words)))
 }
 
 /// An answer that did not come to a statement that must not run twice.
@@ -47,6 +47,22 @@ pub(super) fn unsure(what: &str, error: Error) -> Error {
             format!(
                 "{error}. Whether the statement ran is not known, so it is not sent again: look \
                  at the target of {what} first; with the option write.key it would be safe"
+            ),
+        )
+        .with_source(error),
+        _ => error,
+    }
+}
+
+/// No link to a chunk of a result: the server keeps one for an hour.
+pub(super) fn given_up(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::InvalidInput => Error::new(
+            error.kind(),
+            format!(
+                "{error}; the server may have given the result up, because the statement took \
+                 longer than it keeps one: lower spool.after_secs, so that the rest of the rows \
+                 is kept on this machine sooner, or read fewer rows at a time"
             ),
         )
         .with_source(error),

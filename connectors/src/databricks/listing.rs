@@ -11,6 +11,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// Parameters of a request.
 type Query<'a> = &'a [(&'a str, &'a str)];
 
+/// Pages of a listing: far more than a schema has tables.
+const MAX_PAGES: usize = 10_000;
 /// Names shown where a table is missing.
 const SHOWN_NAMES: usize = 8;
 
@@ -94,10 +96,10 @@ async fn names(client: &Client, kind: &str, query: &[(&str, &str)]) -> Result<Ha
             Some(next) if !next.is_empty() => next,
             _ => return Ok(names),
         };
-        if !seen.insert(token.clone()) {
+        if !seen.insert(token.clone()) || seen.len() >= MAX_PAGES {
             return Err(Error::new(
                 ErrorKind::Corrupt,
-                format!("{what}: the server repeats a page"),
+                format!("{what}: the pages of the server do not end"),
             ));
         }
     }

@@ -20,6 +20,27 @@ pub(super) struct Manifest {
     pub(super) truncated: bool,
 }
 
+impl Manifest {
+    /// How many chunks there are, as far as the server says. It leaves out what is 0.
+    ///
+    /// # Errors
+    /// What it says does not go together.
+    pub(super) fn chunk_count(&self, links: usize) -> Result<u64, String> {
+        let listed = self.chunks.as_deref().unwrap_or_default();
+        let count = self.total_chunk_count.unwrap_or(listed.len() as u64);
+        let beyond = listed.iter().find(|c| u64::from(c.chunk_index) >= count);
+        match (count, beyond, self.total_row_count) {
+            (_, Some(chunk), _) => Err(format!(
+                "there are {count} chunks, and chunk {} is listed",
+                chunk.chunk_index
+            )),
+            (0, _, Some(1..)) => Err("there are rows but no chunks".into()),
+            (0, ..) if links > 0 => Err("there are links but no chunks".into()),
+            _ => Ok(count),
+        }
+    }
+}
+
 #[derive(Debug, Deserialize)]
 pub(super) struct ManifestSchema {
     pub(super) columns: Option<Vec<ColumnInfo>>,

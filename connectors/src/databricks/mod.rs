@@ -90,6 +90,7 @@ impl DatabricksFactory {
             contract: declared::asked_for(known, settings.create.as_deref(), listed)?,
             listed: Arc::clone(listed),
             write: settings.write.clone(),
+            spool: settings.spool,
         };
         let workspace = Workspace::new(settings)?;
         workspace.open(state, cmd, &self.delta, name, asked).await

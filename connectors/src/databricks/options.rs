@@ -5,6 +5,7 @@ use crate::connector::{CA_FILE, Connector, Maturity, OptionSpec};
 use crate::evolve::EVOLVE;
 use crate::left_out;
 use crate::rejects;
+use crate::sql::spool;
 use crate::write::{CREATE, EXPIRE, KEY};
 
 /// The connector, as a build without the feature knows it.
@@ -84,6 +85,8 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
     KEY,
     EXPIRE,
     rejects::OPTION,
+    spool::AFTER,
+    spool::MAX_BYTES,
     option(
         "delta.version",
         "the latest, per statement",

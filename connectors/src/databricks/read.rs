@@ -4,8 +4,8 @@
 //! that the storage refuses nevertheless is asked for again.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
@@ -14,8 +14,8 @@ use datafusion::arrow::ipc::reader::StreamDecoder;
 use futures::stream::{self, Stream, StreamExt, TryStreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::errors::refused;
-use super::messages::{ChunkInfo, Link};
+use super::errors::{given_up, refused};
+use super::messages::{ChunkInfo, Link, Manifest};
 use super::statement::{Finished, Warehouse};
 use crate::error::{Error, ErrorKind, Result};
 use crate::guard::caught;
@@ -41,14 +41,24 @@ pub(super) fn stream(
 ) -> impl Stream<Item = Result<RecordBatch>> + Send {
     let units = BUDGET_BYTES / UNIT_BYTES;
     let budget = Arc::new(Semaphore::new(units));
-    let chunks = listed(&finished);
+    let links = finished.result.external_links.unwrap_or_default();
+    let count = finished.manifest.chunk_count(links.len());
+    let chunks = match count {
+        Ok(count) => stream::iter(listed(&finished.manifest, count).map(Ok)).left_stream(),
+        Err(why) => {
+            let what = format!("{what} (statement {})", finished.id);
+            let error = Error::new(ErrorKind::Corrupt, format!("{what}: the answer says {why}"));
+            stream::iter([Err(error)]).right_stream()
+        }
+    };
     let announced = finished.manifest.total_row_count;
     let counted = Arc::new(AtomicU64::new(0));
     let source = Arc::new(Source {
         warehouse,
         what: format!("{what} (statement {})", finished.id),
         statement: finished.id,
-        links: finished.result.external_links.unwrap_or_default(),
+        links,
+        used: Mutex::default(),
     });
     let end = {
         let (source, counted) = (Arc::clone(&source), Arc::clone(&counted));
@@ -63,9 +73,9 @@ pub(super) fn stream(
             _ => None,
         }
     };
-    stream::iter(chunks)
+    chunks
         // One after the other: a later chunk must not take what an earlier one waits for.
-        .then(move |chunk| {
+        .and_then(move |chunk: ChunkInfo| {
             let budget = Arc::clone(&budget);
             async move {
                 let bytes = usize::try_from(chunk.byte_count.unwrap_or(UNKNOWN_BYTES));
@@ -98,11 +108,9 @@ pub(super) fn stream(
 
 /// The chunks of a result, one by one: the list in the manifest may be absent, and the count is
 /// only what the server says.
-fn listed(finished: &Finished) -> impl Iterator<Item = ChunkInfo> + Send + use<> {
-    let manifest = &finished.manifest;
+fn listed(manifest: &Manifest, count: u64) -> impl Iterator<Item = ChunkInfo> + Send + use<> {
     let known = manifest.chunks.iter().flatten();
     let known: HashMap<u32, ChunkInfo> = known.map(|c| (c.chunk_index, *c)).collect();
-    let count = manifest.total_chunk_count.unwrap_or(known.len() as u64);
     (0..u32::try_from(count).unwrap_or(u32::MAX)).map(move |index| {
         let known = known.get(&index).copied();
         known.unwrap_or(ChunkInfo {
@@ -120,6 +128,8 @@ struct Source {
     statement: String,
     /// Those that came with the result.
     links: Vec<Link>,
+    /// The chunk to which each link led, by its digest.
+    used: Mutex<HashMap<[u8; 32], u32>>,
 }
 
 impl Source {
@@ -136,8 +146,12 @@ impl Source {
         loop {
             let at = match link.take() {
                 Some(link) => link,
-                None => self.warehouse.link(&what, &self.statement, index).await?,
+                None => {
+                    let link = self.warehouse.link(&what, &self.statement, index).await;
+                    link.map_err(given_up)?
+                }
             };
+            self.check_link(&what, &at, index)?;
             let headers = at.http_headers.unwrap_or_default();
             let client = &self.warehouse.client;
             let got = client
@@ -150,6 +164,21 @@ impl Source {
                 Err(_) if tried < LINKS => {}
                 Err(error) => return Err(refused(&what, LINKS, &error)),
             }
+        }
+    }
+}
+
+impl Source {
+    /// Two chunks behind one link would be one of them twice.
+    fn check_link(&self, what: &str, link: &Link, index: u32) -> Result<()> {
+        let digest = *blake3::hash(link.external_link.expose().as_bytes()).as_bytes();
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        match used.insert(digest, index) {
+            Some(other) if other != index => Err(Error::new(
+                ErrorKind::Corrupt,
+                format!("{what}: the server gave the link of chunk {other} for it"),
+            )),
+            _ => Ok(()),
         }
     }
 }

@@ -53,14 +53,14 @@ impl Client {
     pub(super) async fn reach(&self) -> Result<()> {
         match self.http.get(self.host.clone()).send().await {
             Ok(_) => Ok(()),
-            Err(error) => Err(Error::new(
-                ErrorKind::Unavailable,
-                format!(
-                    "{} does not answer: {}; check databricks.host and the network",
-                    self.host(),
-                    error.without_url()
-                ),
-            )),
+            Err(error) => {
+                let lost = http::lost(&format!("{} does not answer", self.host()), error);
+                Err(Error::new(
+                    lost.kind(),
+                    format!("{lost}; check databricks.host and the network"),
+                )
+                .with_source(lost))
+            }
         }
     }
 

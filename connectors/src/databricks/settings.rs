@@ -10,6 +10,7 @@ use crate::connector::Connector;
 use crate::error::{Error, Result};
 use crate::options::{TableOptions, parse_value};
 use crate::secret::Secret;
+use crate::sql::spool::SpoolLimits;
 use crate::write::WriteOptions;
 
 /// Valid options of one table.
@@ -29,6 +30,8 @@ pub(super) struct Settings {
     pub(super) create: Option<String>,
     /// What INSERT obeys.
     pub(super) write: WriteOptions,
+    /// Where rows of a warehouse wait for a slow statement.
+    pub(super) spool: SpoolLimits,
     /// Which version is read.
     pub(super) version: Option<Version>,
     /// Among them `aws.*`, `azure.*` and `gcp.*`: endpoints and regions of the vended stores.
@@ -114,6 +117,7 @@ impl Settings {
             },
             create: get("table.create"),
             write: WriteOptions::parse(&options)?,
+            spool: SpoolLimits::parse(connector, &options)?,
             version,
             options: TableOptions {
                 store: options.store,

@@ -1,19 +1,20 @@
 //! Values of a driver to Arrow columns of the declared types. A value that a column cannot hold is
-//! an error, never another value.
+//! an error that names column, row and value, never another value.
 
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayRef, BinaryViewBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder,
-    Float64Builder, Int64Builder, RecordBatch, RecordBatchOptions, StringViewBuilder,
+    Array, ArrayBuilder, ArrayRef, BinaryViewBuilder, BooleanBuilder, Date32Builder,
+    Decimal128Builder, Float32Builder, Float64Builder, Int64Builder, RecordBatch,
+    RecordBatchOptions, StringViewBuilder,
 };
-use datafusion::arrow::compute::{CastOptions, cast_with_options};
-use datafusion::arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Decimal128Type, DecimalType, FieldRef, SchemaRef};
 use odbc_api::Bit;
 use odbc_api::sys::{Date, Timestamp};
 
 use super::calendar;
 use super::types::Fetch;
+use crate::cast;
 use crate::error::{Error, Result};
 use crate::sql::columns::{Column, Columns};
 
@@ -25,12 +26,13 @@ pub(super) struct BatchBuilder {
 }
 
 impl BatchBuilder {
-    /// For `columns`, fetched as `fetch` says.
-    pub(super) fn new(columns: &Columns, fetch: &[Fetch]) -> Self {
+    /// For `columns`, fetched as `fetch` says while `doing` something.
+    pub(super) fn new(columns: &Columns, fetch: &[Fetch], doing: &str) -> Self {
+        let doing: Arc<str> = doing.into();
         let fields = columns.iter().zip(fetch);
         Self {
             columns: fields
-                .map(|(column, fetch)| ColumnBuilder::new(column, *fetch))
+                .map(|(column, fetch)| ColumnBuilder::new(column, *fetch, &doing))
                 .collect(),
             schema: Arc::clone(columns.schema()),
             rows: 0,
@@ -67,8 +69,11 @@ pub(super) struct ColumnBuilder {
     /// The type in which the driver gives the values.
     own: DataType,
     field: FieldRef,
+    doing: Arc<str>,
     values: Values,
     bytes: usize,
+    /// Rows of the batches before.
+    before: u64,
 }
 
 enum Values {
@@ -84,7 +89,7 @@ enum Values {
 }
 
 impl ColumnBuilder {
-    fn new(column: &Column, fetch: Fetch) -> Self {
+    fn new(column: &Column, fetch: Fetch, doing: &Arc<str>) -> Self {
         let own = column.own.data_type().clone();
         let values = match (fetch, &own) {
             (Fetch::Integer, _) => Values::Integer(Int64Builder::new()),
@@ -103,8 +108,10 @@ impl ColumnBuilder {
         Self {
             own,
             field: Arc::clone(&column.field),
+            doing: Arc::clone(doing),
             values,
             bytes: 0,
+            before: 0,
         }
     }
 
@@ -157,23 +164,16 @@ impl ColumnBuilder {
         let text = match value.map(std::str::from_utf8).transpose() {
             Ok(text) => text,
             Err(error) => {
-                return Err(Error::invalid(format!(
-                    "column {} has a text that is not UTF-8; have the driver send UTF-8, or \
-                     correct the text",
-                    self.field.name()
-                ))
-                .with_source(error));
+                let what = "a text that is not UTF-8; have the driver send UTF-8";
+                return Err(self.refused(what).with_source(error));
             }
         };
         self.str(text)
     }
 
     pub(super) fn wide_text(&mut self, value: Option<&[u16]>) -> Result<()> {
-        let text = value.map(String::from_utf16).transpose().map_err(|error| {
-            let name = self.field.name();
-            Error::invalid(format!("column {name} has a text that is not UTF-16"))
-                .with_source(error)
-        })?;
+        let text = value.map(String::from_utf16).transpose();
+        let text = text.map_err(|e| self.refused("a text that is not UTF-16").with_source(e))?;
         self.str(text.as_deref())
     }
 
@@ -181,11 +181,17 @@ impl ColumnBuilder {
         self.bytes += value.map_or(0, str::len);
         match &mut self.values {
             Values::Text(builder) => builder.append_option(value),
-            Values::Decimal(builder, scale) => match value.map(|v| (decimal(v, *scale), v)) {
-                None => builder.append_null(),
-                Some((Some(number), _)) => builder.append_value(number),
-                Some((None, text)) => return Err(self.bad(text)),
-            },
+            Values::Decimal(builder, scale) => {
+                let DataType::Decimal128(precision, _) = self.own else {
+                    return Ok(());
+                };
+                let fits = |n: &i128| Decimal128Type::is_valid_decimal_precision(*n, precision);
+                match value.map(|v| (decimal(v, *scale).filter(fits), v)) {
+                    None => builder.append_null(),
+                    Some((Some(number), _)) => builder.append_value(number),
+                    Some((None, text)) => return Err(self.bad(text)),
+                }
+            }
             _ => {}
         }
         Ok(())
@@ -199,11 +205,18 @@ impl ColumnBuilder {
     }
 
     fn bad(&self, value: &str) -> Error {
+        let to = self.field.data_type();
+        let value = cast::cut(value);
+        self.refused(&format!("'{value}', which is no {to}"))
+    }
+
+    /// The value that would come next.
+    fn refused(&self, what: &str) -> Error {
+        let (doing, name) = (&self.doing, self.field.name());
+        let row = self.before + self.values.len() as u64 + 1;
         Error::invalid(format!(
-            "column {} has the value {value}, which its type {} cannot hold; read it through a \
-             view that casts it",
-            self.field.name(),
-            self.field.data_type()
+            "{doing}: row {row} has in column {name} {what}; correct the value, or read it \
+             through a view that casts it"
         ))
     }
 
@@ -216,38 +229,33 @@ impl ColumnBuilder {
             Values::Boolean(builder) => Arc::new(builder.finish()),
             Values::Date(builder) => Arc::new(builder.finish()),
             Values::Text(builder) => Arc::new(builder.finish()),
-            Values::Decimal(builder, _) => {
-                let checked = builder.finish();
-                let DataType::Decimal128(precision, _) = self.own else {
-                    return Ok(Arc::new(checked));
-                };
-                let valid = checked.validate_decimal_precision(precision);
-                valid
-                    .map_err(|e| Error::while_doing(format!("column {}", self.field.name()), e))?;
-                Arc::new(checked)
-            }
+            Values::Decimal(builder, _) => Arc::new(builder.finish()),
             Values::Bytes(builder) => Arc::new(builder.finish()),
         };
         // The numbers of a timestamp are its own ticks, before another precision is asked for.
-        self.cast(&self.cast(&array, &self.own)?, self.field.data_type())
+        let array = self.cast(&self.cast(&array, &self.own)?, self.field.data_type())?;
+        self.before += array.len() as u64;
+        Ok(array)
     }
 
     fn cast(&self, array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
-        if array.data_type() == to {
-            return Ok(Arc::clone(array));
+        cast::strictly(&self.doing, self.field.name(), array, to, self.before)
+    }
+}
+
+impl Values {
+    /// How many there are.
+    fn len(&self) -> usize {
+        match self {
+            Self::Integer(builder) | Self::Timestamp(builder, _) => builder.len(),
+            Self::Float32(builder) => builder.len(),
+            Self::Float64(builder) => builder.len(),
+            Self::Boolean(builder) => builder.len(),
+            Self::Date(builder) => builder.len(),
+            Self::Text(builder) => builder.len(),
+            Self::Decimal(builder, _) => builder.len(),
+            Self::Bytes(builder) => builder.len(),
         }
-        let strict = CastOptions {
-            safe: false,
-            ..Default::default()
-        };
-        cast_with_options(array, to, &strict).map_err(|e| {
-            let name = self.field.name();
-            Error::invalid(format!(
-                "column {name} has a value that its type {to} cannot hold: {e}; read it through a \
-                 view that casts it"
-            ))
-            .with_source(e)
-        })
     }
 }
 
@@ -311,21 +319,30 @@ mod tests {
                 field,
                 comparable: true,
             };
-            let mut column = ColumnBuilder::new(&column, Fetch::Text(None));
+            let mut column = ColumnBuilder::new(&column, Fetch::Text(None), &"reading t".into());
+            // Rows are counted over batches and within one.
+            column.text(None).unwrap();
+            column.finish().unwrap();
+            column.text(None).unwrap();
             let done = column
                 .text(Some(text.as_bytes()))
                 .and_then(|()| column.finish());
             done.map(|array| array.len()).map_err(|e| e.to_string())
         };
-        assert_eq!(check(DataType::Int64, "9000000000000000000"), Ok(1));
+        assert_eq!(check(DataType::Int64, "9000000000000000000"), Ok(2));
+        assert_eq!(check(DataType::Decimal128(38, 37), "-9.99"), Ok(2));
         for (data_type, text) in [
             (DataType::Int64, "abc"),
             (DataType::Int64, "1.5"),
             (DataType::Date32, "2026-02-30"),
             (DataType::Decimal128(3, 1), "1234.5"),
+            (DataType::Decimal128(38, 37), "10"),
+            (DataType::Decimal128(3, 1), "NaN"),
         ] {
             let error = check(data_type, text).unwrap_err();
-            assert!(error.contains("column c"), "{error}");
+            for part in ["reading t", "column c", "row 3", &format!("'{text}'")] {
+                assert!(error.contains(part), "{error}");
+            }
         }
     }
 }

@@ -1,7 +1,11 @@
 //! ODBC's dates, year by month by day, and Arrow's, days since 1970, in the Gregorian calendar.
 
+use std::ops::RangeInclusive;
+
 use odbc_api::sys::{Date, Timestamp};
 
+/// The years of SQL: what drivers give and take beyond them is not what was meant.
+const YEARS: RangeInclusive<i16> = 1..=9999;
 const SECONDS_PER_DAY: i64 = 86_400;
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
 
@@ -24,7 +28,7 @@ pub(super) fn ticks(time: &Timestamp, per_second: i64) -> Option<i64> {
         .checked_add(fraction)
 }
 
-/// The day `days` after 1970-01-01; none outside ODBC's years.
+/// The day `days` after 1970-01-01; none outside [`YEARS`].
 pub(super) fn date(days: i32) -> Option<Date> {
     // Years begin in March, so that the leap day is the last; an era is 400 years, 146,097 days.
     let shifted = i64::from(days) + 719_468;
@@ -41,7 +45,7 @@ pub(super) fn date(days: i32) -> Option<Date> {
     };
     let year = era * 400 + year_of_era + i64::from(month <= 2);
     Some(Date {
-        year: i16::try_from(year).ok()?,
+        year: i16::try_from(year).ok().filter(|y| YEARS.contains(y))?,
         month: u16::try_from(month).ok()?,
         day: u16::try_from(day).ok()?,
     })
@@ -74,7 +78,7 @@ fn days_of(year: i16, month: u16, day: u16) -> Option<i32> {
         1..=12 => 31,
         _ => return None,
     };
-    if !(1..=last).contains(&day) {
+    if !YEARS.contains(&year) || !(1..=last).contains(&day) {
         return None;
     }
     let (month, day) = (i32::from(month), i32::from(day));
@@ -114,6 +118,12 @@ mod tests {
             }),
             Some(11_016)
         );
+        for year in [-44, 0, 10_000] {
+            assert_eq!(days_of(year, 3, 15), None);
+        }
+        let (first, last) = (days_of(1, 1, 1).unwrap(), days_of(9999, 12, 31).unwrap());
+        assert!(date(first).is_some() && date(first - 1).is_none());
+        assert!(date(last).is_some() && date(last + 1).is_none());
         assert_eq!(
             days(&Date {
                 year: 1900,

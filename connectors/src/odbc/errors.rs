@@ -6,7 +6,7 @@ use std::fmt;
 use odbc_api::{Error as OdbcError, environment};
 
 use super::settings::Settings;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, said};
 
 /// What one failure is known by.
 struct Known {
@@ -135,7 +135,7 @@ pub(super) fn failed(settings: &Settings, doing: impl fmt::Display, error: OdbcE
         ),
         (None, _) => (ErrorKind::InvalidInput, ""),
     };
-    let mut text = format!("{doing}: {}", one_line(&message));
+    let mut text = format!("{doing}: {}", said(&message));
     if !state.is_empty() {
         text.push_str(&format!(" (SQLSTATE {state})"));
     }
@@ -167,10 +167,6 @@ fn parts(error: &OdbcError) -> (String, String) {
         ),
         other => (String::new(), other.to_string()),
     }
-}
-
-fn one_line(message: &str) -> String {
-    message.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The drivers that unixODBC knows, by name.

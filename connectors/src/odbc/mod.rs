@@ -6,7 +6,8 @@
 //! as a text. What the user sets stays. PostgreSQL is read through a cursor on the server, whose
 //! blocks grow and shrink with the texts. A timestamp with a time zone arrives in the zone of the
 //! database session; times of day, intervals, identifiers and JSON arrive as text, as does a
-//! PostgreSQL `numeric` without a precision, whose digits no other type holds.
+//! PostgreSQL `numeric` without a precision, whose digits no other type holds. Where a driver brings
+//! other values than are stored, columns are selected as text and read here (`types::read_by`).
 //!
 //! Texts of any length are read whole, whatever width the driver reports ([`read`]). Every call of
 //! a driver blocks, so connections live on threads of their own ([`connection`]).
@@ -22,7 +23,6 @@ mod errors;
 mod long_values;
 mod name;
 mod options;
-mod outlet;
 mod read;
 mod running;
 mod server_cursor;
@@ -41,6 +41,7 @@ use datafusion::logical_expr::CreateExternalTable;
 use crate::connector::{Connector, ConnectorOptions};
 use crate::declared;
 use crate::error::Result;
+use crate::sql::spool::SpoolLimits;
 use crate::sql::table::SqlTable;
 use crate::sql::target::Asked;
 use crate::write::{self, WriteOptions};
@@ -77,6 +78,7 @@ impl OdbcFactory {
             contract: declared::asked_for(known, options.get(write::CREATE.key), listed)?,
             listed: Arc::clone(listed),
             write: WriteOptions::parse(&options)?,
+            spool: SpoolLimits::parse(self.connector, &options)?,
         };
         let name = name::table_name(write::one_location(cmd)?)?;
         let system = OdbcSystem::new(Settings::resolve(options).await?, name);

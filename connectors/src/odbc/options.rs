@@ -6,6 +6,7 @@ use crate::connector::{Connector, Maturity, OptionSpec};
 use crate::evolve::EVOLVE;
 use crate::left_out;
 use crate::rejects;
+use crate::sql::spool;
 use crate::write::{CREATE, EXPIRE, KEY};
 
 /// The connector, as a build without the feature knows it.
@@ -78,18 +79,11 @@ const OPTIONS: &[OptionSpec] = &[
         doc: "auto: whole arrays of rows where every column is narrow; rows: always row by row",
     },
     OptionSpec {
-        key: "spool.after_secs",
-        secret: false,
+        // Longer than any pause of a statement that keeps up, and short for a transaction.
         default: "30",
-        doc: "seconds that a source waits for a slow statement before the rest of its rows is kept \
-              on the local disk, so that no transaction stays open there",
+        ..spool::AFTER
     },
-    OptionSpec {
-        key: "spool.max_bytes",
-        secret: false,
-        default: "4294967296",
-        doc: "bytes of rows kept so; what is beyond waits at the source; 0: nothing is kept",
-    },
+    spool::MAX_BYTES,
     CREATE,
     EVOLVE,
     KEY,

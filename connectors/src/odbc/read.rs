@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use datafusion::arrow::array::RecordBatch;
 use datafusion::error::DataFusionError;
 use futures::{StreamExt, TryStreamExt, stream};
 use odbc_api::buffers::{BufferDesc, ColumnarDynBuffer};
@@ -18,7 +19,6 @@ use super::arrays::{append, layout};
 use super::builders::{BatchBuilder, ColumnBuilder};
 use super::connection;
 use super::long_values::{Bytes, LongValue, Utf8, Utf16};
-use super::outlet::{Message, Outlet};
 use super::running::{Running, StopWhenDropped};
 use super::server_cursor::ServerCursor;
 use super::session::Session;
@@ -61,6 +61,9 @@ pub(super) fn rows(settings: Settings, query: Query) -> Rows {
     stream::once(started).try_flatten().boxed()
 }
 
+/// A batch, or none after the last one.
+type Message = Result<Option<RecordBatch>>;
+
 /// Starts reading. The receiver gets batches, then an error or the end.
 async fn start(
     settings: Settings,
@@ -70,12 +73,11 @@ async fn start(
     let permit = connection::permit(&settings).await?;
     let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
     let read = move || {
-        let mut outlet = Outlet::new(sender, settings.spool);
-        let last = Reader::new(&settings, &query, &mut outlet).read(&running);
+        let last = Reader::new(&settings, &query, &sender).read(&running);
         running.has_ended();
         drop(permit);
-        let last = last.and_then(|()| outlet.empty().map(drop));
-        outlet.end(last);
+        // Nobody may be there any more.
+        sender.blocking_send(last.map(|()| None)).ok();
     };
     let thread = std::thread::Builder::new().name("casebook-odbc-reader".into());
     thread
@@ -89,7 +91,7 @@ struct Reader<'q> {
     query: &'q Query,
     /// How each column is fetched.
     fetch: Vec<Fetch>,
-    outlet: &'q mut Outlet,
+    sender: &'q mpsc::Sender<Message>,
     batch: BatchBuilder,
     /// Rows read.
     read: usize,
@@ -111,14 +113,14 @@ enum Wanted {
 }
 
 impl<'q> Reader<'q> {
-    fn new(settings: &'q Settings, query: &'q Query, outlet: &'q mut Outlet) -> Self {
+    fn new(settings: &'q Settings, query: &'q Query, sender: &'q mpsc::Sender<Message>) -> Self {
         let columns = query.columns.iter();
         let fetch: Vec<Fetch> = columns.map(|c| Fetch::of(query.dialect, &c.own)).collect();
         Self {
             settings,
             query,
-            outlet,
-            batch: BatchBuilder::new(&query.columns, &fetch),
+            sender,
+            batch: BatchBuilder::new(&query.columns, &fetch, &query.doing),
             fetch,
             read: 0,
             passed_on: 0,
@@ -243,9 +245,9 @@ impl<'q> Reader<'q> {
         }
         self.passed_on += self.batch.bytes();
         let batch = self.batch.finish()?;
-        Ok(match self.outlet.pass(batch)? {
-            true => Wanted::More,
-            false => Wanted::Nothing,
+        Ok(match self.sender.blocking_send(Ok(Some(batch))) {
+            Ok(()) => Wanted::More,
+            Err(_) => Wanted::Nothing,
         })
     }
 }

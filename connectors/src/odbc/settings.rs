@@ -3,12 +3,10 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::time::Duration;
 
 use odbc_api::environment;
 
 use super::connection_string::{additions, attribute_value, attributes};
-use super::outlet::SpoolLimits;
 use crate::connector::Connector;
 use crate::error::{Error, Result};
 use crate::options::{TableOptions, parse_value};
@@ -20,12 +18,6 @@ use crate::sql::dialect::{
 /// Seconds to wait for a connection if the options say nothing: long enough for a warehouse that
 /// has to start.
 const LOGIN_TIMEOUT_SECS: u32 = 30;
-
-/// How long a reader waits for the statement that reads before it keeps rows on the local disk:
-/// longer than any pause of a statement that keeps up.
-const SPOOL_AFTER: Duration = Duration::from_secs(30);
-/// Bytes of rows kept there.
-const SPOOL_BYTES: usize = 4 << 30;
 
 /// Attributes of a connection string that may be shown in errors.
 const PLAIN_ATTRIBUTES: &[&str] = &[
@@ -65,8 +57,6 @@ pub(super) struct Settings {
     pub(super) dialect: Option<&'static SqlDialect>,
     /// Never fetch arrays of rows.
     pub(super) row_by_row: bool,
-    /// What a slow statement may keep on the local disk.
-    pub(super) spool: SpoolLimits,
 }
 
 impl fmt::Debug for Settings {
@@ -219,14 +209,6 @@ impl Settings {
             login_timeout_secs: seconds("odbc.login_timeout_secs")?.unwrap_or(LOGIN_TIMEOUT_SECS),
             query_timeout_secs: seconds("odbc.query_timeout_secs")?.map(|s| s as usize),
             dialect: given("odbc.dialect").map(named_dialect).transpose()?,
-            spool: SpoolLimits {
-                after: seconds("spool.after_secs")?
-                    .map_or(SPOOL_AFTER, |s| Duration::from_secs(s.into())),
-                max_bytes: match given("spool.max_bytes") {
-                    None => SPOOL_BYTES,
-                    Some(v) => parse_value("spool.max_bytes", v, "a number of bytes")?,
-                },
-            },
             row_by_row: match given("odbc.fetch") {
                 None | Some("auto") => false,
                 Some("rows") => true,

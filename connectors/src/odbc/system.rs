@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::arrow::array::{AsArray, RecordBatch};
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{Float64Type, SchemaRef};
 use datafusion::error::DataFusionError;
 use futures::StreamExt;
 
@@ -16,6 +16,7 @@ use super::settings::Settings;
 use super::types;
 use crate::cast;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sql::dialect::SqlDialect;
 use crate::sql::exchange::{Described, Query, Rows, Staged, Statement};
 use crate::sql::staging::Staging;
 use crate::sql::system::SqlSystem;
@@ -157,9 +158,7 @@ fn own_types(
 fn load(session: &Session<'_>, doing: &str, insert: &str, batch: &RecordBatch) -> Result<()> {
     let failed = |e| session.failed(doing, e);
     let dialect = session.dialect()?;
-    if !dialect.empty_bytes {
-        refuse_empty_bytes(dialect.name, batch)?;
-    }
+    refuse_unwritable(dialect, batch)?;
     in_transaction(session, doing, |session| {
         let mut prepared = session.connection.prepare(insert).map_err(failed)?;
         for piece in pieces(batch, dialect.utf8) {
@@ -197,21 +196,28 @@ fn in_transaction<T>(
     done
 }
 
-/// Some drivers take no bytes for as many zeroes as the array is wide.
-fn refuse_empty_bytes(system: &str, batch: &RecordBatch) -> Result<()> {
+/// Refuses values of which `dialect` would keep others.
+fn refuse_unwritable(dialect: &SqlDialect, batch: &RecordBatch) -> Result<()> {
     let schema: SchemaRef = batch.schema();
     for (field, column) in schema.fields().iter().zip(batch.columns()) {
-        let bytes = column.as_binary_view_opt();
-        if bytes.is_some_and(|b| b.iter().flatten().any(<[u8]>::is_empty)) {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                format!(
-                    "column {}: the {system} ODBC driver cannot write an empty value of bytes; \
-                     write null instead",
-                    field.name()
-                ),
-            ));
-        }
+        let bytes = column.as_binary_view_opt().filter(|_| !dialect.empty_bytes);
+        let floats = column.as_primitive_opt::<Float64Type>();
+        let floats = floats.filter(|_| !dialect.nan);
+        let what = match (bytes, floats) {
+            (Some(bytes), _) if bytes.iter().flatten().any(<[u8]>::is_empty) => {
+                "an empty value of bytes"
+            }
+            (_, Some(floats)) if floats.iter().flatten().any(f64::is_nan) => "NaN",
+            _ => continue,
+        };
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "column {}: {what} cannot be written to {} over ODBC; write null instead",
+                field.name(),
+                dialect.name
+            ),
+        ));
     }
     Ok(())
 }

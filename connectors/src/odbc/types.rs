@@ -9,11 +9,14 @@ use odbc_api::{ColumnDescription, DataType as OdbcType, ResultSetMetadata};
 
 use super::session::Session;
 use crate::error::{Error, Result};
-use crate::sql::columns::{Column, Columns};
+use crate::sql::columns::{Column, Columns, READ_BY};
 use crate::sql::dialect::{DriverTypes, SqlDialect};
 
 /// Largest precision of a Decimal128.
 const MAX_PRECISION: usize = 38;
+
+/// Characters of the longest date or timestamp of PostgreSQL, `294276-12-31 23:59:59.999999 BC`.
+const MOMENT_CHARS: usize = 32;
 
 /// In the metadata of a column's own field: the width in characters that the system enforces.
 const WIDTH: &str = "width";
@@ -39,10 +42,12 @@ impl Fetch {
     /// How a column is fetched whose own field is `field`.
     pub(super) fn of(dialect: &SqlDialect, field: &Field) -> Self {
         let loose = dialect.driver_types == DriverTypes::Loose;
+        let width = field.metadata().get(WIDTH).and_then(|w| w.parse().ok());
         match field.data_type() {
             DataType::Int64 | DataType::Date32 | DataType::Timestamp(..) if loose => {
                 Self::Text(None)
             }
+            _ if field.metadata().contains_key(READ_BY) => Self::Text(width),
             DataType::Int16 | DataType::Int32 | DataType::Int64 => Self::Integer,
             DataType::Float32 => Self::Float32,
             DataType::Float64 => Self::Float64,
@@ -53,10 +58,7 @@ impl Fetch {
             // Digits, sign and point.
             DataType::Decimal128(precision, _) => Self::Text(Some(usize::from(*precision) + 2)),
             DataType::BinaryView => Self::Bytes,
-            _ => {
-                let width = field.metadata().get(WIDTH);
-                Self::Text(width.and_then(|w| w.parse().ok()))
-            }
+            _ => Self::Text(width),
         }
     }
 }
@@ -103,18 +105,54 @@ fn columns(
         let (data_type, width) = match own {
             // Without a precision, any number of digits, which psqlODBC calls 28 and 6.
             Some("numeric") => (DataType::Utf8View, None),
+            // Which psqlODBC calls a float, without the last of its digits.
+            Some("money") => (DataType::Utf8View, None),
             _ => mapped(dialect, *odbc, *unsigned),
         };
         let comparable = data_type != DataType::Utf8View || text_compares(dialect, *odbc, own);
         let field = Field::new(name, data_type, true);
+        let (read_by, width) = match read_by(dialect, name, field.data_type()) {
+            None => (None, width),
+            Some((by, width)) => (Some((READ_BY.to_owned(), by)), width),
+        };
         let width = width.map(|w| (WIDTH.to_owned(), w.to_string()));
+        let metadata = width.into_iter().chain(read_by);
         Column {
-            own: Arc::new(field.clone().with_metadata(width.into_iter().collect())),
+            own: Arc::new(field.clone().with_metadata(metadata.collect())),
             field: Arc::new(field),
             comparable,
         }
     });
     Columns::new(columns.collect())
+}
+
+/// How a column is selected as a text, and the text's width, where the driver does not bring what is
+/// stored.
+///
+/// psqlODBC makes of a date `infinity` today's, of the year 20000 the year 2000, and of years before
+/// Christ others; the SQLite driver has 15 digits of a float, one or two too few.
+fn read_by(
+    dialect: &SqlDialect,
+    name: &str,
+    data_type: &DataType,
+) -> Option<(String, Option<usize>)> {
+    let name = dialect.quoted(name);
+    match (dialect.driver_types, data_type) {
+        (DriverTypes::AskCatalog, DataType::Date32) => {
+            Some((format!("{name}::text"), Some(MOMENT_CHARS)))
+        }
+        // With a time zone, in that of the session.
+        (DriverTypes::AskCatalog, DataType::Timestamp(..)) => {
+            Some((format!("{name}::timestamp::text"), Some(MOMENT_CHARS)))
+        }
+        (DriverTypes::Loose, DataType::Float32 | DataType::Float64) => Some((
+            format!(
+                "CASE typeof({name}) WHEN 'real' THEN printf('%!.17g', {name}) ELSE {name} END"
+            ),
+            None,
+        )),
+        _ => None,
+    }
 }
 
 /// The Arrow type of a column, and the width of its texts where the system enforces one.

@@ -12,53 +12,49 @@ use datafusion::arrow::array::{
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::arrow::error::ArrowError;
 
-use super::messages::RowType;
 use super::moments;
-use super::plain::{broken, integers, plain};
+use super::plain::At;
 use crate::error::Result;
 
-/// `array`, sent as `field` for the column `row`, as `target`; it shares no memory with `array`,
+/// `array`, sent as `field` for the column `at`, as `target`; it shares no memory with `array`,
 /// so that a batch keeps only its own rows alive.
 pub(super) fn convert(
     array: &ArrayRef,
     field: &Field,
-    row: &RowType,
+    at: At<'_>,
     target: &DataType,
 ) -> Result<ArrayRef> {
-    let scale = scale_of(field, row)?;
-    let converted = match row.kind.to_lowercase().as_str() {
+    let scale = scale_of(field, at)?;
+    let converted = match at.row.kind.to_lowercase().as_str() {
         "fixed" if array.data_type().is_integer() && scale > 0 => {
-            plain(&decimals(array, scale, row)?, target, row)?
+            at.plain(&decimals(array, scale, at)?, target)?
         }
         "timestamp_ntz" | "timestamp_ltz" | "timestamp_tz" | "time" => {
-            moments::convert(array, scale, row, target)?
+            moments::convert(array, scale, at, target)?
         }
-        _ => plain(array, target, row)?,
+        _ => at.plain(array, target)?,
     };
-    owned(&converted).map_err(|e| broken(row, &e.to_string()))
+    owned(&converted).map_err(|e| at.broken(&e.to_string()))
 }
 
 /// The scale in the metadata of the batch, else that of the result.
-fn scale_of(field: &Field, row: &RowType) -> Result<u32> {
+fn scale_of(field: &Field, at: At<'_>) -> Result<u32> {
     let said = field.metadata().get("scale").map(|s| s.parse::<u32>());
     match said {
         Some(Ok(scale)) if scale <= 38 => Ok(scale),
-        Some(_) => Err(broken(
-            row,
-            "the scale in its metadata is not a number up to 38",
-        )),
-        None => Ok(row.scale.unwrap_or(0).clamp(0, 38) as u32),
+        Some(_) => Err(at.broken("the scale in its metadata is not a number up to 38")),
+        None => Ok(at.row.scale.unwrap_or(0).clamp(0, 38) as u32),
     }
 }
 
 /// Integers that stand for hundredths (or so).
-fn decimals(array: &ArrayRef, scale: u32, row: &RowType) -> Result<ArrayRef> {
-    let integers = integers(array, row)?;
+fn decimals(array: &ArrayRef, scale: u32, at: At<'_>) -> Result<ArrayRef> {
+    let integers = at.integers(array)?;
     let decimals: Decimal128Array = integers.unary(i128::from);
     decimals
         .with_precision_and_scale(38, scale as i8)
         .map(|d| Arc::new(d) as ArrayRef)
-        .map_err(|e| broken(row, &e.to_string()))
+        .map_err(|e| at.broken(&e.to_string()))
 }
 
 /// A copy that holds these rows only.
@@ -80,6 +76,7 @@ mod tests {
     use datafusion::arrow::util::display::array_value_to_string;
 
     use super::*;
+    use crate::snowflake::messages::RowType;
     use crate::snowflake::types::arrow_type;
 
     fn row(kind: &str, precision: i64, scale: i64) -> RowType {
@@ -96,7 +93,8 @@ mod tests {
         let mut metadata = HashMap::new();
         metadata.extend(scale.map(|s| ("scale".to_owned(), s.to_owned())));
         let field = Field::new("C", array.data_type().clone(), true).with_metadata(metadata);
-        let out = convert(&array, &field, row, &arrow_type(row))?;
+        let at = At { row, before: 0 };
+        let out = convert(&array, &field, at, &arrow_type(row))?;
         assert_eq!(out.data_type(), &arrow_type(row));
         Ok((0..out.len())
             .map(|i| array_value_to_string(&out, i).unwrap())
@@ -173,6 +171,38 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_does_not_fit_is_named_with_its_row() {
+        let row = &row("fixed", 9, 0);
+        let sent: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None, Some(1 << 40)]));
+        let field = Field::new("C", DataType::Int64, true);
+        let at = At { row, before: 70 };
+        let error = convert(&sent, &field, at, &DataType::Int32).unwrap_err();
+        let error = error.to_string();
+        for part in ["column C", "row 73", "'1099511627776'"] {
+            assert!(error.contains(part), "{error}");
+        }
+        let times = row_of("timestamp_ntz", 9);
+        let at = At {
+            row: &times,
+            before: 5,
+        };
+        let far: ArrayRef = Arc::new(Int64Array::from(vec![0, 253_402_214_400]));
+        let nanoseconds = arrow_type(&times);
+        let field = Field::new("C", DataType::Int64, true)
+            .with_metadata([("scale".to_owned(), "0".to_owned())].into());
+        let error = convert(&far, &field, at, &nanoseconds)
+            .unwrap_err()
+            .to_string();
+        for part in ["column C", "row 7", "253402214400"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    fn row_of(kind: &str, scale: i64) -> RowType {
+        row(kind, 0, scale)
+    }
+
+    #[test]
     fn a_time_that_does_not_fit_is_an_error() {
         let far: ArrayRef = Arc::new(Int64Array::from(vec![253_402_214_400i64]));
         let ntz = row("timestamp_ntz", 0, 9);
@@ -192,7 +222,8 @@ mod tests {
         let whole: ArrayRef = Arc::new(StringArray::from(vec!["a short text of this row", &long]));
         let one = whole.slice(0, 1);
         let field = Field::new("C", DataType::Utf8, true);
-        let out = convert(&one, &field, &row("text", 0, 0), &DataType::Utf8View).unwrap();
+        let (row, before) = (&row("text", 0, 0), 0);
+        let out = convert(&one, &field, At { row, before }, &DataType::Utf8View).unwrap();
         assert!(out.get_array_memory_size() < 1 << 10);
     }
 }

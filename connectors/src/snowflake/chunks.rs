@@ -1,7 +1,7 @@
 //! The parts of a result that lie in an object store: downloaded a few ahead, in order, within a
 //! byte budget. Their links are signed, so they are secrets and expire.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 
 use super::messages::{ChunkRef, QueryData};
 use super::session::Session;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, said};
 use crate::http::{self, Retry};
 use crate::secret::Secret;
 
@@ -44,6 +44,7 @@ impl Chunks {
     /// The chunks that `data` lists.
     pub(super) fn new(session: &Arc<Session>, data: &mut QueryData, doing: &str) -> Result<Self> {
         let listed = data.chunks.take().unwrap_or_default();
+        check_distinct(&listed, doing)?;
         let sizes = listed.iter().enumerate();
         let waiting = sizes.map(|(i, c)| (i, c.row_count, c.uncompressed_size.max(1)));
         Ok(Self {
@@ -92,6 +93,18 @@ impl Chunks {
             .await
             .map_err(|e| Error::while_doing(&self.links.doing, e))??;
         Ok(Some(Chunk { bytes, rows }))
+    }
+}
+
+/// Two chunks behind one link would be one of them twice.
+fn check_distinct(chunks: &[ChunkRef], doing: &str) -> Result<()> {
+    let mut links = HashSet::new();
+    match chunks.iter().all(|c| links.insert(c.url.expose())) {
+        true => Ok(()),
+        false => Err(Error::new(
+            ErrorKind::Corrupt,
+            format!("{doing}: Snowflake lists a chunk twice; run the statement again"),
+        )),
     }
 }
 
@@ -166,9 +179,10 @@ impl Links {
                 ErrorKind::Unavailable,
                 format!(
                     "{}: the links to the result have expired, and Snowflake gives no new ones \
-                     ({}); run the statement again",
+                     ({}); run the statement again, with a lower spool.after_secs, so that the rest \
+                     of the rows is kept on this machine sooner",
                     self.doing,
-                    reply.message.unwrap_or_default()
+                    said(&reply.message.unwrap_or_default())
                 ),
             ));
         };
@@ -179,6 +193,7 @@ impl Links {
         {
             return Err(self.changed());
         }
+        check_distinct(&chunks, &self.doing)?;
         *current = Signed {
             generation: generation + 1,
             headers: headers(data.chunk_headers, data.qrmk)?,

@@ -12,6 +12,7 @@ use datafusion::arrow::ipc::writer::StreamWriter;
 
 use super::arrays::convert;
 use super::messages::RowType;
+use super::plain::At;
 use super::types::arrow_type;
 use crate::declared::same_class;
 use crate::error::{Error, ErrorKind, Result};
@@ -63,15 +64,22 @@ impl Layout {
         }
     }
 
-    /// Rows `from..from + rows` of `batch` in the declared types.
-    fn piece(&self, batch: &RecordBatch, from: usize, rows: usize) -> Result<RecordBatch> {
+    /// Rows `from..from + rows` of `batch` in the declared types; `before` came before them.
+    fn piece(
+        &self,
+        batch: &RecordBatch,
+        from: usize,
+        rows: usize,
+        before: u64,
+    ) -> Result<RecordBatch> {
         let sent = batch.schema();
         let fields = self.schema.fields().iter().zip(sent.fields());
         let columns = fields
             .zip(&self.rowtype)
             .zip(batch.columns())
             .map(|(((target, sent), row), column)| {
-                convert(&column.slice(from, rows), sent, row, target.data_type())
+                let at = At { row, before };
+                convert(&column.slice(from, rows), sent, at, target.data_type())
             })
             .collect::<Result<Vec<_>>>()
             .map_err(|e| Error::new(e.kind(), format!("{}: {e}", self.doing)).with_source(e))?;
@@ -99,15 +107,22 @@ pub(super) struct Decoder {
     /// A batch of the stream, and how many of its rows were passed on.
     batch: Option<(RecordBatch, usize)>,
     rows: u64,
+    /// Rows of the result before those of this stream.
+    before: u64,
     expected: Option<u64>,
 }
 
 impl Decoder {
-    /// `expected` is the number of rows, where the server said it.
+    /// `before` rows came before; `expected` is the number of these, where the server said it.
     ///
     /// # Errors
     /// A stream that does not begin with a schema.
-    pub(super) fn new(layout: Arc<Layout>, input: Bytes, expected: Option<u64>) -> Result<Self> {
+    pub(super) fn new(
+        layout: Arc<Layout>,
+        input: Bytes,
+        before: u64,
+        expected: Option<u64>,
+    ) -> Result<Self> {
         let mut input = Buffer::from(input);
         let begun = caught(layout.doing.trim_start_matches("reading "), || {
             begin(&mut input)
@@ -119,8 +134,14 @@ impl Decoder {
             input,
             batch: None,
             rows: 0,
+            before,
             expected,
         })
+    }
+
+    /// Rows of the result up to where this is.
+    pub(super) fn reached(&self) -> u64 {
+        self.before + self.rows
     }
 
     /// The next batch; None after the last row.
@@ -141,7 +162,9 @@ impl Decoder {
                 && from < batch.num_rows()
             {
                 let rows = fitting(&batch, from, self.layout.batch_rows);
-                let piece = self.layout.piece(&batch, from, rows)?;
+                let piece = self
+                    .layout
+                    .piece(&batch, from, rows, self.before + self.rows)?;
                 self.rows += rows as u64;
                 self.batch = Some((batch, from + rows));
                 return Ok(Some(piece));
@@ -280,7 +303,7 @@ mod tests {
             Field::new("t", DataType::Utf8View, true),
         ]));
         let layout = Layout::new("reading t", &schema, rowtype(), batch_rows)?;
-        let mut decoder = Decoder::new(Arc::new(layout), bytes.into(), Some(rows))?;
+        let mut decoder = Decoder::new(Arc::new(layout), bytes.into(), 0, Some(rows))?;
         let mut sizes = vec![];
         while let Some(batch) = decoder.next()? {
             sizes.push(batch.num_rows());

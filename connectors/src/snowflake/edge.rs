@@ -4,15 +4,18 @@
 //! A statement that is sent again carries the id of its first request, by which the server knows
 //! not to run it twice.
 
+use ::http::Extensions;
 use async_trait::async_trait;
-use http::Extensions;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Request, Response, StatusCode};
 use reqwest_middleware::{Middleware, Next, Result};
 use url::Url;
 
-use crate::error::{Error, ErrorKind};
-use crate::http::Retry;
+use crate::error::{Error, ErrorKind, said};
+use crate::http::{self, Retry};
+
+/// Largest answer: that to a statement lists every chunk of its result.
+pub(super) const MAX_ANSWER_BYTES: usize = 256 << 20;
 
 /// The way to one account.
 pub(super) struct Edge {
@@ -36,7 +39,10 @@ impl Middleware for Edge {
             let result = next.clone().run(request, extensions).await;
             attempt += 1;
             let error = match result {
-                Ok(response) if understood(&response) => return Ok(response),
+                Ok(response) if understood(&response) => match whole(response, &self.base).await {
+                    Ok(response) => return Ok(response),
+                    Err(error) => error,
+                },
                 Ok(response) => refused(&response, &self.base),
                 Err(error) => unreachable_host(error, &self.base),
             };
@@ -90,6 +96,28 @@ fn understood(response: &Response) -> bool {
     response.status().is_success() || (json && !passing)
 }
 
+/// The answer with its body, which the library would read without a bound, and take for the
+/// protocol's whatever it is.
+async fn whole(response: Response, base: &Url) -> std::result::Result<Response, Error> {
+    let host = base.host_str().unwrap_or_default();
+    let (status, headers) = (response.status(), response.headers().clone());
+    let what = format!("reading the answer of {host}");
+    let body = http::body(&what, MAX_ANSWER_BYTES, response).await?;
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(Error::new(
+            ErrorKind::Corrupt,
+            format!(
+                "{host} answered {status} with something that is not Snowflake's ({}); check \
+                 snowflake.host, and whether a proxy answers in its place",
+                said(&String::from_utf8_lossy(&body[..body.len().min(200)]))
+            ),
+        ));
+    }
+    let mut whole = ::http::Response::new(body);
+    (*whole.status_mut(), *whole.headers_mut()) = (status, headers);
+    Ok(whole.into())
+}
+
 fn refused(response: &Response, base: &Url) -> Error {
     let status = response.status();
     let host = base.host_str().unwrap_or_default();
@@ -103,7 +131,8 @@ fn refused(response: &Response, base: &Url) -> Error {
         s if s.is_server_error() => (ErrorKind::Unavailable, "; try again later"),
         _ => (ErrorKind::InvalidInput, ""),
     };
-    Error::new(kind, format!("{host} answered {status}{advice}"))
+    let leads = http::to_another_host(response);
+    Error::new(kind, format!("{host} answered {status}{leads}{advice}"))
 }
 
 /// No answer. The URL is left out: it holds request ids only, but that is for others to promise.
@@ -114,8 +143,14 @@ fn unreachable_host(error: reqwest_middleware::Error, base: &Url) -> Error {
     while let Some(inner) = cause.source() {
         cause = inner;
     }
+    let cause = cause.to_string();
+    let kind = match http::is_untrusted(&cause) {
+        true => ErrorKind::InvalidInput,
+        false => ErrorKind::Unavailable,
+    };
+    let cause = http::with_advice(cause);
     Error::new(
-        ErrorKind::Unavailable,
+        kind,
         format!(
             "{host} did not answer ({cause}); check the network, snowflake.account and \
              snowflake.host"

@@ -3,7 +3,7 @@
 use super::messages::{QueryData, Reply};
 use super::name::{TableName, quoted};
 use super::settings::{Settings, SignIn};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, said};
 
 /// The session's token has expired: renew it.
 pub(super) const EXPIRED: &str = "390112";
@@ -27,8 +27,9 @@ pub(super) fn sign_in<T>(settings: &Settings, reply: &Reply<T>) -> Error {
              factor, use a key pair or a programmatic access token instead"
         }
         (_, SignIn::KeyPair { .. }) => {
-            "check snowflake.account, snowflake.user and that the public key is the user's (ALTER \
-             USER ... SET RSA_PUBLIC_KEY)"
+            "check snowflake.account, snowflake.user, that the public key is the user's (ALTER \
+             USER ... SET RSA_PUBLIC_KEY), and that the clock of this machine is right, because \
+             the login is signed with its time"
         }
         (_, SignIn::OAuth(_)) => "the token of snowflake.oauth_token may have expired: get another",
         (_, SignIn::AccessToken(_)) => {
@@ -40,7 +41,7 @@ pub(super) fn sign_in<T>(settings: &Settings, reply: &Reply<T>) -> Error {
         format!(
             "signing in to Snowflake account {}{who}: {} ({}); {advice}",
             settings.account,
-            said(reply),
+            message(reply),
             reply.code()
         ),
     )
@@ -82,17 +83,16 @@ pub(super) fn statement(doing: &str, settings: &Settings, reply: &Reply<QueryDat
         kind,
         format!(
             "{doing}: {} ({}{}{id}){advice}",
-            said(reply),
+            message(reply),
             reply.code(),
             state.map_or(String::new(), |s| format!(", SQLSTATE {s}")),
         ),
     )
 }
 
-/// The server's message on one line.
-fn said<T>(reply: &Reply<T>) -> String {
-    let message = reply.message.as_deref().unwrap_or("no reason given");
-    message.split_whitespace().collect::<Vec<_>>().join(" ")
+/// The server's message, short.
+fn message<T>(reply: &Reply<T>) -> String {
+    said(reply.message.as_deref().unwrap_or("no reason given"))
 }
 
 /// A table that is under none of its names.

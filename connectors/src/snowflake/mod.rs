@@ -40,6 +40,7 @@ use crate::connector::{Connector, ConnectorOptions};
 use crate::declared;
 use crate::error::Result;
 use crate::options::TableOptions;
+use crate::sql::spool::SpoolLimits;
 use crate::sql::table::SqlTable;
 use crate::sql::target::Asked;
 use crate::write::{self, WriteOptions};
@@ -80,6 +81,7 @@ impl SnowflakeFactory {
             contract: declared::asked_for(known, options.get(write::CREATE.key), listed)?,
             listed: Arc::clone(listed),
             write: WriteOptions::parse(&options)?,
+            spool: SpoolLimits::parse(self.connector, &options)?,
         };
         let session = Session::new(settings, WhenLost::SignInAgain)?;
         SqlTable::open(Arc::new(SnowflakeSystem::new(session, name)), asked).await

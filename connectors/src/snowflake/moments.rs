@@ -6,8 +6,7 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 
-use super::messages::RowType;
-use super::plain::{broken, integers, plain};
+use super::plain::At;
 use crate::error::{Error, Result};
 
 /// Decimal digits of a nanosecond.
@@ -20,7 +19,7 @@ const NANO_DIGITS: u32 = 9;
 pub(super) fn convert(
     array: &ArrayRef,
     scale: u32,
-    row: &RowType,
+    at: At<'_>,
     target: &DataType,
 ) -> Result<ArrayRef> {
     let digits = match target {
@@ -29,10 +28,10 @@ pub(super) fn convert(
         DataType::Timestamp(TimeUnit::Microsecond, _) => 6,
         _ => NANO_DIGITS,
     };
-    let moments = Moments::new(array, scale, row)?;
-    let values: ArrayRef = Arc::new(Int64Array::from(moments.in_units(digits, row)?));
+    let moments = Moments::new(array, scale, at)?;
+    let values: ArrayRef = Arc::new(Int64Array::from(moments.in_units(digits, at)?));
     // Between integers and moments of the same unit, Arrow's conversion keeps the number.
-    plain(&values, target, row)
+    at.plain(&values, target)
 }
 
 /// Seconds and nanoseconds of each row.
@@ -46,23 +45,23 @@ struct Moments {
 impl Moments {
     /// One number of 10^-scale seconds, or `{epoch, fraction, timezone}` of which the last two may
     /// be absent. The epoch is in UTC whatever the time zone, which is only for display.
-    fn new(array: &ArrayRef, scale: u32, row: &RowType) -> Result<Self> {
+    fn new(array: &ArrayRef, scale: u32, at: At<'_>) -> Result<Self> {
         if scale > NANO_DIGITS {
-            return Err(broken(row, "its scale is more than 9"));
+            return Err(at.broken("its scale is more than 9"));
         }
         let Some(parts) = array.as_struct_opt() else {
             return Ok(Self {
-                seconds: integers(array, row)?,
+                seconds: at.integers(array)?,
                 nanoseconds: None,
                 scale,
             });
         };
         let epoch = parts
             .column_by_name("epoch")
-            .ok_or_else(|| broken(row, "it has no epoch"))?;
+            .ok_or_else(|| at.broken("it has no epoch"))?;
         let fraction = parts.column_by_name("fraction");
         let nulls = parts.nulls();
-        let seconds = integers(epoch, row)?;
+        let seconds = at.integers(epoch)?;
         let seconds = match nulls {
             None => seconds,
             // The parts of a null struct need not be null themselves.
@@ -73,13 +72,13 @@ impl Moments {
         };
         Ok(Self {
             seconds,
-            nanoseconds: fraction.map(|f| integers(f, row)).transpose()?,
+            nanoseconds: fraction.map(|f| at.integers(f)).transpose()?,
             scale: if fraction.is_some() { 0 } else { scale },
         })
     }
 
     /// Each row in units of 10^-digits seconds.
-    fn in_units(&self, digits: u32, row: &RowType) -> Result<Vec<Option<i64>>> {
+    fn in_units(&self, digits: u32, at: At<'_>) -> Result<Vec<Option<i64>>> {
         let per_second = 10i128.pow(digits);
         let sent = 10i128.pow(self.scale);
         let nano = 10i128.pow(NANO_DIGITS);
@@ -97,10 +96,14 @@ impl Moments {
             let value = i64::try_from(nanoseconds / unit).ok().filter(|_| exact);
             value.map(Some).ok_or_else(|| {
                 Error::invalid(format!(
-                    "reading column {}: a time does not fit its type; declare the column in \
-                     CREATE EXTERNAL TABLE with another precision, such as TIMESTAMP(6) for \
-                     years after 2262 or TIMESTAMP(9) for nanoseconds",
-                    row.name
+                    "reading column {}: row {} has a time, {} seconds and {} nanoseconds from 1970, \
+                     that does not fit its type; declare the column in CREATE EXTERNAL TABLE with \
+                     another precision, such as TIMESTAMP(6) for years after 2262 or TIMESTAMP(9) \
+                     for nanoseconds",
+                    at.row.name,
+                    at.before + i as u64 + 1,
+                    nanoseconds.div_euclid(nano),
+                    nanoseconds.rem_euclid(nano)
                 ))
             })
         });

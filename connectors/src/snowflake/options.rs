@@ -5,6 +5,7 @@ use crate::connector::{CA_FILE, Connector, Maturity, OptionSpec};
 use crate::evolve::EVOLVE;
 use crate::left_out;
 use crate::rejects;
+use crate::sql::spool;
 use crate::write::{CREATE, KEY};
 
 /// The connector, as a build without the feature knows it.
@@ -138,4 +139,6 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
     EVOLVE,
     KEY,
     rejects::OPTION,
+    spool::AFTER,
+    spool::MAX_BYTES,
 ];

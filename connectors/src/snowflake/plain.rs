@@ -1,42 +1,40 @@
-//! Arrow's own conversions of what Snowflake sends, strict, with errors that name the column.
+//! Arrow's own conversions of what Snowflake sends, strict, with errors that name column, row and
+//! value.
 
 use datafusion::arrow::array::{ArrayRef, AsArray, Int64Array};
-use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 
 use super::messages::RowType;
+use crate::cast;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Arrow's own conversion.
-pub(super) fn plain(array: &ArrayRef, target: &DataType, row: &RowType) -> Result<ArrayRef> {
-    let strict = CastOptions {
-        safe: false,
-        ..CastOptions::default()
-    };
-    cast_with_options(array, target, &strict).map_err(|e| {
+/// The column of an array.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct At<'r> {
+    /// As the server declares it.
+    pub(super) row: &'r RowType,
+    /// Rows of the result before the array.
+    pub(super) before: u64,
+}
+
+impl At<'_> {
+    /// Arrow's own conversion.
+    pub(super) fn plain(self, array: &ArrayRef, target: &DataType) -> Result<ArrayRef> {
+        cast::strictly("converting", &self.row.name, array, target, self.before)
+    }
+
+    /// Whole numbers of any width.
+    pub(super) fn integers(self, array: &ArrayRef) -> Result<Int64Array> {
+        let integers = self.plain(array, &DataType::Int64)?;
+        Ok(integers.as_primitive::<Int64Type>().clone())
+    }
+
+    /// Arrays that make no sense.
+    pub(super) fn broken(self, what: &str) -> Error {
+        let RowType { name, kind, .. } = self.row;
         Error::new(
-            ErrorKind::Unsupported,
-            format!(
-                "reading column {} ({}) as {target}: {e}; leave it out of the query, read it \
-                 through a view that casts it, or declare another type in CREATE EXTERNAL TABLE",
-                row.name, row.kind
-            ),
+            ErrorKind::Corrupt,
+            format!("reading column {name} ({kind}): {what}"),
         )
-        .with_source(e)
-    })
-}
-
-/// Whole numbers of any width.
-pub(super) fn integers(array: &ArrayRef, row: &RowType) -> Result<Int64Array> {
-    Ok(plain(array, &DataType::Int64, row)?
-        .as_primitive::<Int64Type>()
-        .clone())
-}
-
-/// A column whose arrays make no sense.
-pub(super) fn broken(row: &RowType, what: &str) -> Error {
-    Error::new(
-        ErrorKind::Corrupt,
-        format!("reading column {} ({}): {what}", row.name, row.kind),
-    )
+    }
 }

@@ -18,6 +18,8 @@ use crate::error::{Error, ErrorKind, Result};
 pub(super) struct Reader {
     layout: Arc<Layout>,
     current: Option<Decoder>,
+    /// Rows of the parts that were read.
+    read: u64,
     chunks: Chunks,
 }
 
@@ -31,6 +33,10 @@ impl Reader {
         doing: &str,
     ) -> Result<Self> {
         let rowtype = data.rowtype.take().unwrap_or_default();
+        if rowtype.is_empty() {
+            let what = format!("{doing}: the answer names no columns; run the statement again");
+            return Err(Error::new(ErrorKind::Corrupt, what));
+        }
         let layout = Arc::new(Layout::new(doing, schema, rowtype, batch_rows)?);
         let chunks = Chunks::new(session, &mut data, doing)?;
         let inline = data.rowset_base64.take().unwrap_or_default();
@@ -49,18 +55,28 @@ impl Reader {
                 ),
             ));
         }
-        let expected = data.total.map(|total| total.saturating_sub(chunks.rows()));
+        let expected = match data.total {
+            None => None,
+            Some(total) => Some(total.checked_sub(chunks.rows()).ok_or_else(|| {
+                let what = format!(
+                    "{doing}: Snowflake announces {total} rows, and more in the chunks that it lists"
+                );
+                Error::new(ErrorKind::Corrupt, what)
+            })?),
+        };
         let current = match (inline.is_empty(), expected) {
             (true, None | Some(0)) => None,
             _ => Some(Decoder::new(
                 Arc::clone(&layout),
                 Bytes::from(inline),
+                0,
                 expected,
             )?),
         };
         Ok(Self {
             layout,
             current,
+            read: 0,
             chunks,
         })
     }
@@ -72,13 +88,19 @@ impl Reader {
                 if let Some(batch) = decoder.next()? {
                     return Ok(Some(batch));
                 }
+                self.read = decoder.reached();
                 self.current = None;
             }
             let Some(chunk) = self.chunks.next().await? else {
                 return Ok(None);
             };
             let layout = Arc::clone(&self.layout);
-            self.current = Some(Decoder::new(layout, chunk.bytes, Some(chunk.rows))?);
+            self.current = Some(Decoder::new(
+                layout,
+                chunk.bytes,
+                self.read,
+                Some(chunk.rows),
+            )?);
         }
     }
 }

@@ -13,7 +13,7 @@ use snowflake_api::connection::{Connection, QueryType};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use super::edge::Edge;
+use super::edge::{Edge, MAX_ANSWER_BYTES};
 use super::errors;
 use super::login::credentials;
 use super::messages::{Login, Query, QueryData, Renewal, Reply};
@@ -127,7 +127,7 @@ impl Session {
                     .query(&[("requestId", Uuid::new_v4().to_string())])
                     .header(AUTHORIZATION, header.clone())
             };
-            let body = http::fetch(what, &Retry::default(), usize::MAX, make).await?;
+            let body = http::fetch(what, &Retry::default(), MAX_ANSWER_BYTES, make).await?;
             serde_json::from_slice(&body).map_err(|e| Error::while_doing(what, e))
         })
         .await

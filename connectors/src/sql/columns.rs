@@ -11,6 +11,10 @@ use datafusion::logical_expr::Expr;
 use crate::declared;
 use crate::error::{Error, Result};
 
+/// In the metadata of a column's own field: the expression by which it is selected, where its name
+/// would not bring what is stored.
+pub(crate) const READ_BY: &str = "read_by";
+
 /// One column.
 #[derive(Debug, Clone)]
 pub(crate) struct Column {
@@ -42,7 +46,10 @@ impl Columns {
                     // About such a column nothing is sent but whether it is null.
                     false => DataType::Null,
                 };
+                let read_by = c.own.metadata().get_key_value(READ_BY);
+                let read_by = read_by.map(|(key, by)| (key.clone(), by.clone()));
                 Field::new(c.own.name(), data_type, true)
+                    .with_metadata(read_by.into_iter().collect())
             })
             .collect();
         Self {
@@ -62,7 +69,7 @@ impl Columns {
         &self.schema
     }
 
-    /// The system's names, for statements; types as far as comparisons go.
+    /// The system's names, and how they are read, for statements; types as far as comparisons go.
     pub(crate) fn remote(&self) -> &SchemaRef {
         &self.remote
     }
@@ -136,7 +143,8 @@ mod tests {
 
     use super::*;
     use crate::sql::dialect::SNOWFLAKE;
-    use crate::sql::pushdown::{Select, classify};
+    use crate::sql::pushdown::classify;
+    use crate::sql::select::Select;
 
     fn columns() -> Columns {
         let column = |own: &str, name: &str, data_type: DataType, comparable| Column {

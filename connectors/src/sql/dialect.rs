@@ -52,6 +52,8 @@ pub(crate) struct SqlDialect {
     pub(crate) server_cursor: bool,
     /// False if the driver takes no bytes for as many zeroes as an array is wide.
     pub(crate) empty_bytes: bool,
+    /// False if the system keeps null for NaN.
+    pub(crate) nan: bool,
     /// The type of a column that holds an Arrow type; true for a key, which some systems index
     /// only up to a length.
     pub(crate) column_type: fn(&DataType, bool) -> Option<&'static str>,
@@ -150,6 +152,7 @@ const COMMON: SqlDialect = SqlDialect {
     utf8: false,
     server_cursor: false,
     empty_bytes: true,
+    nan: true,
     column_type: |t, _| common_type(t, "TEXT"),
     unparser: || quoted_with('"'),
 };
@@ -204,7 +207,7 @@ const DATABRICKS_RULES: SqlDialect = SqlDialect {
 /// Databricks through drivers that take one text for everything.
 pub(crate) static DATABRICKS: SqlDialect = DATABRICKS_RULES;
 
-/// Databricks where texts travel beside the statement ([`crate::sql::pushdown::Select::bound`]).
+/// Databricks where texts travel beside the statement ([`crate::sql::select::Select::bound`]).
 #[cfg(feature = "databricks")]
 pub(crate) static DATABRICKS_BOUND: SqlDialect = SqlDialect {
     not_in_texts: &[],
@@ -219,6 +222,7 @@ pub(crate) static SQLITE: SqlDialect = SqlDialect {
     driver_types: DriverTypes::Loose,
     utf8: true,
     empty_bytes: false,
+    nan: false,
     unparser: || Box::new(SqliteDialect {}),
     ..COMMON
 };

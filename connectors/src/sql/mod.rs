@@ -6,7 +6,7 @@
 //! | what a system brings | `system`, `exchange` |
 //! | how the systems' words differ | `dialect`, `ddl` |
 //! | the table, and what INSERT makes of what is missing | `table`, `target`, `columns` |
-//! | reading: what is asked of it | `scan`, `pushdown` |
+//! | reading: what is asked of it, where rows wait | `scan`, `select`, `pushdown`, `spool` |
 //! | INSERT: staged, then published in one step | `sink`, `staging`, `leftovers` |
 
 // Each system uses its part; a build without one of them leaves that part unused.
@@ -22,7 +22,9 @@ pub(crate) mod exchange;
 pub(crate) mod leftovers;
 pub(crate) mod pushdown;
 pub(crate) mod scan;
+pub(crate) mod select;
 pub(crate) mod sink;
+pub(crate) mod spool;
 pub(crate) mod staging;
 pub(crate) mod system;
 pub(crate) mod table;

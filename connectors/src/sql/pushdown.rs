@@ -1,22 +1,17 @@
-//! What a statement asks of a table, as SQL of the system that holds it: projection, the filters
-//! that mean exactly the same there, and LIMIT. The rest is evaluated here.
+//! Which filters a SQL system takes over: those that mean exactly the same there, or find more and
+//! are evaluated here again. The rest stays here.
 //!
 //! A filter is sent only when every part of it is on a short list; the list errs on the side of
-//! reading more rows, never other rows. Expressions are written by DataFusion's SQL unparser.
+//! reading more rows, never other rows.
 
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
-use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, ScalarValue};
-use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::expr::{InList, Like};
-use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{
     BinaryExpr, Expr, Operator, TableProviderFilterPushDown as Pushdown,
 };
-use datafusion::sql::unparser::Unparser;
 
-use crate::error::{Error, Result};
-use crate::sql::dialect::{LimitForm, SqlDialect, TextEquality};
+use crate::sql::dialect::{SqlDialect, TextEquality};
 
 /// Literals longer than this are not sent: servers limit the length of a statement.
 const MAX_LITERAL_BYTES: usize = 16 << 10;
@@ -33,115 +28,6 @@ pub(crate) fn classify(
         .iter()
         .map(|filter| Rules { dialect, schema }.judge(filter))
         .collect()
-}
-
-/// One SELECT on one table.
-#[derive(Debug)]
-pub(crate) struct Select<'a> {
-    /// The system that will run it.
-    pub(crate) dialect: &'static SqlDialect,
-    /// The table as the system writes it: [`SqlDialect::table`], or `(query) alias`.
-    pub(crate) from: &'a str,
-    /// The table's whole schema.
-    pub(crate) schema: &'a SchemaRef,
-    /// Wanted columns; none: a row is a literal 1, so that rows can be counted.
-    pub(crate) projection: Option<&'a Vec<usize>>,
-    /// Filters that [`classify`] did not call unsupported; others are left out.
-    pub(crate) filters: &'a [Expr],
-    /// Rows wanted. Given by DataFusion only if it leaves no filter to itself.
-    pub(crate) limit: Option<usize>,
-}
-
-impl Select<'_> {
-    /// The statement.
-    ///
-    /// # Errors
-    /// An expression that the unparser cannot write, which is a defect: [`classify`] let it pass.
-    pub(crate) fn sql(&self) -> Result<String> {
-        self.write(Ok)
-    }
-
-    /// The statement with named parameters `:p1`, `:p2`... in place of its texts, and the texts.
-    pub(crate) fn bound(&self) -> Result<(String, Vec<(String, String)>)> {
-        let mut texts = vec![];
-        let sql = self.write(|condition| {
-            let named = condition.transform(|expr| {
-                let text = match &expr {
-                    Expr::Literal(value, _) => value.try_as_str().flatten(),
-                    _ => None,
-                };
-                let Some(text) = text else {
-                    return Ok(Transformed::no(expr));
-                };
-                let name = format!("p{}", texts.len() + 1);
-                let placeholder = Placeholder::new_with_field(format!(":{name}"), None);
-                texts.push((name, text.to_owned()));
-                Ok(Transformed::yes(Expr::Placeholder(placeholder)))
-            });
-            let named = named.map_err(|e| Error::while_doing("naming the texts of a filter", e))?;
-            Ok(named.data)
-        })?;
-        Ok((sql, texts))
-    }
-
-    /// The statement, its condition passed through `bind`.
-    fn write(&self, bind: impl FnOnce(Expr) -> Result<Expr>) -> Result<String> {
-        let dialect = self.dialect;
-        let names: Vec<String> = match self.projection {
-            None => (0..self.schema.fields().len()).collect(),
-            Some(columns) => columns.clone(),
-        }
-        .into_iter()
-        .map(|i| dialect.quoted(self.schema.field(i).name()))
-        .collect();
-        let columns = match names.is_empty() {
-            true => format!("1 AS {}", dialect.quoted("one")),
-            false => names.join(", "),
-        };
-        let rules = Rules {
-            dialect,
-            schema: self.schema,
-        };
-        let sent = self
-            .filters
-            .iter()
-            .filter(|f| rules.judge(f) != Pushdown::Unsupported);
-        let condition = match conjunction(sent.map(bare)) {
-            None => String::new(),
-            Some(condition) => format!(" WHERE {}", expression(dialect, &bind(condition)?)?),
-        };
-        let all_exact = self
-            .filters
-            .iter()
-            .all(|f| rules.judge(f) == Pushdown::Exact);
-        let limit = self.limit.filter(|_| all_exact);
-        let (top, tail) = match (limit, dialect.limit) {
-            (None, _) | (_, LimitForm::Unknown) => (String::new(), String::new()),
-            (Some(n), LimitForm::Limit) => (String::new(), format!(" LIMIT {n}")),
-            (Some(n), LimitForm::Top) => (format!("TOP {n} "), String::new()),
-            (Some(n), LimitForm::FetchFirst) => {
-                (String::new(), format!(" FETCH FIRST {n} ROWS ONLY"))
-            }
-        };
-        Ok(format!(
-            "SELECT {top}{columns} FROM {}{condition}{tail}",
-            self.from
-        ))
-    }
-}
-
-/// `expr` in the system's words.
-fn expression(dialect: &SqlDialect, expr: &Expr) -> Result<String> {
-    let rules = (dialect.unparser)();
-    let sql = Unparser::new(rules.as_ref())
-        .expr_to_sql(expr)
-        .map_err(|e| Error::while_doing(format!("writing a filter for {}", dialect.name), e))?;
-    Ok(sql.to_string())
-}
-
-/// Columns without the name of the table they were planned with.
-fn bare(expr: &Expr) -> Expr {
-    datafusion::logical_expr::expr_rewriter::unnormalize_col(expr.clone())
 }
 
 struct Rules<'a> {
@@ -309,9 +195,7 @@ mod tests {
     use datafusion::prelude::{col, lit};
 
     use super::*;
-    use crate::sql::dialect::{
-        DATABRICKS, MYSQL, ORACLE, POSTGRESQL, SNOWFLAKE, SQL_SERVER, SQLITE,
-    };
+    use crate::sql::dialect::{DATABRICKS, MYSQL, ORACLE, POSTGRESQL, SNOWFLAKE, SQLITE};
 
     fn schema() -> SchemaRef {
         Arc::new(Schema::new(vec![
@@ -322,46 +206,12 @@ mod tests {
         ]))
     }
 
-    fn sql(dialect: &'static SqlDialect, filters: &[Expr], limit: Option<usize>) -> String {
-        let schema = schema();
-        let select = Select {
-            dialect,
-            from: &dialect.table(&["s", "t"]),
-            schema: &schema,
-            projection: Some(&vec![1, 0]),
-            filters,
-            limit,
-        };
-        select.sql().unwrap()
-    }
-
     fn judged(dialect: &SqlDialect, filter: &Expr) -> Pushdown {
         classify(dialect, &schema(), &[filter]).remove(0)
     }
 
     fn name() -> Expr {
         Expr::Column(Column::new(Some("t"), "Na\"me"))
-    }
-
-    #[test]
-    fn statements_are_written_in_each_systems_form() {
-        let filter = [name().eq(lit("O'Neil")).and(col("id").gt(lit(3i64)))];
-        assert_eq!(
-            sql(&POSTGRESQL, &filter, Some(5)),
-            "SELECT \"Na\"\"me\", \"id\" FROM \"s\".\"t\" WHERE ((\"Na\"\"me\" = 'O''Neil') AND \
-             (\"id\" > 3)) LIMIT 5"
-        );
-        let plain = [name().eq(lit("O")).and(col("id").gt(lit(3i64)))];
-        assert!(sql(&DATABRICKS, &plain, Some(5)).contains("WHERE ((`Na\"me` = 'O')"));
-        assert!(sql(&SQL_SERVER, &[], Some(5)).starts_with("SELECT TOP 5 \"Na"));
-        assert!(sql(&ORACLE, &[], Some(5)).ends_with("FETCH FIRST 5 ROWS ONLY"));
-    }
-
-    #[test]
-    fn a_limit_is_sent_only_if_no_filter_stays_here() {
-        let filter = [name().eq(lit("a"))];
-        assert!(!sql(&MYSQL, &filter, Some(5)).contains("LIMIT"));
-        assert!(sql(&MYSQL, &filter, None).contains("WHERE"));
     }
 
     #[test]
@@ -413,42 +263,5 @@ mod tests {
             (col("id") + lit(1i64)).eq(lit(2i64)),
             Pushdown::Unsupported,
         );
-    }
-
-    #[test]
-    fn texts_can_travel_beside_the_statement() {
-        let schema = schema();
-        let filter = [
-            name().eq(lit("O'N\\eil")).or(name().like(lit("a%"))),
-            col("id").gt(lit(3i64)),
-        ];
-        let select = Select {
-            dialect: &crate::sql::dialect::DATABRICKS_BOUND,
-            from: "t",
-            schema: &schema,
-            projection: Some(&vec![0]),
-            filters: &filter,
-            limit: Some(1),
-        };
-        let (sql, texts) = select.bound().unwrap();
-        assert_eq!(
-            sql,
-            "SELECT `id` FROM t WHERE (((`Na\"me` = :p1) OR `Na\"me` LIKE :p2) AND (`id` > 3)) LIMIT 1"
-        );
-        assert_eq!(texts[0], ("p1".to_owned(), "O'N\\eil".to_owned()));
-    }
-
-    #[test]
-    fn rows_can_be_counted_without_columns() {
-        let schema = schema();
-        let select = Select {
-            dialect: &SNOWFLAKE,
-            from: "t",
-            schema: &schema,
-            projection: Some(&vec![]),
-            filters: &[],
-            limit: None,
-        };
-        assert_eq!(select.sql().unwrap(), "SELECT 1 AS \"one\" FROM t");
     }
 }

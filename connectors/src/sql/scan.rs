@@ -17,6 +17,7 @@ use datafusion::physical_plan::{
 use futures::StreamExt;
 
 use super::exchange::{Described, Query, Statement};
+use super::spool::{SpoolLimits, spooled};
 use super::system::SqlSystem;
 
 /// A SELECT that runs in a SQL system.
@@ -27,13 +28,19 @@ pub(crate) struct SqlScan {
     way: &'static str,
     detail: String,
     query: Query,
+    spool: SpoolLimits,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
 
 impl SqlScan {
-    /// Will run `query` on the table that was `described`.
-    pub(crate) fn new(system: Arc<dyn SqlSystem>, described: &Described, query: Query) -> Self {
+    /// Will run `query` on the table that was `described`; rows that wait are kept as `spool` says.
+    pub(crate) fn new(
+        system: Arc<dyn SqlSystem>,
+        described: &Described,
+        query: Query,
+        spool: SpoolLimits,
+    ) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(query.columns.schema())),
             Partitioning::UnknownPartitioning(1),
@@ -45,6 +52,7 @@ impl SqlScan {
             way: described.way,
             detail: described.detail.clone(),
             query,
+            spool,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
         }
@@ -112,7 +120,9 @@ impl ExecutionPlan for SqlScan {
         let mut query = self.query.clone();
         query.batch_rows = context.session_config().batch_size();
         let metrics = BaselineMetrics::new(&self.metrics, partition);
-        let rows = self.system.rows(query).map(move |batch| {
+        let doing = query.doing.clone();
+        let rows = spooled(self.system.rows(query), &doing, self.spool);
+        let rows = rows.map(move |batch| {
             let batch = batch?;
             metrics.record_output(batch.num_rows());
             Ok::<_, DataFusionError>(batch)

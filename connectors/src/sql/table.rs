@@ -13,8 +13,9 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 
 use super::exchange::{Query, Statement};
-use super::pushdown::{Select, classify};
+use super::pushdown::classify;
 use super::scan::SqlScan;
+use super::select::Select;
 use super::sink::StagedSink;
 use super::system::SqlSystem;
 use super::target::{Asked, Opened, Target};
@@ -108,7 +109,13 @@ impl TableProvider for SqlTable {
         };
         let query = query(&opened, &select)?;
         let system = Arc::clone(&self.0.system);
-        Ok(Arc::new(SqlScan::new(system, &opened.described, query)))
+        let spool = self.0.asked.spool;
+        Ok(Arc::new(SqlScan::new(
+            system,
+            &opened.described,
+            query,
+            spool,
+        )))
     }
 
     async fn insert_into(

@@ -12,6 +12,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use super::columns::{Column, Columns};
 use super::ddl;
 use super::exchange::{Described, Statement};
+use super::spool::SpoolLimits;
 use super::system::SqlSystem;
 use crate::declared;
 use crate::error::{Error, ErrorKind, Result};
@@ -26,6 +27,8 @@ pub(crate) struct Asked {
     pub(crate) listed: Arc<Schema>,
     /// What INSERT obeys.
     pub(crate) write: WriteOptions,
+    /// Where rows wait for a slow statement.
+    pub(crate) spool: SpoolLimits,
 }
 
 impl Default for Asked {
@@ -35,6 +38,7 @@ impl Default for Asked {
             contract: None,
             listed: Arc::new(Schema::empty()),
             write: WriteOptions::default(),
+            spool: SpoolLimits::NONE,
         }
     }
 }

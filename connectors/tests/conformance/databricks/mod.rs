@@ -2,8 +2,10 @@
 
 mod catalog;
 mod files;
+mod hostile;
 mod reads;
 mod serve;
+mod slow;
 mod writes;
 
 use std::collections::HashMap;

@@ -149,6 +149,11 @@ async fn few_rows_read_little() {
     // 250 chunks: one was read, some were on their way.
     let downloaded = fake.get(|inner| inner.downloaded.len());
     assert!(downloaded <= 8, "{downloaded}");
+    // A LIMIT that stays here, because a filter does.
+    let some = "SELECT id FROM cases WHERE id % 2 = 0 LIMIT 12";
+    assert_eq!(shown(&ctx, some).await.lines().count(), 12 + 4);
+    let more = fake.get(|inner| inner.downloaded.len()) - downloaded;
+    assert!(more <= 10, "{more}");
     query(&ctx, "SELECT * FROM cases LIMIT 1").await.unwrap();
     let last = fake.get(|inner| inner.statements.last().cloned()).unwrap();
     assert!(last.ends_with("LIMIT 1"), "{last}");

@@ -8,3 +8,5 @@ pub mod objects;
 pub mod s3;
 #[cfg(feature = "snowflake")]
 pub mod snowflake;
+#[cfg(any(feature = "databricks", feature = "snowflake"))]
+pub mod tls;

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use base64::Engine;
@@ -52,6 +54,25 @@ pub(crate) struct Faults {
     pub(crate) ends_in_write: bool,
     /// What PUT is answered with, and how many rows COPY finds; without it no stage can be made.
     pub(crate) stage: Option<(Value, usize)>,
+    /// Requests whose path contains the text are answered in another way.
+    pub(crate) instead: Option<(&'static str, Instead)>,
+    /// What the answer to a statement says of itself instead.
+    pub(crate) says: Option<Value>,
+    /// Rows that this chunk is said to have.
+    pub(crate) said_rows: Option<(usize, usize)>,
+    /// The link of this chunk leads to the one before it.
+    pub(crate) same_link: Option<usize>,
+    /// Statements fail with so many bytes of message.
+    pub(crate) long_message: usize,
+}
+
+/// Another answer than the protocol's.
+#[derive(Clone)]
+pub(crate) enum Instead {
+    /// A page for people, with the status of a success.
+    Page,
+    /// A redirect.
+    Moved(String),
 }
 
 /// A result: the rows of the answer itself, then the chunks.
@@ -77,6 +98,10 @@ struct Shared {
     polled: AtomicUsize,
     staged: AtomicUsize,
     results: Mutex<Vec<Answer>>,
+    /// Links of answers before this one have expired.
+    expired: AtomicUsize,
+    /// Results are no longer kept.
+    given_up: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -106,6 +131,8 @@ impl Fake {
             polled: AtomicUsize::new(0),
             staged: AtomicUsize::new(0),
             results: Mutex::default(),
+            expired: AtomicUsize::new(0),
+            given_up: AtomicBool::new(false),
         });
         let app = Router::new()
             .route("/", get(async || "Snowflake"))
@@ -116,6 +143,7 @@ impl Fake {
             .route("/queries/v1/abort-request", post(abort))
             .route("/queries/{id}/result", get(result))
             .route("/chunk/{id}/{part}", get(chunk))
+            .layer(from_fn_with_state(Arc::clone(&shared), instead))
             .with_state(Arc::clone(&shared));
         let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
         Self {
@@ -133,6 +161,18 @@ impl Fake {
     pub(crate) fn count(&self, prefix: &str) -> usize {
         let events = self.events();
         events.iter().filter(|e| e.starts_with(prefix)).count()
+    }
+
+    /// Makes all links that were given so far worthless.
+    pub(crate) fn expire_links(&self) {
+        let results = self.shared.results.lock().unwrap();
+        let last = results.iter().map(|r| r.generation).max().unwrap_or(0);
+        self.shared.expired.store(last + 1, Ordering::SeqCst);
+    }
+
+    /// Results are gone from now on.
+    pub(crate) fn give_up_results(&self) {
+        self.shared.given_up.store(true, Ordering::SeqCst);
     }
 
     /// Waits until something that starts with `prefix` has happened; returns it.
@@ -242,15 +282,21 @@ impl Shared {
         let chunks: Vec<Value> = (1..answer.parts.len())
             .map(|part| {
                 let g = answer.generation;
-                let url = format!("{}/chunk/{id}/{part}?g={g}&sig={SIGNATURE}", self.url);
+                let leads = match self.faults.same_link {
+                    Some(chunk) if chunk + 1 == part => chunk,
+                    _ => part,
+                };
+                let url = format!("{}/chunk/{id}/{leads}?g={g}&sig={SIGNATURE}", self.url);
+                let said = self.faults.said_rows.filter(|(chunk, _)| chunk + 1 == part);
+                let said = said.map_or(rows(part), |(_, rows)| rows);
                 let size = answer.parts[part].len();
-                json!({"url": url, "rowCount": rows(part), "uncompressedSize": size,
+                json!({"url": url, "rowCount": said, "uncompressedSize": size,
                     "compressedSize": size / 4})
             })
             .collect();
         let total: usize = (0..answer.parts.len()).map(rows).sum();
         let inline = answer.parts.first().cloned().unwrap_or_default();
-        json!({
+        let mut says = json!({
             "success": true, "code": null, "message": null,
             "data": {
                 "queryId": id.to_string(),
@@ -263,11 +309,32 @@ impl Shared {
                 "returned": total,
                 "somethingNew": {"nobody": "knows"},
             }
-        })
+        });
+        // Of a result only, not of a description of its columns.
+        let changed = self.faults.says.iter().filter(|_| !answer.parts.is_empty());
+        for (key, value) in changed.flat_map(|s| s.as_object().unwrap()) {
+            says["data"][key] = value.clone();
+        }
+        says
     }
 }
 
 type App = State<Arc<Shared>>;
+
+async fn instead(State(s): App, request: Request, next: Next) -> Response {
+    match &s.faults.instead {
+        Some((part, instead)) if request.uri().path().contains(part) => match instead {
+            Instead::Page => {
+                let page = "<!DOCTYPE html><html><body>Please sign in</body></html>";
+                ([("content-type", "text/html")], page).into_response()
+            }
+            Instead::Moved(to) => {
+                (StatusCode::TEMPORARY_REDIRECT, [("location", to.clone())]).into_response()
+            }
+        },
+        _ => next.run(request).await,
+    }
+}
 
 async fn login(State(s): App, Json(body): Json<Value>) -> Json<Value> {
     if body["data"]["PASSWORD"] != PASSWORD {
@@ -349,6 +416,10 @@ async fn query(
         return Json(s.answer(id));
     }
     s.note(format!("query {} {sql}", parameters["requestId"]));
+    if s.faults.long_message > 0 {
+        let message = "no ".repeat(s.faults.long_message / 3);
+        return Json(json!({"success": false, "code": "001003", "data": null, "message": message}));
+    }
     match s.faults.polls > 0 || s.faults.never_done {
         true => running(id),
         false => Json(s.answer(id)),
@@ -367,6 +438,10 @@ async fn result(State(s): App, Path(id): Path<usize>, headers: HeaderMap) -> Jso
         return refusal;
     }
     s.note("result");
+    if s.given_up.load(Ordering::SeqCst) {
+        return Json(json!({"success": false, "code": "000710", "data": null,
+            "message": "Result for query has expired"}));
+    }
     if s.faults.never_done || s.polled.fetch_add(1, Ordering::SeqCst) + 1 < s.faults.polls {
         return running(id);
     }
@@ -400,6 +475,10 @@ async fn chunk(
         return (StatusCode::SERVICE_UNAVAILABLE, b"slow down".to_vec());
     }
     let expired = parameters["g"] == "0" && s.faults.expired_links.contains(&index);
+    let generation: usize = parameters["g"].parse().unwrap();
+    let expired = expired
+        || generation < s.expired.load(Ordering::SeqCst)
+        || s.given_up.load(Ordering::SeqCst);
     if expired || s.faults.dead_links {
         s.note(format!("refused {index}"));
         let body = format!("<Error>Request has expired: {SIGNATURE}</Error>");

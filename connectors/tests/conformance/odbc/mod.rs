@@ -3,6 +3,7 @@
 mod create;
 mod failures;
 mod filters;
+mod hostile;
 mod read;
 mod stream;
 mod write;

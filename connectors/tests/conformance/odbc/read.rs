@@ -334,6 +334,33 @@ async fn an_empty_table_keeps_its_columns() {
 }
 
 #[tokio::test]
+async fn rows_that_nobody_wants_are_not_asked_for() {
+    let Some(source) = Source::postgres("wanted") else {
+        return;
+    };
+    source.run("CREATE SEQUENCE wanted.asked");
+    // Every row that the server makes is counted.
+    source.run(
+        "CREATE VIEW wanted.v AS SELECT nextval('wanted.asked') AS n, 'text ' || g AS body FROM \
+         generate_series(1, 100000) g",
+    );
+    let ctx = session();
+    source.create(&ctx, "v").await;
+    for columns in ["n", "n, body"] {
+        source.run("SELECT setval('wanted.asked', 1)");
+        // The filter stays here, and so does the LIMIT.
+        let sql = format!("SELECT {columns} FROM v WHERE upper(body) LIKE 'TEXT%' LIMIT 300");
+        assert_eq!(shown(&ctx, &sql).await.lines().count(), 300 + 4);
+        let asked: u64 = source
+            .value("SELECT last_value FROM wanted.asked")
+            .parse()
+            .unwrap();
+        // Batches of 256 rows, of which the second is the last; some are under way.
+        assert!((300..=8 * 256).contains(&asked), "{columns}: {asked}");
+    }
+}
+
+#[tokio::test]
 async fn odd_names_are_names() {
     for mut source in Source::all("odd_names") {
         let table = match source.prefix.is_empty() {

@@ -15,7 +15,7 @@ use futures::StreamExt;
 use crate::fake::snowflake::{Fake, Faults, PASSWORD, Rows, SIGNATURE, batch, column, rowtype};
 
 /// Rows in each part of the result.
-const PART: i64 = 40;
+pub(super) const PART: i64 = 40;
 
 fn numbers(part: i64) -> Vec<i64> {
     (part * PART..(part + 1) * PART).collect()
@@ -76,7 +76,7 @@ pub(super) fn rows(parts: i64) -> Rows {
     }
 }
 
-async fn table(url: &str, password: &str, more: &str) -> Result<SessionContext> {
+pub(super) async fn table(url: &str, password: &str, more: &str) -> Result<SessionContext> {
     let ctx = SessionContext::new();
     casebook_connectors::register(&ctx, &Default::default()).unwrap();
     let sql = format!(
@@ -93,7 +93,7 @@ pub(super) async fn collect(fake: &Fake, sql: &str) -> Result<Vec<RecordBatch>> 
     ctx.sql(sql).await?.collect().await
 }
 
-fn ids(batches: &[RecordBatch]) -> Vec<i64> {
+pub(super) fn ids(batches: &[RecordBatch]) -> Vec<i64> {
     let columns = batches
         .iter()
         .map(|b| b.column(0).as_primitive::<Int64Type>());

@@ -4,7 +4,9 @@
 
 mod faults;
 mod filters;
+mod hostile;
 mod reads;
+mod slow;
 mod stages;
 mod writes;
 

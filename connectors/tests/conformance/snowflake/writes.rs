@@ -1,7 +1,12 @@
 //! Writing to fakesnow: once only, whatever happens.
 
-use datafusion::arrow::array::AsArray;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    ArrayRef, AsArray, Int64Array, LargeStringArray, RecordBatch, StringArray, StringViewArray,
+};
 use datafusion::arrow::datatypes::{Int32Type, Int64Type, UInt64Type};
+use datafusion::dataframe::DataFrameWriteOptions;
 use datafusion::prelude::SessionContext;
 
 use super::{Admin, qa_pairs, run, service, shown, table};
@@ -138,6 +143,81 @@ async fn many_rows_go_through_a_stage() {
     let refused = table(&url, "", &format!("{base}.public.x"), &wrong).await;
     let error = refused.err().unwrap().to_string();
     assert!(error.contains("Valid: auto, bind"), "{error}");
+}
+
+#[tokio::test]
+async fn texts_of_any_layout_are_written() {
+    let Some(url) = service() else { return };
+    let admin = Admin::new(&url, "LAYOUTS").await;
+    admin
+        .run("CREATE OR REPLACE TABLE LAYOUTS.PUBLIC.L (ID NUMBER(9,0), BODY VARCHAR)")
+        .await;
+    let ctx = table(&url, "", "LAYOUTS.PUBLIC.L", "").await.unwrap();
+    let texts = ["a", "žluť \\ ''", ""];
+    let layouts: [ArrayRef; 3] = [
+        Arc::new(StringArray::from(texts.to_vec())),
+        Arc::new(LargeStringArray::from(texts.to_vec())),
+        Arc::new(StringViewArray::from(texts.to_vec())),
+    ];
+    for (i, texts) in layouts.into_iter().enumerate() {
+        let ids = (0..3).map(|n| n + 3 * i as i64);
+        let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(ids));
+        let batch = RecordBatch::try_from_iter([("id", ids), ("body", texts)]).unwrap();
+        let frame = ctx.read_batch(batch).unwrap();
+        let options = DataFrameWriteOptions::new();
+        frame.write_table("t", options).await.unwrap();
+    }
+    let found = run(&ctx, "SELECT body FROM t ORDER BY id").await.unwrap();
+    let found: Vec<&str> = found
+        .iter()
+        .flat_map(|b| b.column(0).as_string_view().iter().flatten())
+        .collect();
+    let expected: Vec<&str> = texts.iter().cycle().take(9).copied().collect();
+    assert_eq!(found, expected);
+}
+
+#[tokio::test]
+async fn a_bad_value_is_named() {
+    let Some(url) = service() else { return };
+    let admin = Admin::new(&url, "BAD").await;
+    admin
+        .run("CREATE OR REPLACE TABLE BAD.PUBLIC.B (ID NUMBER(9,0), N NUMBER(9,2), D DATE)")
+        .await;
+    let ctx = table(&url, "", "BAD.PUBLIC.B", "").await.unwrap();
+    for (values, parts) in [
+        (
+            "('1', 1, NULL), ('7x', 1, NULL)",
+            ["row 2", "column id", "'7x'"],
+        ),
+        (
+            "(1, 1, '2026-01-31'), (2, 1, '2026-02-30')",
+            ["row 2", "column d", "'2026-02-30'"],
+        ),
+        (
+            "(1, 1, NULL), (2, 1, NULL), (3, 12345678, NULL)",
+            ["row 3", "column n", "'12345678'"],
+        ),
+    ] {
+        let error = match ctx.sql(&format!("INSERT INTO t VALUES {values}")).await {
+            Ok(frame) => frame.collect().await.unwrap_err(),
+            Err(error) => error,
+        };
+        for part in parts {
+            assert!(error.to_string().contains(part), "{error}");
+        }
+    }
+    assert_eq!(count(&ctx).await, 0);
+    // A value that a declared type cannot hold, on the way out.
+    admin
+        .run("INSERT INTO BAD.PUBLIC.B SELECT 1, 1, NULL UNION ALL SELECT 40000, 1, NULL")
+        .await;
+    let ctx = table(&url, "(id SMALLINT)", "BAD.PUBLIC.B", "")
+        .await
+        .unwrap();
+    let error = run(&ctx, "SELECT id FROM t").await.unwrap_err().to_string();
+    for part in ["row 2", "column ID", "'40000'", "BAD"] {
+        assert!(error.contains(part), "{error}");
+    }
 }
 
 async fn count(ctx: &SessionContext) -> i64 {

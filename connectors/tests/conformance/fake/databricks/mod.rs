@@ -42,6 +42,12 @@ type Vend = Box<dyn Fn(u32, &str) -> (StatusCode, Value) + Send>;
 pub(crate) enum Fault {
     /// An error status, with a Retry-After if given.
     Status(u16, Option<&'static str>),
+    /// A page for people, with the status of a success.
+    Page,
+    /// A redirect.
+    Moved(String),
+    /// An error status with many megabytes of text.
+    Long(u16, usize),
 }
 
 #[derive(Default)]
@@ -75,6 +81,16 @@ pub(crate) struct Inner {
     /// Chunks whose first link has expired.
     pub(crate) expired: HashSet<u32>,
     links: HashMap<(String, u32), u32>,
+    /// Links up to these have expired, by [`Fake::expire_links`].
+    dead: HashMap<(String, u32), u32>,
+    /// Results are no longer kept.
+    pub(crate) given_up: bool,
+    /// The chunk whose link leads to the one before it.
+    pub(crate) same_link: Option<u32>,
+    /// What the manifest says instead; none: there is no manifest.
+    pub(crate) manifest: Option<Option<Value>>,
+    /// What becomes of the rows of a chunk, by its number.
+    pub(crate) chunk: Option<fn(usize, RecordBatch) -> RecordBatch>,
     /// Chunk 0 is held back until this chunk has been asked for.
     pub(crate) first_waits_for: Option<u32>,
     pub(crate) downloaded: Vec<u32>,
@@ -185,7 +201,12 @@ impl Fake {
         let chunk: u32 = chunk.parse().unwrap();
         let wait = {
             let mut inner = self.inner.lock().unwrap();
-            if inner.expired.contains(&chunk) && *number == "1" {
+            let last_dead = inner.dead.get(&((*id).to_owned(), chunk));
+            let dead = last_dead.is_some_and(|last| number.parse::<u32>().unwrap() <= *last);
+            if inner.given_up {
+                return error(404, "NOT_FOUND", "the result is gone");
+            }
+            if dead || (inner.expired.contains(&chunk) && *number == "1") {
                 let says = "<Error><Code>AccessDenied</Code>hidden-signature</Error>";
                 return (StatusCode::FORBIDDEN, says).into_response();
             }
@@ -229,9 +250,38 @@ impl Fake {
         .into_response()
     }
 
+    /// Makes all links that were given so far worthless.
+    pub(crate) fn expire_links(&self) {
+        self.set(|inner| inner.dead = inner.links.clone());
+    }
+
     /// Makes all tokens worthless.
     pub(crate) fn revoke(&self) {
         self.set(|inner| inner.tokens.clear());
+    }
+}
+
+impl Fault {
+    fn answer(self) -> Response {
+        match self {
+            Self::Status(status, retry_after) => {
+                let mut answer = error(status, "FAULT", "as asked");
+                if let Some(seconds) = retry_after {
+                    let headers = answer.headers_mut();
+                    headers.insert("retry-after", seconds.parse().unwrap());
+                }
+                answer
+            }
+            Self::Page => {
+                let page = "<!DOCTYPE html><html><body>Please sign in</body></html>";
+                ([("content-type", "text/html")], page).into_response()
+            }
+            Self::Moved(to) => (StatusCode::TEMPORARY_REDIRECT, [("location", to)]).into_response(),
+            Self::Long(status, bytes) => {
+                let status = StatusCode::from_u16(status).unwrap();
+                (status, "no, ".repeat(bytes / 4)).into_response()
+            }
+        }
     }
 }
 
@@ -252,14 +302,8 @@ async fn answer(
             .position(|(part, _)| request.contains(part));
         at.and_then(|at| inner.faults.remove(at))
     };
-    if let Some((_, Fault::Status(status, retry_after))) = fault {
-        let mut answer = error(status, "FAULT", "as asked");
-        if let Some(seconds) = retry_after {
-            answer
-                .headers_mut()
-                .insert("retry-after", seconds.parse().unwrap());
-        }
-        return answer;
+    if let Some((_, fault)) = fault {
+        return fault.answer();
     }
     let path: Vec<&str> = uri.path().trim_matches('/').split('/').collect();
     let query = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
@@ -307,6 +351,9 @@ async fn answer(
                 chunk,
             ],
         ) => {
+            if fake.get(|inner| inner.given_up) {
+                return error(404, "NOT_FOUND", "the result is gone");
+            }
             let link = fake.link(id, chunk.parse().unwrap());
             axum::Json(json!({"external_links": [link]})).into_response()
         }

@@ -127,12 +127,14 @@ impl Fake {
         let size = self.get(|inner| inner.rows_per_chunk);
         let (cut, truncated) = self.get(|inner| (inner.cut, inner.truncated));
         let (turned, count) = self.get(|inner| (inner.turned, inner.chunk_count));
+        let (change, said) = self.get(|inner| (inner.chunk, inner.manifest.clone()));
         let chunks: Vec<(usize, Bytes)> = (0..all.num_rows())
             .step_by(size)
             .map(|at| {
                 let part = all.slice(at, size.min(all.num_rows() - at));
+                let part = change.map_or(part.clone(), |change| change(at / size, part));
                 let mut bytes = vec![];
-                let mut writer = StreamWriter::try_new(&mut bytes, &schema).unwrap();
+                let mut writer = StreamWriter::try_new(&mut bytes, &part.schema()).unwrap();
                 writer.write(&part).unwrap();
                 writer.finish().unwrap();
                 bytes.truncate(bytes.len() - cut);
@@ -149,13 +151,17 @@ impl Fake {
                 json!({"chunk_index": i, "row_count": rows, "byte_count": bytes.len()})
             })
             .collect();
-        let manifest = json!({"format": "ARROW_STREAM", "schema": {"columns": columns(&schema)},
+        let mut manifest = json!({"format": "ARROW_STREAM", "schema": {"columns": columns(&schema)},
             "total_chunk_count": count.unwrap_or(chunks.len() as u64), "total_row_count": all.num_rows(),
             "chunks": infos, "truncated": truncated});
         let first = !chunks.is_empty();
         self.set(|inner| inner.results.insert(id.to_owned(), chunks));
+        let said = said.unwrap_or(Some(json!({})));
+        for (key, value) in said.iter().flat_map(|s| s.as_object().unwrap()) {
+            manifest[key] = value.clone();
+        }
         let mut answer = json!({"statement_id": id, "status": {"state": "SUCCEEDED"},
-            "manifest": manifest});
+            "manifest": said.map(|_| manifest)});
         if first {
             answer["result"] = json!({"external_links": [self.link(id, 0)]});
         }
@@ -167,8 +173,12 @@ impl Fake {
         let mut inner = self.inner.lock().unwrap();
         let number = inner.links.entry((id.to_owned(), chunk)).or_default();
         *number += 1;
+        let (mut leads, mut number) = (chunk, *number);
+        if inner.same_link == Some(chunk) {
+            (leads, number) = (chunk - 1, 1);
+        }
         json!({"chunk_index": chunk,
-            "external_link": format!("{}/storage/{id}/{chunk}/{number}?sig=hidden-signature", self.url),
+            "external_link": format!("{}/storage/{id}/{leads}/{number}?sig=hidden-signature", self.url),
             "expiration": "2026-11-25T12:00:00Z",
             "http_headers": {"x-encryption-key": "hidden-key"}})
     }
