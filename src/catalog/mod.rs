@@ -14,7 +14,7 @@ use datafusion::logical_expr::CreateExternalTable;
 
 use crate::error::{Error, ErrorKind, Result};
 
-use declared::DeclaredTables;
+pub(crate) use declared::DeclaredTables;
 pub(crate) use information::InformationSchema;
 
 /// Makes `tables` known in the default schema of `ctx`: each is opened by the first statement that

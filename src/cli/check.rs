@@ -4,7 +4,7 @@ use casebook::{Error, ErrorKind, Result};
 use casebook_connectors::shown;
 use clap::Args;
 
-use super::{Program, terminal};
+use super::{Program, output};
 
 /// Arguments of `casebook check`.
 #[derive(Debug, Args)]
@@ -33,9 +33,9 @@ impl Check {
             false => self.tables,
         };
         if tables.is_empty() {
-            println!(
-                "the configuration is valid; it has no [tables], so there is nothing to reach"
-            );
+            output::line(
+                "the configuration is valid; it has no [tables], so there is nothing to reach",
+            )?;
         }
         // All names first: a slip in the last one is not found after minutes.
         let mut requests = vec![];
@@ -46,28 +46,22 @@ impl Check {
         let mut failed = vec![];
         for (name, request) in requests {
             let Some((connector, mut request)) = request else {
-                println!("{name}: a training table; nothing to reach");
+                output::line(&format!("{name}: a training table; nothing to reach"))?;
                 continue;
             };
             request.write = self.write;
-            println!(
-                "{name}: {} {}",
-                connector.name,
-                terminal::out(&hidden.out_of(&shown(&request.location)))
-            );
+            let location = hidden.out_of(&shown(&request.location));
+            output::line(&format!("{name}: {} {location}", connector.name))?;
             for step in connector.check(request).await {
-                match step.result {
-                    Ok(found) => println!(
-                        "  ok      {:8} {}",
-                        step.name,
-                        terminal::out(&hidden.out_of(&found))
-                    ),
+                let (result, text) = match step.result {
+                    Ok(found) => ("ok", found),
                     Err(error) => {
-                        let error = hidden.out_of(&error.to_string());
-                        println!("  FAILED  {:8} {}", step.name, terminal::out(&error));
                         failed.push(name.as_str());
+                        ("FAILED", error.to_string())
                     }
-                }
+                };
+                let text = hidden.out_of(&text);
+                output::line(&format!("  {result:6}  {:8} {text}", step.name))?;
             }
         }
         match failed.is_empty() {

@@ -4,7 +4,7 @@ use casebook::Result;
 use casebook_qa::profile::{PROFILES, Profile};
 use clap::Args;
 
-use super::Program;
+use super::{Program, output};
 
 /// Arguments of `casebook profiles`.
 #[derive(Debug, Args)]
@@ -22,8 +22,7 @@ impl Profiles {
                 .iter()
                 .map(|(o, t)| (o.as_str(), t.as_str()))
                 .collect();
-            println!("{}", Profile::resolve(name, &layers)?.to_toml());
-            return Ok(());
+            return output::line(&Profile::resolve(name, &layers)?.to_toml());
         }
         for (name, _) in PROFILES {
             let layered = if configured.contains_key(*name) {
@@ -31,13 +30,13 @@ impl Profiles {
             } else {
                 ""
             };
-            println!("{name} (built in{layered})");
+            output::line(&format!("{name} (built in{layered})"))?;
         }
         for name in configured
             .keys()
             .filter(|n| !PROFILES.iter().any(|(p, _)| p == n))
         {
-            println!("{name} (casebook.toml)");
+            output::line(&format!("{name} (casebook.toml)"))?;
         }
         Ok(())
     }

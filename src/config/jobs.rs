@@ -26,6 +26,8 @@ impl Config {
         };
         self.table(name, "source", &raw.source)?;
         self.table(name, "target", &raw.target)?;
+        let target = self.place(&raw.target, &self.raw.tables[&raw.target])?;
+        let once = ["write.key", "write.version"];
         if raw.compare.is_some() && raw.train.is_none() {
             return Err(self.wrong_job(name, "compare needs train: there is no tuned model"));
         }
@@ -37,6 +39,7 @@ impl Config {
             name: name.to_owned(),
             source: raw.source.clone(),
             target: raw.target.clone(),
+            doubles: !once.iter().any(|key| target.options.contains_key(*key)),
             arguments: arguments(raw),
             error_budget: raw.error_budget,
             train: self.training(name, raw)?,

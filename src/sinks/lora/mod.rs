@@ -29,9 +29,12 @@ use crate::models::{DEFAULT_MODEL, ModelSpec};
 
 pub use table::LoraTable;
 
+/// Its `STORED AS` name.
+pub(crate) const FORMAT: &str = "LORA";
+
 /// Registration.
 pub(crate) const SINK: Sink = Sink {
-    name: "LORA",
+    name: FORMAT,
     factory: |casebook| Arc::new(LoraFactory(Arc::clone(casebook))),
 };
 
