@@ -28,7 +28,7 @@ use crate::error::{Error, ErrorKind, Result};
 const CONSTRAINT: &str = "delta.constraints.";
 
 /// Characters of a condition. Those that people write have a few hundred.
-const MAX_CHARACTERS: usize = 10_000;
+const MAX_CHARACTERS: usize = 65_536;
 /// Names, operators and brackets of a condition, its literals and commas not counted: `1 + 1 + ...` is
 /// as deep as it is long, and planning and evaluating it take the stack.
 const MAX_WORDS: usize = 400;

@@ -40,6 +40,8 @@ pub(super) struct NoShape {
     what: String,
 }
 
+/// What to do about a key that can be no column.
+const DECLARE: &str = "declare the columns to read, without this one";
 /// Keys of a path that an error shows at either end.
 const KEYS_SHOWN: usize = 3;
 
@@ -75,7 +77,7 @@ impl Shape {
     fn of_value(raw: &str, depth: usize) -> Result<Self, NoShape> {
         if depth > MAX_DEPTH {
             return Err(NoShape::new(format!(
-                "objects and arrays are more than {MAX_DEPTH} levels deep"
+                "objects and arrays are more than {MAX_DEPTH} levels deep; {DECLARE}"
             )));
         }
         Ok(match raw.as_bytes().first() {
@@ -132,7 +134,7 @@ impl Shape {
             (a, b) if a.is_scalar() && b.is_scalar() => Text,
             (a, b) => {
                 return Err(NoShape::new(format!(
-                    "{} in one record and {} in another are no column",
+                    "{} in one record and {} in another are no column; {DECLARE}",
                     a.name(),
                     b.name()
                 )));
