@@ -51,6 +51,7 @@ mod snowflake;
 mod snowflake;
 mod sql;
 mod stores;
+mod text;
 mod write;
 
 pub mod csv;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use datafusion::datasource::file_format::FileFormatFactory;
 use datafusion::execution::context::SessionContext;
 
 use crate::connector::{Connector, ConnectorOptions, FileReaders};
@@ -10,6 +11,7 @@ use crate::databricks;
 use crate::delta;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::guard::ParquetFactory;
 use crate::json;
 use crate::odbc;
 use crate::rejects::{self, RejectsFactory};
@@ -73,13 +75,15 @@ pub fn register(ctx: &SessionContext, options: &ConnectorOptions) -> Result<()> 
     }
     if replace {
         // What COPY and a statement on a file's path read and write.
-        let format = csv::CsvTextFormatFactory::new(options.csv_limits.clone());
-        state
-            .register_file_format(Arc::new(format), true)
-            .map_err(|e| Error::while_doing("registering the CSV reader", e))?;
-        state
-            .register_file_format(Arc::new(json::JsonTextFormatFactory), true)
-            .map_err(|e| Error::while_doing("registering the JSON reader", e))?;
+        let formats: [Arc<dyn FileFormatFactory>; 3] = [
+            Arc::new(csv::CsvTextFormatFactory::new(options.csv_limits.clone())),
+            Arc::new(json::JsonTextFormatFactory),
+            Arc::new(ParquetFactory { base: None }),
+        ];
+        for format in formats {
+            let registered = state.register_file_format(format, true);
+            registered.map_err(|e| Error::while_doing("registering the readers of files", e))?;
+        }
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use object_store::{ObjectStore, RetryConfig};
 use url::Url;
@@ -30,10 +31,46 @@ pub(crate) fn is_local(location: &str) -> bool {
 
 /// The name of a file that an error may show: on disk its path, elsewhere that in its bucket.
 pub(crate) fn shown_file(store: &dyn ObjectStore, file: &object_store::path::Path) -> String {
-    match store.to_string().starts_with("LocalFileSystem") {
+    match is_disk(store) {
         true => format!("/{file}"),
         false => file.to_string(),
     }
+}
+
+/// True for the store of this machine's files.
+pub(crate) fn is_disk(store: &dyn ObjectStore) -> bool {
+    store.to_string().starts_with("LocalFileSystem")
+}
+
+/// An error if one of `targets`, which are about to be written, is a symbolic link or no file: what
+/// is written takes the place of either, and not of what it leads to.
+pub(crate) async fn check_written(targets: &[ListingTableUrl]) -> Result<()> {
+    let local = targets.iter().filter(|target| target.scheme() == "file");
+    let local: Vec<String> = local
+        .map(|target| format!("/{}", target.prefix()))
+        .collect();
+    let check = move || {
+        let refused = local.iter().find_map(|path| {
+            let found = std::fs::symlink_metadata(path).ok()?;
+            // In a directory a file of a new name is made.
+            let is_directory = std::fs::metadata(path).is_ok_and(|found| found.is_dir());
+            match (found.is_symlink(), found.is_file() || is_directory) {
+                (true, _) if !is_directory => {
+                    Some((path, "a symbolic link", "name what it leads to"))
+                }
+                (false, false) => Some((path, "no file", "name a file, or a new one")),
+                _ => None,
+            }
+        });
+        match refused {
+            Some((path, what, then)) => Err(Error::invalid(format!(
+                "'{path}' is {what}, through which nothing is written; {then}"
+            ))),
+            None => Ok(()),
+        }
+    };
+    let checked = tokio::task::spawn_blocking(check).await;
+    checked.map_err(|e| Error::while_doing("looking at what is to be written", e))?
 }
 
 /// Makes sure that DataFusion can reach `location`: the local path exists, or its store is

@@ -95,6 +95,7 @@ impl Sql {
         statement: Statement,
     ) -> Result<()> {
         let work = async {
+            check_format(&statement, ctx)?;
             let plan = ctx.state().statement_to_plan(statement).await?;
             // A plan names locations, as an error does; other rows are data.
             let is_plan = matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_));
@@ -208,6 +209,35 @@ fn writes(statement: &Statement) -> bool {
         Statement::CopyTo(_) => true,
         _ => false,
     }
+}
+
+/// What the library says of an unknown format does not tell which there are.
+fn check_format(statement: &Statement, ctx: &SessionContext) -> Result<()> {
+    let state = ctx.state();
+    let (name, mut known): (&str, Vec<&str>) = match statement {
+        Statement::CreateExternalTable(create) => {
+            let known = state.table_factories().keys().map(String::as_str);
+            (&create.file_type, known.collect())
+        }
+        Statement::CopyTo(copy) => {
+            let known = ["ARROW", "AVRO", "CSV", "JSON", "PARQUET"].into_iter();
+            let known = known.filter(|name| state.get_file_format_factory(name).is_some());
+            (copy.stored_as.as_deref().unwrap_or("CSV"), known.collect())
+        }
+        _ => return Ok(()),
+    };
+    if known.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+        return Ok(());
+    }
+    known.sort_unstable();
+    let error = Error::unknown("format", name, &known);
+    Err(match name.eq_ignore_ascii_case("TSV") {
+        true => error.hint(
+            "Cells between tabs are CSV: a file called .tsv is read so, another one with \
+             'format.delimiter' '\\t'.",
+        ),
+        false => error,
+    })
 }
 
 /// `${env:NAME}` and `${file:path}` in LOCATION and OPTIONS are looked up here, after parsing, so that

@@ -3,10 +3,10 @@
 use datafusion::error::Result;
 use encoding_rs::{DecoderResult, UTF_16BE, UTF_16LE, WINDOWS_1252};
 
-use super::blocks::Blocks;
 use super::header::check_is_text;
 use crate::csv_limits::InvalidUtf8;
 use crate::error::Error;
+use crate::text::Blocks;
 
 /// Bytes at the start of a file that tell what it is: the longest mark.
 const START_BYTES: usize = 4;
@@ -208,7 +208,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn text(bytes: &[u8], encoding: Encoding, invalid: InvalidUtf8) -> Result<String> {
-        let blocks = Blocks::Local(Box::new(std::io::Cursor::new(bytes.to_vec())));
+        let blocks = Blocks::of(bytes);
         let mut text = Text::new(blocks, encoding, invalid);
         let mut out = vec![];
         while text.append(&mut out)? {}

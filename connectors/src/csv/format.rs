@@ -11,11 +11,8 @@ use datafusion::common::{GetExt, Statistics};
 use datafusion::datasource::file_format::csv::{CsvFormat, CsvFormatFactory};
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::file_format::{FileFormat, FileFormatFactory};
-use datafusion::datasource::physical_plan::{
-    FileScanConfig, FileScanConfigBuilder, FileSinkConfig, FileSource,
-};
+use datafusion::datasource::physical_plan::{FileScanConfig, FileSinkConfig, FileSource};
 use datafusion::datasource::sink::DataSinkExec;
-use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::Result;
 use datafusion::logical_expr::dml::InsertOp;
@@ -29,10 +26,12 @@ use super::header::schema;
 use super::layout::CsvLayout;
 use super::options::{OwnOptions, for_library};
 use super::sink::CsvTextSink;
-use super::source::{CsvTextSource, in_file, read_header};
+use super::source::{CsvTextSource, KIND, read_header};
 use super::typed;
 use crate::csv_limits::CsvLimits;
 use crate::error::{Error, ErrorKind};
+use crate::stores;
+use crate::text::{in_file, scan};
 
 /// Makes the CSV format of a table; takes the place of DataFusion's factory for `csv`.
 #[derive(Debug)]
@@ -160,7 +159,7 @@ impl FileFormat for CsvTextFormat {
                         truncated: layout.truncated,
                     };
                     let checked = wanted.by_name(&header);
-                    checked.map_err(|e| in_file(e.into(), object.location.as_ref()))?;
+                    checked.map_err(|e| in_file(KIND, e.into(), object.location.as_ref()))?;
                     table
                 }
             };
@@ -189,17 +188,11 @@ impl FileFormat for CsvTextFormat {
         let layout = self.layout(state);
         let schema = conf.file_source.table_schema().clone();
         let compression = layout.compression;
-        let mut source: Arc<dyn FileSource> = Arc::new(CsvTextSource::new(schema, layout));
-        if let Some(projection) = conf.file_source.projection()
-            && let Some(projected) = source.try_pushdown_projection(projection)?
-        {
-            source = projected;
-        }
-        let config = FileScanConfigBuilder::from(conf)
-            .with_file_compression_type(compression)
-            .with_source(source)
-            .build();
-        Ok(DataSourceExec::from_data_source(config))
+        scan(
+            conf,
+            Arc::new(CsvTextSource::new(schema, layout)),
+            compression,
+        )
     }
 
     async fn create_writer_physical_plan(
@@ -209,6 +202,7 @@ impl FileFormat for CsvTextFormat {
         conf: FileSinkConfig,
         order_requirements: Option<LexRequirement>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        stores::check_written(&conf.table_paths).await?;
         if conf.insert_op != InsertOp::Append {
             let message = "CSV files cannot be replaced in one step; INSERT INTO a table at another \
                            location";

@@ -1,10 +1,10 @@
 //! CSV as a giant export of documents is: quoted text with line breaks, cells of megabytes.
 //!
 //! Globs, directories and partitions stay DataFusion's. Options become a [`layout`], which both
-//! sides use: the reader is [`blocks`] and [`encoding`] (a file to UTF-8), [`decoder`] (bytes to
+//! sides use: the reader is [`encoding`] (a file to UTF-8), [`decoder`] (bytes to
 //! records, by RFC 4180), [`columns`] (cells to columns, by the names in [`header`]), [`batches`]
-//! (records to Arrow, bounded by bytes), [`source`] (files to streams), [`split`] and [`pieces`] (one
-//! file to several streams); the writer is [`encoder`] and [`sink`]. [`nulls`] and [`typed`] say what
+//! (records to Arrow, bounded by bytes), [`source`] (files to streams), [`split`], [`pieces`] and
+//! [`borders`] (one file to several streams); the writer is [`encoder`] and [`sink`]. [`nulls`] and [`typed`] say what
 //! cells mean, [`format`](mod@format) joins the parts.
 //!
 //! Columns are text (Utf8View) unless CREATE EXTERNAL TABLE declares types: no schema is guessed
@@ -12,7 +12,7 @@
 //! written is read back equal, or refused.
 
 mod batches;
-pub(crate) mod blocks;
+mod borders;
 mod columns;
 mod decoder;
 mod dialect;

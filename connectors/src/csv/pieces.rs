@@ -18,12 +18,13 @@ use datafusion::error::{DataFusionError, Result};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
 
-use super::blocks::{Blocks, Place};
-use super::decoder::{CellSink, Decoder, Position};
+use super::borders::Borders;
+use super::decoder::{Decoder, Position};
 use super::dialect::BlankLines;
 use super::header::{Header, check_is_text};
 use super::layout::CsvLayout;
 use crate::error::{Error, ErrorKind};
+use crate::text::{Blocks, Place};
 
 /// Bytes of pieces that may wait for their partition; beyond it they are read again. Few in tests,
 /// so that this happens there.
@@ -364,52 +365,5 @@ impl Waiting {
         let piece = self.pieces.remove(index)?;
         self.bytes -= piece.len();
         Some(piece)
-    }
-}
-
-/// Notes the first record at or after each range's start, and keeps no text but the header's.
-struct Borders {
-    starts: Vec<u64>,
-    found: Vec<Position>,
-    header: Header,
-    in_header: bool,
-}
-
-impl Borders {
-    fn new(starts: Vec<u64>, has_header: bool) -> Self {
-        Self {
-            starts,
-            found: vec![Position { record: 1, byte: 0 }],
-            header: vec![],
-            in_header: has_header,
-        }
-    }
-
-    /// No record begins any more: the remaining pieces are empty.
-    fn end(&mut self, bytes: u64) {
-        let last = Position {
-            record: 0,
-            byte: bytes,
-        };
-        self.found.resize(self.starts.len(), last);
-    }
-}
-
-impl CellSink for Borders {
-    fn wants(&self, _: usize) -> bool {
-        self.in_header
-    }
-
-    fn cell(&mut self, _: usize, text: Option<&str>, _: bool) -> crate::error::Result<()> {
-        self.header.push(text.unwrap_or_default().trim().to_owned());
-        Ok(())
-    }
-
-    fn record(&mut self, _: usize, at: Position) -> crate::error::Result<bool> {
-        self.in_header = false;
-        while self.found.len() < self.starts.len() && self.starts[self.found.len()] <= at.byte {
-            self.found.push(at);
-        }
-        Ok(true)
     }
 }

@@ -10,18 +10,15 @@ use datafusion::datasource::physical_plan::{
     FileOpenFuture, FileOpener, FileScanConfig, FileSource,
 };
 use datafusion::datasource::table_schema::TableSchema;
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_expr::{LexOrdering, PhysicalExpr};
 use datafusion::physical_plan::DisplayFormatType;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion_datasource::projection::{ProjectionOpener, SplitProjection};
-use futures::StreamExt;
 use object_store::ObjectStore;
-use tokio::sync::mpsc;
 
 use super::batches::{BatchSink, Target};
-use super::blocks::Blocks;
 use super::columns::Wanted;
 use super::decoder::{Decoder, Position};
 use super::encoding::Text;
@@ -30,9 +27,11 @@ use super::layout::CsvLayout;
 use super::pieces::{Piece, PieceBytes, PieceRef, Pieces, SharedPieces};
 use super::split::split;
 use crate::error::Error;
-use crate::guard;
 use crate::stores;
+use crate::text::{Blocks, off_thread, stream};
 
+/// What errors call a file.
+pub(super) const KIND: &str = "CSV";
 /// Batches that may wait for the reader of the stream, beside the one being built.
 const BATCHES_AHEAD: usize = 1;
 
@@ -197,23 +196,11 @@ impl FileOpener for CsvTextOpener {
                     Input::File(blocks)
                 }
             };
-            let (tx, rx) = mpsc::channel(BATCHES_AHEAD);
             let name = stores::shown_file(store.as_ref(), &location);
-            tokio::task::spawn_blocking(move || {
-                let emit = |batch: RecordBatch| tx.blocking_send(Ok(batch)).is_ok();
-                // A stream that only ended would look as if the file did.
-                let read = guard::caught(&name, || {
-                    decode(input, &layout, target, emit, || tx.is_closed())
-                });
-                if let Err(error) = read.unwrap_or_else(|panic| Err(panic.into())) {
-                    // A closed channel means that nobody is reading any more.
-                    tx.blocking_send(Err(in_file(error, &name))).ok();
-                }
-            });
-            let batches = futures::stream::unfold(rx, |mut rx| async move {
-                rx.recv().await.map(|item| (item, rx))
-            });
-            Ok(batches.boxed())
+            Ok(stream(KIND, name, BATCHES_AHEAD, move |outlet| {
+                let emit = |batch: RecordBatch| outlet.send(batch);
+                decode(input, &layout, target, emit, || outlet.is_closed())
+            }))
         }))
     }
 }
@@ -287,7 +274,7 @@ pub(super) async fn read_header(
     let layout = layout.of_file(location);
     let blocks = Blocks::open(store, location, &layout.compression).await?;
     let name = stores::shown_file(store.as_ref(), location);
-    let task = tokio::task::spawn_blocking(move || -> Result<Header> {
+    let read = move || -> Result<Header> {
         let mut text = Text::new(blocks, layout.encoding, layout.limits.invalid_utf8);
         let mut decoder = Decoder::new(layout.dialect, layout.limits.clone());
         let mut sink = HeaderSink::default();
@@ -304,22 +291,6 @@ pub(super) async fn read_header(
             Some(names) => Ok(names.clone()),
             None => Err(Error::invalid("the file is empty; it needs at least a header").into()),
         }
-    });
-    let header = task
-        .await
-        .map_err(|e| DataFusionError::ExecutionJoin(Box::new(e)))?;
-    header.map_err(|e| in_file(e, &name))
-}
-
-/// Names the file in an error.
-pub(super) fn in_file(error: DataFusionError, name: &str) -> DataFusionError {
-    match error {
-        DataFusionError::External(inner) => match inner.downcast::<Error>() {
-            Ok(own) => Error::new(own.kind(), format!("CSV file {name}: {own}"))
-                .with_source(own)
-                .into(),
-            Err(other) => Error::while_doing(format!("reading CSV file {name}"), other).into(),
-        },
-        other => Error::while_doing(format!("reading CSV file {name}"), other).into(),
-    }
+    };
+    off_thread(KIND, &name, read).await
 }

@@ -9,12 +9,12 @@ use datafusion::common::parsers::CsvQuoteStyle;
 use proptest::prelude::*;
 
 use super::batches::Target;
-use super::blocks::Blocks;
 use super::columns::Wanted;
 use super::encoder::CsvEncoder;
 use super::layout::CsvLayout;
 use super::options::OwnOptions;
 use super::source::{Input, decode};
+use crate::text::Blocks;
 
 type Texts = Vec<Option<String>>;
 
@@ -74,7 +74,7 @@ fn read(
         },
         batch_rows: 2,
     };
-    let blocks = Blocks::Local(Box::new(std::io::Cursor::new(text)));
+    let blocks = Blocks::of(&text);
     let mut batches = vec![];
     let emit = |batch| {
         batches.push(batch);

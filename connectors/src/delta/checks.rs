@@ -4,15 +4,19 @@
 //! <https://github.com/delta-io/delta/blob/master/PROTOCOL.md#check-constraints>: a condition
 //! must be true; null does not do.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::common::DFSchema;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, ExprSchemable, Operator, binary_expr, ident};
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::prelude::SessionContext;
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use deltalake::delta_datafusion::expr::parse_predicate_expression;
 use deltalake::kernel::StructTypeExt;
 use deltalake::table::state::DeltaTableState;
@@ -22,6 +26,85 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Prefix of the table properties that are CHECK constraints.
 const CONSTRAINT: &str = "delta.constraints.";
+
+/// Characters of a condition. Those that people write have a few hundred.
+const MAX_CHARACTERS: usize = 65_536;
+/// Names, operators and brackets of a condition, its literals and commas not counted: `1 + 1 + ...` is
+/// as deep as it is long, and planning and evaluating it take the stack.
+const MAX_WORDS: usize = 400;
+/// Characters of a text of the log that an error shows.
+const SHOWN: usize = 200;
+/// Conditions of a table.
+const MAX_CONDITIONS: usize = 1000;
+/// Functions that a condition may call: what they give is not larger than what they are given. The
+/// log may be anyone's, and `repeat('x', 1000000000)` is a condition, too.
+const FUNCTIONS: &[&str] = &[
+    "abs",
+    "array_element",
+    "array_has",
+    "array_length",
+    "ascii",
+    "bit_length",
+    "btrim",
+    "cardinality",
+    "ceil",
+    "character_length",
+    "chr",
+    "coalesce",
+    "concat",
+    "contains",
+    "current_date",
+    "current_timestamp",
+    "date_part",
+    "date_trunc",
+    "digest",
+    "ends_with",
+    "floor",
+    "from_unixtime",
+    "get_field",
+    "greatest",
+    "initcap",
+    "isnan",
+    "iszero",
+    "least",
+    "left",
+    "lower",
+    "ltrim",
+    "md5",
+    "nanvl",
+    "now",
+    "nullif",
+    "nvl",
+    "nvl2",
+    "octet_length",
+    "power",
+    "regexp_count",
+    "regexp_instr",
+    "regexp_like",
+    "reverse",
+    "right",
+    "round",
+    "rtrim",
+    "sha224",
+    "sha256",
+    "sha384",
+    "sha512",
+    "signum",
+    "split_part",
+    "sqrt",
+    "starts_with",
+    "strpos",
+    "substr",
+    "to_date",
+    "to_timestamp",
+    "to_timestamp_micros",
+    "to_timestamp_millis",
+    "to_timestamp_seconds",
+    "to_unixtime",
+    "translate",
+    "trunc",
+    "upper",
+];
 
 /// The conditions of one table.
 #[derive(Debug)]
@@ -55,32 +138,48 @@ impl Checks {
             let name = format!("NOT NULL of column {}", field.name());
             conditions.push(planner.condition(name, ident(field.name()).is_not_null())?);
         }
-        let mut constraints: Vec<_> = state.metadata().configuration().iter().collect();
+        let mut constraints: Vec<_> = state
+            .metadata()
+            .configuration()
+            .iter()
+            .filter_map(|(key, sql)| Some((key.strip_prefix(CONSTRAINT)?, sql)))
+            .collect();
         constraints.sort();
-        for (key, sql) in constraints {
-            if let Some(name) = key.strip_prefix(CONSTRAINT) {
-                let name = format!("CHECK constraint {name} ({sql})");
-                let expr = planner.parse(&name, sql)?;
-                conditions.push(planner.condition(name, expr)?);
-            }
-        }
         let columns = state.schema();
         let doing = || format!("reading the column settings of the Delta table at '{location}'");
         let invariants = columns
             .get_invariants()
             .map_err(|e| Error::while_doing(doing(), e))?;
-        for invariant in invariants {
-            let sql = &invariant.invariant_sql;
-            let name = format!("invariant {sql} of column {}", invariant.field_name);
-            let expr = planner.parse(&name, sql)?;
-            conditions.push(planner.condition(name, expr)?);
-        }
         let generated = columns
             .get_generated_columns()
             .map_err(|e| Error::while_doing(doing(), e))?;
+        let count = constraints.len() + invariants.len() + generated.len();
+        if count > MAX_CONDITIONS {
+            let message = format!("at most {MAX_CONDITIONS} are evaluated");
+            return Err(planner.unsupported(&format!("{count} conditions"), message));
+        }
+        for (name, sql) in constraints {
+            let name = format!("CHECK constraint {} ({})", shown(name), shown(sql));
+            let expr = planner.parse(&name, sql)?;
+            conditions.push(planner.condition(name, expr)?);
+        }
+        for invariant in invariants {
+            let sql = &invariant.invariant_sql;
+            let name = format!(
+                "invariant {} of column {}",
+                shown(sql),
+                invariant.field_name
+            );
+            let expr = planner.parse(&name, sql)?;
+            conditions.push(planner.condition(name, expr)?);
+        }
         for column in generated {
             let sql = column.get_generation_expression();
-            let name = format!("column {}, which is generated as {sql}", column.name);
+            let name = format!(
+                "column {}, which is generated as {}",
+                column.name,
+                shown(sql)
+            );
             let expr = planner.generated(&name, &column.name, sql)?;
             conditions.push(planner.condition(name, expr)?);
         }
@@ -114,6 +213,27 @@ impl Checks {
     }
 }
 
+/// The beginning of a text of the log, as an error shows it.
+fn shown(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}...", &text[..end]).into(),
+        None => text.into(),
+    }
+}
+
+/// What a condition is made of, but for values. What is no SQL is for its parser to refuse.
+fn words(sql: &str) -> usize {
+    let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize();
+    let tokens = tokens.unwrap_or_default().into_iter();
+    let is_word = |token: &Token| {
+        !matches!(
+            token,
+            Token::Whitespace(_) | Token::Comma | Token::Number(..) | Token::SingleQuotedString(_)
+        )
+    };
+    tokens.filter(is_word).count()
+}
+
 fn first_not_true(held: &BooleanArray) -> Option<usize> {
     if held.null_count() == 0 && held.true_count() == held.len() {
         return None;
@@ -130,8 +250,34 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     fn parse(&self, name: &str, sql: &str) -> Result<Expr> {
-        parse_predicate_expression(&self.schema, sql, &self.session)
-            .map_err(|e| self.unsupported(name, e))
+        if sql.len() > MAX_CHARACTERS {
+            let message = format!("it has more than {MAX_CHARACTERS} characters");
+            return Err(self.unsupported(name, message));
+        }
+        if words(sql) > MAX_WORDS {
+            let message = format!("it has more than {MAX_WORDS} names, operators and brackets");
+            return Err(self.unsupported(name, message));
+        }
+        let parsed = parse_predicate_expression(&self.schema, sql, &self.session)
+            .map_err(|e| self.unsupported(name, e))?;
+        let mut other = None;
+        let walked = parsed.apply(|expr| {
+            if let Expr::ScalarFunction(call) = expr
+                && !FUNCTIONS.contains(&call.name())
+            {
+                other = Some(call.name().to_owned());
+                return Ok(TreeNodeRecursion::Stop);
+            }
+            Ok(TreeNodeRecursion::Continue)
+        });
+        walked.map_err(|e| self.unsupported(name, e))?;
+        match other {
+            None => Ok(parsed),
+            Some(function) => {
+                let message = format!("it calls {function}, whose results may be of any size");
+                Err(self.unsupported(name, message))
+            }
+        }
     }
 
     /// `column` is what `sql` makes of the row, null where that is null.

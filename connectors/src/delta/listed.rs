@@ -1,8 +1,9 @@
 //! The files that a table's log lists: each must be the table's own, and make sense.
 //!
 //! A log may name any file: `../../other/secret.parquet`, an absolute path, a URL. The library
-//! reads it with the table's credentials. What is checked here is what the log says; the store of
-//! a scan (`stores_of`) refuses whatever a reader asks for beyond the table's directory.
+//! reads it with the table's credentials. What is checked here is what the log says; the store that
+//! a table is opened with refuses whatever a reader asks for beyond the table's directory, and
+//! `stores_of` is the only one that a scan has.
 
 use std::sync::Arc;
 
@@ -13,19 +14,18 @@ use deltalake::delta_datafusion::engine::AsObjectStoreUrl;
 use deltalake::kernel::{DeletionVectorDescriptor, LogicalFileView, StorageType};
 use futures::TryStreamExt;
 use object_store::ObjectStore;
-use object_store::path::Path;
 use url::Url;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::guard::{Bounds, GuardedStore, caught, outside};
+use crate::guard::{caught, outside};
 
 /// One file of a table.
 pub(super) struct Listed {
     /// Decoded, as the log has it.
     pub(super) path: String,
     pub(super) bytes: i64,
-    /// Rows of it were deleted.
-    pub(super) has_deletes: bool,
+    /// Which rows of it were deleted.
+    pub(super) deletes: Option<DeletionVectorDescriptor>,
 }
 
 /// The files of the version that `table`, at `location`, was opened at.
@@ -74,7 +74,7 @@ fn listed(view: &LogicalFileView, path: String, root: &Url, owner: &str) -> Resu
         }
     }
     Ok(Listed {
-        has_deletes: deletes.is_some(),
+        deletes,
         path,
         bytes,
     })
@@ -110,35 +110,23 @@ fn is_own(deletes: &DeletionVectorDescriptor, root: &Url) -> bool {
     }
 }
 
-/// What a scan of `table`, at `location`, finds its files in: nothing but its directory.
-pub(super) fn stores_of(
-    table: &DeltaTable,
-    location: &str,
-) -> Result<Arc<dyn ObjectStoreRegistry>> {
+/// What a scan of `table`, at `location`, finds its files in: the store that it was opened with.
+pub(super) fn stores_of(table: &DeltaTable, location: &str) -> Arc<dyn ObjectStoreRegistry> {
     let log_store = table.log_store();
-    let root = log_store.root_url();
-    let directory = Path::from_url_path(root.path()).map_err(|e| {
-        Error::invalid(format!("the location '{location}' is not a path: {e}")).with_source(e)
-    })?;
-    let owner: Arc<str> = format!("the Delta table at '{location}'").into();
-    let bounds = Bounds {
-        directory,
-        owner: Arc::clone(&owner),
-    };
-    let base = root.as_object_store_url();
+    let base = log_store.root_url().as_object_store_url();
     let base: &Url = base.as_ref();
-    Ok(Arc::new(OwnStore {
+    Arc::new(OwnStore {
         base: base.clone(),
-        store: GuardedStore::new(log_store.root_object_store(None), Some(bounds)),
-        owner,
-    }))
+        store: log_store.root_object_store(None),
+        owner: format!("the Delta table at '{location}'").into(),
+    })
 }
 
 /// The one store of a table.
 #[derive(Debug)]
 struct OwnStore {
     base: Url,
-    store: Arc<GuardedStore>,
+    store: Arc<dyn ObjectStore>,
     owner: Arc<str>,
 }
 
@@ -149,7 +137,7 @@ impl ObjectStoreRegistry for OwnStore {
 
     fn get_store(&self, url: &Url) -> datafusion::error::Result<Arc<dyn ObjectStore>> {
         match url[..url::Position::BeforePath] == self.base[..url::Position::BeforePath] {
-            true => Ok(Arc::clone(&self.store) as Arc<dyn ObjectStore>),
+            true => Ok(Arc::clone(&self.store)),
             false => Err(DataFusionError::from(outside(&self.owner, url.as_str()))),
         }
     }

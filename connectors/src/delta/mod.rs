@@ -8,12 +8,13 @@
 //! | which table, which version, whose store | `source` |
 //! | may it be read, written to | `features`, `numbers` |
 //! | reading, several partitions | `table`, `scan`, `exec` |
-//! | the files of a table are its own | `listed` |
+//! | the files of a table are its own, and their deletion vectors fit | `listed`, `deletions` |
 //! | INSERT: the table is made, and takes columns | `wanted` |
 //! | INSERT: rows to files | `sink`, `checks`, `layout`, `files` |
 //! | INSERT: files to a version, once | `target`, `keys`, `log` |
 
 mod checks;
+mod deletions;
 mod exec;
 mod features;
 mod files;

@@ -24,6 +24,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use url::Url;
 
+use super::deletions;
 use super::exec::DeltaExec;
 use super::listed::{self, Listed};
 use super::numbers;
@@ -100,11 +101,13 @@ pub(super) async fn plan(
 async fn damaged_file(table: &DeltaTable, location: &str) -> Option<DataFusionError> {
     let store: Arc<dyn ObjectStore> = GuardedStore::new(table.object_store(), None);
     let files = listed::files(table, location).await.ok()?;
-    for file in files.iter().filter(|file| file.has_deletes) {
+    for file in files.iter().filter(|file| file.deletes.is_some()) {
         let what = format!("'{}'", file.path);
         let read = async {
             let path = Path::parse(&file.path).unwrap_or_else(|_| Path::from(file.path.as_str()));
-            let file = store.head(&path).await?;
+            let mut file = store.head(&path).await?;
+            // A store below a prefix takes paths without it, but names files with it.
+            file.location = path;
             let footer = DFParquetMetadata::new(store.as_ref(), &file);
             footer.fetch_metadata().await
         };
@@ -148,10 +151,11 @@ async fn plan_some(
 ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
     let files = listed::files(table, location).await?;
     numbers::check(table, location).await?;
-    let stores = listed::stores_of(table, location)?;
+    deletions::check(table, &files, location).await?;
+    let stores = listed::stores_of(table, location);
     let session = session(&stores, outer);
     let scan = provider(table, location)?;
-    let deletes = files.iter().any(|file| file.has_deletes);
+    let deletes = files.iter().any(|file| file.deletes.is_some());
     let what = format!("the Delta table at '{location}'");
     let (what, session, stores) = (&what, &session, &stores);
     let run = |scan: DeltaScanNext| async move {

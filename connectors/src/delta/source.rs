@@ -9,6 +9,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use deltalake::logstore::commit_uri_from_version;
 use deltalake::operations::create::CreateBuilder;
 use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
+use object_store::local::LocalFileSystem;
 use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt};
 use url::Url;
@@ -16,7 +17,7 @@ use url::Url;
 use super::{features, schema, stores as table_stores};
 use crate::declared;
 use crate::error::{Error, ErrorKind, Result};
-use crate::guard::caught_while;
+use crate::guard::{Bounds, GuardedStore, caught_while};
 use crate::location;
 use crate::options::{TableOptions, parse_value};
 use crate::stores;
@@ -190,10 +191,18 @@ impl DeltaSource {
         let builder = DeltaTableBuilder::from_url(self.url.clone())
             .map_err(|e| Error::while_doing(self.opening(), e))?
             .with_allow_http(true);
-        Ok(match &self.store {
-            Some(root) => builder.with_storage_backend(Arc::clone(root), self.url.clone()),
-            None => builder,
-        })
+        let root = match &self.store {
+            Some(root) => Arc::clone(root),
+            None => Arc::new(LocalFileSystem::new()),
+        };
+        let directory = object_store::path::Path::from_url_path(self.url.path());
+        // A log may name files elsewhere: data, deletion vectors, the parts of a checkpoint.
+        let bounds = Bounds {
+            directory: directory.map_err(|e| Error::while_doing(self.opening(), e))?,
+            owner: format!("the Delta table at '{}'", self.location).into(),
+        };
+        let own = GuardedStore::new(root, Some(bounds));
+        Ok(builder.with_storage_backend(own, self.url.clone()))
     }
 
     /// Where it is, if that is on the local disk.

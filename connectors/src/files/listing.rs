@@ -2,30 +2,18 @@
 //!
 //! A directory gives the files with an ending of its format, in either case, those below folders
 //! such as `year=2026` among them; a pattern gives what it matches, whatever its ending. Nothing is
-//! left out without being named, except what is hidden by custom: names that begin with `_` or `.`.
+//! left out without being named, except what is hidden by custom ([`is_hidden`]).
 
 use datafusion::catalog::Session;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path as StorePath;
 use object_store::{ObjectMeta, ObjectStore};
 
+use super::ending::{Ending, endings};
 use super::locate::{Kind, Located};
-use super::pattern::{Glob, Matched};
+use super::pattern::{Glob, Matched, is_hidden};
 use crate::error::{Error, ErrorKind, Result};
 
-/// File name endings of each format, the one that is written first.
-const ENDINGS: &[(&str, &[&str])] = &[
-    ("CSV", &[".csv", ".tsv"]),
-    ("PARQUET", &[".parquet", ".parq"]),
-    ("JSON", &[".json", ".jsonl", ".ndjson"]),
-];
-/// Endings that say how a file is compressed.
-const COMPRESSIONS: &[(&str, &str)] = &[
-    (".gz", "gzip"),
-    (".zst", "zstd"),
-    (".bz2", "bzip2"),
-    (".xz", "xz"),
-];
 /// Files of one table: their names are held while a query is planned, some 200 bytes each.
 const MAX_FILES: usize = 500_000;
 /// Names that a notice or an error lists.
@@ -41,6 +29,8 @@ pub(super) struct Listed {
     others: LeftOut,
     /// Folders whose files are not read.
     folders: LeftOut,
+    /// Files that would be read but for their names, or those of their folders.
+    hidden: LeftOut,
     /// Patterns that matched no file.
     unmatched: Vec<String>,
 }
@@ -50,57 +40,6 @@ pub(super) struct Listed {
 struct LeftOut {
     names: Vec<String>,
     count: usize,
-}
-
-/// How the name of a file ends, in lower case.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Ending {
-    pub(super) plain: String,
-    /// `.gz` or nothing.
-    pub(super) packed: &'static str,
-}
-
-impl Ending {
-    /// That of `name`: one of `format`'s, or only how it is compressed.
-    pub(super) fn of(name: &str, format: &str) -> Self {
-        let name = name.to_ascii_lowercase();
-        let packed = COMPRESSIONS.iter().find(|(end, _)| name.ends_with(end));
-        let packed = packed.map_or("", |(end, _)| *end);
-        let plain = name.strip_suffix(packed).unwrap_or(&name);
-        let known = endings(format).iter().find(|e| plain.ends_with(**e));
-        Self {
-            plain: known.map_or(String::new(), |e| (*e).to_owned()),
-            packed,
-        }
-    }
-
-    /// What new files of `format` are called.
-    pub(super) fn written(format: &str, compression: Option<&str>) -> Self {
-        let packed = COMPRESSIONS
-            .iter()
-            .find(|(_, name)| compression.is_some_and(|c| c.eq_ignore_ascii_case(name)));
-        Self {
-            plain: endings(format)
-                .first()
-                .map_or(String::new(), |e| (*e).to_owned()),
-            packed: packed.map_or("", |(end, _)| *end),
-        }
-    }
-
-    /// What the library calls the compression.
-    pub(super) fn compression(&self) -> Option<&'static str> {
-        let found = COMPRESSIONS.iter().find(|(end, _)| *end == self.packed);
-        found.map(|(_, name)| *name)
-    }
-
-    pub(super) fn text(&self) -> String {
-        format!("{}{}", self.plain, self.packed)
-    }
-}
-
-fn endings(format: &str) -> &'static [&'static str] {
-    let found = ENDINGS.iter().find(|(name, _)| *name == format);
-    found.map_or(&[], |(_, endings)| *endings)
 }
 
 impl LeftOut {
@@ -187,7 +126,7 @@ impl Located {
             // A directory may have large ones below it.
             true => {
                 let there = store.list_with_delimiter(Some(&self.base)).await;
-                let there = there.map_err(|e| self.failed("listing", e))?;
+                let there = there.map_err(|e| self.unlisted(e))?;
                 for folder in &there.common_prefixes {
                     let name = folder.filename().unwrap_or_default();
                     if glob
@@ -255,7 +194,20 @@ impl Located {
             Ok(found) => Ok(found),
             // A directory that is still to be made.
             Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(e) => Err(self.failed("listing", e)),
+            Err(e) => Err(self.unlisted(e)),
+        }
+    }
+
+    fn unlisted(&self, error: object_store::Error) -> Error {
+        let failed = self.failed("listing", error);
+        // The library says which link it is, but keeps the type of this error to itself.
+        match failed.to_string().contains("File system loop") {
+            true => Error::invalid(format!(
+                "{failed}, so that there is no end of it; remove that link, or name the files \
+                 themselves"
+            ))
+            .with_source(failed),
+            false => failed,
         }
     }
 
@@ -280,7 +232,8 @@ impl Located {
                 let mut patterns = glob.patterns.iter();
                 patterns.any(|p| p.matches(&path) != Matched::No)
             }
-            Kind::File | Kind::Directory => true,
+            Kind::File => true,
+            Kind::Directory => !path.iter().any(|part| is_hidden(part)),
         }
     }
 
@@ -316,8 +269,15 @@ impl Located {
                         self.shown.trim_end_matches('/')
                     ),
                 };
+                let hidden = match listed.hidden.count {
+                    0 => String::new(),
+                    _ => format!(
+                        "; names that begin with _ or . are no data: {}",
+                        listed.hidden.list()
+                    ),
+                };
                 format!(
-                    "there are no {endings} files at '{}'{others}; to make a table there, declare \
+                    "there are no {endings} files at '{}'{others}{hidden}; to make a table there, declare \
                      its columns or say OPTIONS ('table.create' 'qa_pairs')",
                     self.shown
                 )
@@ -333,26 +293,22 @@ impl Listed {
         let Some((name, folders)) = below.split_last() else {
             return false;
         };
-        let is_partition = |folder: &&&str| folder.contains('=');
-        let hidden = |name: &str| name.starts_with(['_', '.']);
-        let plain = |folder: &&&str| !is_partition(folder);
-        if folders.iter().filter(plain).any(|folder| hidden(folder)) {
+        let fits = !Ending::of(name, format).plain.is_empty();
+        if below.iter().any(|part| is_hidden(part)) {
+            if fits {
+                self.hidden.add(&path.join("/"));
+            }
             return false;
         }
-        let fits = !Ending::of(name, format).plain.is_empty();
-        match folders.iter().position(|folder| plain(&folder)) {
+        match folders.iter().position(|folder| !folder.contains('=')) {
             Some(at) if !all_folders => {
                 let before = path.len() - below.len();
-                if fits || !hidden(name) {
-                    self.folders.add(&path[..=before + at].join("/"));
-                }
+                self.folders.add(&path[..=before + at].join("/"));
                 false
             }
             _ if fits => true,
             _ => {
-                if !hidden(name) {
-                    self.others.add(&path.join("/"));
-                }
+                self.others.add(&path.join("/"));
                 false
             }
         }
@@ -400,61 +356,9 @@ impl Listed {
     }
 }
 
-/// The one ending of the files of a table. Files that are compressed in several ways, or CSV files
-/// with several delimiters, are not one table.
-pub(super) fn common_ending<'a>(
-    names: impl Iterator<Item = &'a str>,
-    format: &str,
-    shown: &str,
-) -> Result<Option<Ending>> {
-    let mut first: Option<Ending> = None;
-    for name in names {
-        let ending = Ending::of(name, format);
-        let Some(first) = &first else {
-            first = Some(ending);
-            continue;
-        };
-        // Whatever its name, a file is CSV if the pattern or the option says so; tabs are another kind.
-        let is_tsv = |ending: &Ending| ending.plain == ".tsv";
-        let same_kind = format != "CSV" || is_tsv(first) == is_tsv(&ending);
-        if first.packed != ending.packed || !same_kind {
-            return Err(Error::invalid(format!(
-                "'{shown}' holds files of several kinds ({}, {}); name those you mean, such as \
-                 '{}/*{}'",
-                first.text(),
-                ending.text(),
-                shown.trim_end_matches('/'),
-                first.text()
-            )));
-        }
-    }
-    Ok(first)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn endings_are_known_in_either_case() {
-        for (name, plain, packed) in [
-            ("A.CSV", ".csv", ""),
-            ("a.Tsv.GZ", ".tsv", ".gz"),
-            ("a.txt", "", ""),
-            ("a.json.zst", "", ".zst"),
-        ] {
-            let found = Ending::of(name, "CSV");
-            assert_eq!(
-                (found.plain.as_str(), found.packed),
-                (plain, packed),
-                "{name}"
-            );
-        }
-        assert_eq!(
-            Ending::of("x/*.json.zst", "JSON").compression(),
-            Some("zstd")
-        );
-    }
 
     #[test]
     fn what_is_left_out_is_named() {
@@ -468,6 +372,14 @@ mod tests {
             ("year=2026/x.csv", true),
             ("2020/b.csv", false),
             ("_temporary/0/x.csv", false),
+            ("_a.csv", false),
+            (".a.csv", false),
+            ("a.csv~", false),
+            (".hidden/x.csv", false),
+            ("year=2026/_x.csv", false),
+            ("_year=2026/x.csv", true),
+            (".year=2026/x.csv", false),
+            ("year=2026/_temporary/x.csv", false),
         ] {
             let path: Vec<&str> = path.split('/').collect();
             assert_eq!(
@@ -476,7 +388,8 @@ mod tests {
                 "{path:?}"
             );
         }
-        assert_eq!(listed.others.names, ["c.txt"]);
+        assert_eq!(listed.others.names, ["c.txt", "a.csv~"]);
+        assert_eq!(listed.hidden.count, 7);
         assert_eq!(listed.folders.names, ["2020"]);
     }
 }

@@ -7,6 +7,7 @@
 mod batches;
 pub(crate) mod check;
 mod commit;
+mod ending;
 mod keys;
 mod listing;
 mod locate;
@@ -27,20 +28,19 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
 use datafusion::datasource::file_format::{FileFormat, FileFormatFactory};
 use datafusion::error::DataFusionError;
-use datafusion::execution::SessionState;
 use datafusion::logical_expr::CreateExternalTable;
 
 use crate::connector::{Connector, ConnectorOptions, FILES, Maturity};
 use crate::csv::CsvTextFormatFactory;
 use crate::declared;
-use crate::error::{Error, ErrorKind, Result};
-use crate::guard::GuardedFormat;
+use crate::error::{Error, Result};
+use crate::guard::ParquetFactory;
 use crate::json;
 use crate::location;
 use crate::options::TableOptions;
 use crate::write::WriteOptions;
 
-use listing::Ending;
+use ending::Ending;
 use locate::Located;
 use options::{CSV_OPTIONS, JSON_OPTIONS, PARQUET_OPTIONS, TABLE_KEYS};
 use partitions::Partitions;
@@ -88,9 +88,6 @@ pub(crate) static JSON: Connector = Connector {
     check: |c, request, steps| Box::pin(check::check(c, request, steps)),
     factory: |c, o| Arc::new(FilesFactory::new(c, o)),
 };
-
-/// Encoded bytes of a Parquet row group: what a writer, and later a reader, has in memory.
-const ROW_GROUP_BYTES: &str = "67108864";
 
 /// Opens the files that a statement names.
 #[derive(Debug)]
@@ -140,6 +137,7 @@ impl FilesFactory {
             declared => schema::declared_partitions(declared, cmd.schema.inner()),
         };
         if !cmd.table_partition_cols.is_empty() {
+            schema::check_listed(&partitions)?;
             there.check_partitions(&partitions)?;
         }
         let file_schema = match contract {
@@ -197,15 +195,12 @@ impl FilesFactory {
         ending: &Ending,
         is_declared: bool,
     ) -> datafusion::error::Result<Arc<dyn FileFormat>> {
-        let session = state.as_any().downcast_ref::<SessionState>();
-        let factory = match self.connector.name {
-            "CSV" => Some(Arc::clone(&self.csv)),
-            "JSON" => Some(Arc::new(json::JsonTextFormatFactory) as Arc<dyn FileFormatFactory>),
-            name => session.and_then(|s| s.get_file_format_factory(name)),
-        };
-        let (Some(session), Some(factory)) = (session, factory) else {
-            let message = format!("the session has no file format {}", self.connector.name);
-            return Err(Error::new(ErrorKind::Unsupported, message).into());
+        let factory: Arc<dyn FileFormatFactory> = match self.connector.name {
+            "CSV" => Arc::clone(&self.csv),
+            "JSON" => Arc::new(json::JsonTextFormatFactory),
+            _ => Arc::new(ParquetFactory {
+                base: places.first().map(|place| place.store.clone()),
+            }),
         };
         let mut passed: HashMap<String, String> = options.format.clone();
         for (key, value) in &options.own {
@@ -216,34 +211,18 @@ impl FilesFactory {
         let mut default = |key: &str, value: &str| {
             passed.entry(key.into()).or_insert_with(|| value.to_owned());
         };
-        match self.connector.name {
-            "PARQUET" => {
-                // The library's parallel writer bounds rows only, and a row can be megabytes.
-                default("format.max_row_group_bytes", ROW_GROUP_BYTES);
-                default("format.allow_single_file_parallelism", "false");
-                // Nanoseconds, which is what the library makes of INT96, end in the year 2262.
-                let set = &state.config_options().execution.parquet.coerce_int96;
-                if set.is_none() {
-                    default("format.coerce_int96", "us");
-                }
-            }
-            name => {
-                if let Some(compression) = ending.compression() {
-                    default("format.compression", compression);
-                }
-                if name == "JSON" && is_declared {
-                    default(json::UNKNOWN_KEYS, "ignore");
-                }
-            }
+        if self.connector.name != "PARQUET"
+            && let Some(compression) = ending.compression()
+        {
+            default("format.compression", compression);
         }
-        let format = match factory.downcast_ref::<CsvTextFormatFactory>() {
-            Some(ours) => ours.create_for_table(session, &passed, is_declared)?,
-            None => factory.create(session, &passed)?,
-        };
-        Ok(match self.connector.name {
-            "PARQUET" => GuardedFormat::around(format, places.first().map(|p| p.store.clone())),
-            _ => format,
-        })
+        if self.connector.name == "JSON" && is_declared {
+            default(json::UNKNOWN_KEYS, "ignore");
+        }
+        match factory.downcast_ref::<CsvTextFormatFactory>() {
+            Some(ours) => ours.create_for_table(state, &passed, is_declared),
+            None => factory.create(state, &passed),
+        }
     }
 }
 

@@ -73,8 +73,9 @@ pub(super) fn found<'a>(
             None => first = Some((names, path)),
             Some((expected, other)) if *expected != names => {
                 return Err(Error::invalid(format!(
-                    "the folders of {} and {} name different columns ({} and {}); name files that \
-                     belong together by a pattern",
+                    "the folders of {} and {} name different columns ({} and {}), and all files of \
+                     a table are in folders of the same columns; name files that belong together by \
+                     a pattern, or move those that are beside the folders",
                     place.name(other),
                     place.name(path),
                     listed(expected),

@@ -1,7 +1,8 @@
 //! Which names a shell pattern means: `*`, `?`, `[a-z]`, `**`, `{a,b}`, `{1..9}` and `\`, as bash
 //! reads them with globstar on. What it does not do: list files ([`super::listing`]).
 //!
-//! As in the shell, a name that begins with a dot is only matched by a pattern that says the dot.
+//! As in the shell, a name that begins with a dot is only matched by a pattern that says the dot;
+//! the same goes for the underscore of names that are no data ([`is_hidden`]).
 
 use crate::error::{Error, Result};
 
@@ -142,15 +143,19 @@ impl Pattern {
     }
 }
 
+/// True for the names of what is no data by custom: markers, checksums and unfinished files begin
+/// with `_` or `.`. A folder such as `_x=1` is a column, as Spark reads it.
+pub(super) fn is_hidden(name: &str) -> bool {
+    name.starts_with('.') || (name.starts_with('_') && !name.contains('='))
+}
+
 fn matches_segments(segments: &[Segment], path: &[&str]) -> bool {
     match (segments, path) {
         ([], []) => true,
         ([Segment::AnyDepth, rest @ ..], _) => {
             matches_segments(rest, path)
                 || match path {
-                    [first, more @ ..] => {
-                        !first.starts_with('.') && matches_segments(segments, more)
-                    }
+                    [first, more @ ..] => !is_hidden(first) && matches_segments(segments, more),
                     [] => false,
                 }
         }
@@ -162,11 +167,12 @@ fn matches_segments(segments: &[Segment], path: &[&str]) -> bool {
 }
 
 fn matches_name(tokens: &[Token], name: &str) -> bool {
-    let dot = name.starts_with('.');
-    if dot && tokens.first() != Some(&Token::Char('.')) {
+    let says = |token: Option<&Token>, first| token == Some(&Token::Char(first));
+    let hidden = is_hidden(name);
+    let name: Vec<char> = name.chars().collect();
+    if hidden && !says(tokens.first(), name[0]) {
         return false;
     }
-    let name: Vec<char> = name.chars().collect();
     let (mut t, mut n) = (0, 0);
     // Where the last `*` was, and how far what it stands for reaches.
     let mut star: Option<(usize, usize)> = None;

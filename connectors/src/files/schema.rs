@@ -7,13 +7,15 @@ use datafusion::catalog::Session;
 use datafusion::datasource::file_format::FileFormat;
 use object_store::ObjectMeta;
 
-use super::listing::{Ending, Listed, common_ending};
+use super::ending::{Ending, common_ending};
+use super::listing::Listed;
 use super::locate::{Kind, Located};
 use super::options::STRICT;
 use super::partitions::{self, Partitions};
 use super::table::Notices;
 use crate::declared::check_same;
 use crate::error::{Error, ErrorKind, Result};
+use crate::guard::in_other_case;
 use crate::options::{TableOptions, parse_value};
 
 /// What is at the places of a table while it is opened.
@@ -192,10 +194,24 @@ impl<'a> There<'a> {
         let mut missing: Vec<&str> = fields.map(|f| f.name().as_str()).collect();
         // The first file has them all, as a rule.
         for (place, file) in self.files() {
-            let found = place
-                .infer(state, format, std::slice::from_ref(file))
-                .await?;
+            let found = place.infer(state, format, std::slice::from_ref(file));
+            let found = match found.await {
+                Ok(found) => found,
+                // Of a key that is not declared, nobody asks what column it would be.
+                Err(_) if self.format == "JSON" && !strict => return Ok(()),
+                Err(error) => return Err(error),
+            };
             missing.retain(|name| found.column_with_name(name).is_none());
+            for name in &missing {
+                if let Some(other) = in_other_case(name, found.fields(), declared.fields()) {
+                    return Err(Error::invalid(format!(
+                        "the declared column {name} of {table} is called {0} in {1}; declare it as \
+                         \"{0}\", in double quotes",
+                        other.name(),
+                        place.name(&file.location)
+                    )));
+                }
+            }
             if missing.is_empty() {
                 return Ok(());
             }
@@ -296,18 +312,36 @@ pub(super) fn partitions_win(
         let Ok(field) = found.field_with_name(name) else {
             continue;
         };
-        if format == "CSV" {
+        if format != "CSV" {
+            *kind = field.data_type().clone();
+            continue;
+        }
+        // A column that has no name in the files goes by its place, which must not shift.
+        if name.starts_with("column_") {
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 format!(
-                    "the column {name} is in the CSV files and named by their folders ({name}=...); \
-                     read the files by a pattern that ends in the folders, or remove the column"
+                    "the folders {name}=... have the name of a column of the CSV files that has \
+                     none itself; give the files a header, or rename the folders"
                 ),
             ));
         }
-        *kind = field.data_type().clone();
     }
     Ok(without(found, partitions))
+}
+
+/// Folders that are never listed are no columns.
+pub(super) fn check_listed(partitions: &Partitions) -> Result<()> {
+    match partitions.iter().find(|(name, _)| name.starts_with('.')) {
+        Some((name, _)) => Err(Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "the table is partitioned by {name}, and folders whose names begin with a dot are \
+                 no data; give the column another name"
+            ),
+        )),
+        None => Ok(()),
+    }
 }
 
 /// A warning about columns that SQL tells apart only in quotes: without, a name means the one in

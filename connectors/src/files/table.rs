@@ -19,7 +19,7 @@ use object_store::ObjectMeta;
 
 use super::batches;
 use super::commit::Target;
-use super::listing::Ending;
+use super::ending::Ending;
 use super::locate::{Kind, Located};
 use super::scan::Reading;
 use super::sink::FilesSink;

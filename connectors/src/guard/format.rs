@@ -1,51 +1,97 @@
-//! A format of files whose schemas, statistics and scans are guarded, and whose errors name the
-//! file.
+//! The library's format of Parquet, whose schemas, statistics and scans are guarded, and whose
+//! errors name the file.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::Session;
-use datafusion::common::Statistics;
-use datafusion::datasource::file_format::FileFormat;
+use datafusion::common::{GetExt, Statistics};
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
-use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
+use datafusion::datasource::file_format::parquet::ParquetFormatFactory;
+use datafusion::datasource::file_format::{FileFormat, FileFormatFactory};
 use datafusion::datasource::physical_plan::{
     FileScanConfig, FileScanConfigBuilder, FileSinkConfig, FileSource, ParquetSource,
 };
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::physical_expr::{LexOrdering, LexRequirement};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_datasource::file_format::FileMeta;
+use futures::{StreamExt, TryStreamExt};
 use object_store::{ObjectMeta, ObjectStore};
 
+use super::parquet::CheckedReaders;
 use super::source::{GuardedSource, shown};
 use super::store::GuardedStore;
-use super::{caught_while, named};
+use super::{caught_while, merge, named, parquet};
+use crate::stores;
 
-/// A library's format; this one reads and writes as that does.
+/// Encoded bytes of a row group: what a writer, and later a reader, has in memory.
+const ROW_GROUP_BYTES: &str = "67108864";
+
+/// Makes the Parquet format of a table; takes the place of DataFusion's factory for `parquet`.
 #[derive(Debug)]
-pub(crate) struct GuardedFormat {
-    inner: Arc<dyn FileFormat>,
+pub(crate) struct ParquetFactory {
     /// The store of the table's files, to name them.
+    pub(crate) base: Option<ObjectStoreUrl>,
+}
+
+impl FileFormatFactory for ParquetFactory {
+    fn create(
+        &self,
+        state: &dyn Session,
+        format_options: &HashMap<String, String>,
+    ) -> Result<Arc<dyn FileFormat>> {
+        let mut options = format_options.clone();
+        let mut default = |key: &str, value: &str| {
+            options
+                .entry(key.into())
+                .or_insert_with(|| value.to_owned());
+        };
+        // The library's parallel writer bounds rows only, and a row can be megabytes.
+        default("format.max_row_group_bytes", ROW_GROUP_BYTES);
+        default("format.allow_single_file_parallelism", "false");
+        // Nanoseconds, which is what the library makes of INT96, end in the year 2262.
+        let set = &state.config_options().execution.parquet.coerce_int96;
+        if set.is_none() {
+            default("format.coerce_int96", "us");
+        }
+        Ok(Arc::new(GuardedFormat {
+            inner: ParquetFormatFactory::new().create(state, &options)?,
+            base: self.base.clone(),
+        }))
+    }
+
+    fn default(&self) -> Arc<dyn FileFormat> {
+        Arc::new(GuardedFormat {
+            inner: ParquetFormatFactory::new().default(),
+            base: self.base.clone(),
+        })
+    }
+}
+
+impl GetExt for ParquetFactory {
+    fn get_ext(&self) -> String {
+        "parquet".into()
+    }
+}
+
+/// The library's format of Parquet; this one reads and writes as that does.
+#[derive(Debug)]
+struct GuardedFormat {
+    inner: Arc<dyn FileFormat>,
     base: Option<ObjectStoreUrl>,
 }
 
 impl GuardedFormat {
-    pub(crate) fn around(
-        inner: Arc<dyn FileFormat>,
-        base: Option<ObjectStoreUrl>,
-    ) -> Arc<dyn FileFormat> {
-        Arc::new(Self { inner, base })
-    }
-
-    fn shown(&self, file: &ObjectMeta) -> String {
+    fn shown(&self, store: &dyn ObjectStore, file: &ObjectMeta) -> String {
         match &self.base {
             Some(base) => shown(base, &file.location),
-            None => format!("'{}'", file.location),
+            None => format!("'{}'", stores::shown_file(store, &file.location)),
         }
     }
 }
@@ -71,21 +117,23 @@ impl FileFormat for GuardedFormat {
         files: &[ObjectMeta],
     ) -> Result<SchemaRef> {
         let store: Arc<dyn ObjectStore> = GuardedStore::new(Arc::clone(store), None);
-        let together = self.inner.infer_schema(state, &store, files);
-        let error = match caught_while("the files", together).await {
-            Ok(schema) => return Ok(schema),
-            Err(error) => error,
-        };
-        // Which file it is: the first that cannot be read by itself.
-        for file in files {
-            let what = self.shown(file);
-            let alone = self
-                .inner
-                .infer_schema(state, &store, std::slice::from_ref(file));
-            let alone = caught_while(&what, alone).await;
-            alone.map_err(|e| named(&what, e))?;
-        }
-        Err(error)
+        let at_once = state.config_options().execution.meta_fetch_concurrency;
+        let (inner, store) = (&self.inner, &store);
+        let found = futures::stream::iter(files)
+            .map(|file| async move {
+                let what = self.shown(store.as_ref(), file);
+                let found = async {
+                    parquet::check_file(state, store.as_ref(), file, None).await?;
+                    let file = std::slice::from_ref(file);
+                    inner.infer_schema(state, store, file).await
+                };
+                let found = caught_while(&what, found).await;
+                Ok::<_, DataFusionError>((found.map_err(|e| named(&what, e))?, what))
+            })
+            .boxed() // or the compiler takes the lifetimes for too short
+            .buffered(at_once.get())
+            .try_collect::<Vec<_>>();
+        Ok(merge::merged(found.await?)?)
     }
 
     async fn infer_stats(
@@ -95,9 +143,13 @@ impl FileFormat for GuardedFormat {
         schema: SchemaRef,
         file: &ObjectMeta,
     ) -> Result<Statistics> {
-        let what = self.shown(file);
+        let what = self.shown(store.as_ref(), file);
         let store: Arc<dyn ObjectStore> = GuardedStore::new(Arc::clone(store), None);
-        let inferred = self.inner.infer_stats(state, &store, schema, file);
+        let inferred = async {
+            parquet::check_file(state, store.as_ref(), file, Some(schema.as_ref())).await?;
+            let schema = Arc::clone(&schema);
+            self.inner.infer_stats(state, &store, schema, file).await
+        };
         let inferred = caught_while(&what, inferred).await;
         inferred.map_err(|e| named(&what, e))
     }
@@ -109,7 +161,7 @@ impl FileFormat for GuardedFormat {
         schema: SchemaRef,
         file: &ObjectMeta,
     ) -> Result<Option<LexOrdering>> {
-        let what = self.shown(file);
+        let what = self.shown(store.as_ref(), file);
         let store: Arc<dyn ObjectStore> = GuardedStore::new(Arc::clone(store), None);
         let inferred = self.inner.infer_ordering(state, &store, schema, file);
         let inferred = caught_while(&what, inferred).await;
@@ -123,11 +175,15 @@ impl FileFormat for GuardedFormat {
         schema: SchemaRef,
         file: &ObjectMeta,
     ) -> Result<FileMeta> {
-        let what = self.shown(file);
+        let what = self.shown(store.as_ref(), file);
         let store: Arc<dyn ObjectStore> = GuardedStore::new(Arc::clone(store), None);
-        let inferred = self
-            .inner
-            .infer_stats_and_ordering(state, &store, schema, file);
+        let inferred = async {
+            parquet::check_file(state, store.as_ref(), file, Some(schema.as_ref())).await?;
+            let (inner, schema) = (&self.inner, Arc::clone(&schema));
+            inner
+                .infer_stats_and_ordering(state, &store, schema, file)
+                .await
+        };
         let inferred = caught_while(&what, inferred).await;
         inferred.map_err(|e| named(&what, e))
     }
@@ -146,16 +202,13 @@ impl FileFormat for GuardedFormat {
         let mut source = Arc::clone(config.file_source());
         if let Some(parquet) = source.downcast_ref::<ParquetSource>() {
             let runtime = state.runtime_env();
-            let store = runtime.object_store(&config.object_store_url)?;
-            let readers = CachedParquetFileReaderFactory::new(
-                GuardedStore::new(store, None),
-                runtime.cache_manager.get_file_metadata_cache(),
-            );
-            source = Arc::new(
-                parquet
-                    .clone()
-                    .with_parquet_file_reader_factory(Arc::new(readers)),
-            );
+            let readers = CheckedReaders {
+                store: runtime.object_store(&config.object_store_url)?,
+                cache: runtime.cache_manager.get_file_metadata_cache(),
+                table: Arc::clone(parquet.table_schema().file_schema()),
+            };
+            let parquet = parquet.clone();
+            source = Arc::new(parquet.with_parquet_file_reader_factory(Arc::new(readers)));
         }
         let guarded = FileScanConfigBuilder::from(config.clone());
         let guarded = guarded.with_source(GuardedSource::around(source)).build();
@@ -169,6 +222,7 @@ impl FileFormat for GuardedFormat {
         config: FileSinkConfig,
         order: Option<LexRequirement>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        stores::check_written(&config.table_paths).await?;
         let inner = &self.inner;
         inner
             .create_writer_physical_plan(input, state, config, order)

@@ -6,6 +6,8 @@
 //! (a failed allocation); `store` keeps reads within the file, so that none is asked for.
 
 mod format;
+mod merge;
+mod parquet;
 mod source;
 mod store;
 
@@ -23,9 +25,10 @@ use futures::stream::BoxStream;
 
 use crate::error::{Error, ErrorKind, Result};
 
-pub(crate) use format::GuardedFormat;
+pub(crate) use format::ParquetFactory;
+pub(crate) use parquet::in_other_case;
 pub(crate) use source::{GuardedSource, shown};
-pub(crate) use store::{Bounds, GuardedStore, outside};
+pub(crate) use store::{Bounds, GuardedStore, changed, outside};
 
 thread_local! {
     /// How many [`caught`] are under way on this thread.

@@ -1,5 +1,5 @@
 //! A store of objects that may only be read where and as far as it makes sense: below a table's
-//! directory, and within the object.
+//! directory, within the object, and as long as that is the one that was listed.
 //!
 //! Offsets and lengths come from the data. A store of the local disk allocates what it is asked
 //! for before it looks at the file, and a failed allocation ends the process.
@@ -14,11 +14,13 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetRange, GetResult, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, GetOptions, GetRange, GetResult, ListResult, MultipartUpload,
+    OBJECT_STORE_COALESCE_DEFAULT, ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult, Result, coalesce_ranges,
 };
 
 use crate::error::{Error, ErrorKind};
+use crate::stores;
 
 /// A read of at least so many bytes is compared with the size of the object first. Smaller ones
 /// are harmless, and asking costs a request.
@@ -38,12 +40,34 @@ pub(crate) struct Bounds {
 pub(crate) struct GuardedStore {
     inner: Arc<dyn ObjectStore>,
     bounds: Option<Bounds>,
+    /// The object as it was listed; what is read must be of that version.
+    version: Option<ObjectMeta>,
 }
 
 impl GuardedStore {
     /// All of `inner`, or what is within `bounds`.
     pub(crate) fn new(inner: Arc<dyn ObjectStore>, bounds: Option<Bounds>) -> Arc<Self> {
-        Arc::new(Self { inner, bounds })
+        Arc::new(Self {
+            inner,
+            bounds,
+            version: None,
+        })
+    }
+
+    /// The one object that was listed as `version`: the parts of two versions must not be mixed.
+    pub(crate) fn of_version(inner: Arc<dyn ObjectStore>, version: ObjectMeta) -> Arc<Self> {
+        Arc::new(Self {
+            inner,
+            bounds: None,
+            version: Some(version),
+        })
+    }
+
+    fn check_version(&self, found: &ObjectMeta) -> Result<()> {
+        match &self.version {
+            Some(version) => same_version(version, found).map_err(refused),
+            None => Ok(()),
+        }
     }
 
     fn check(&self, path: &Path) -> Result<()> {
@@ -81,6 +105,31 @@ pub(crate) fn outside(owner: &str, file: &str) -> Error {
              own directory only. If it is a shallow clone, read the table it was made from, or \
              make a deep clone"
         ),
+    )
+}
+
+/// An error if `found` is another version of an object than the one that was listed.
+fn same_version(listed: &ObjectMeta, found: &ObjectMeta) -> std::result::Result<(), Error> {
+    // A listing and an answer may write one tag in two ways, and times with and without fractions.
+    let tag = |meta: &ObjectMeta| {
+        let tag = meta.e_tag.as_deref()?;
+        Some(tag.trim_start_matches("W/").trim_matches('"').to_owned())
+    };
+    let same = match (tag(listed), tag(found)) {
+        (Some(listed), Some(found)) => listed == found,
+        _ => listed.last_modified.timestamp() == found.last_modified.timestamp(),
+    };
+    match same && listed.size == found.size {
+        true => Ok(()),
+        false => Err(changed(&listed.location)),
+    }
+}
+
+/// The error that the file at `path` is not what it was when its reading began.
+pub(crate) fn changed(path: impl fmt::Display) -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        format!("{path} was changed while it was read; run the query again"),
     )
 }
 
@@ -135,7 +184,9 @@ impl ObjectStore for GuardedStore {
         if let Some(GetRange::Bounded(range)) = &options.range {
             self.check_range(location, range).await?;
         }
-        self.inner.get_opts(location, options).await
+        let found = self.inner.get_opts(location, options).await?;
+        self.check_version(&found.meta)?;
+        Ok(found)
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
@@ -150,7 +201,16 @@ impl ObjectStore for GuardedStore {
         if let Some((length, start)) = longest {
             self.check_range(location, &(start..start + length)).await?;
         }
-        self.inner.get_ranges(location, ranges).await
+        if self.version.is_none() {
+            return self.inner.get_ranges(location, ranges).await;
+        }
+        // One by one, because each answer says which version it is of. Requests cost more than
+        // the bytes between two ranges; on disk it is the other way round.
+        let gap = match stores::is_disk(self) {
+            true => 0,
+            false => OBJECT_STORE_COALESCE_DEFAULT,
+        };
+        coalesce_ranges(ranges, |range| self.get_range(location, range), gap).await
     }
 
     fn delete_stream(
@@ -238,6 +298,44 @@ mod tests {
             assert!(store.delete(&path).await.is_err());
         }
         assert!(store.list(None).try_next().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn an_object_is_read_as_it_was_listed() {
+        let (inner, path) = (Arc::new(InMemory::new()), Path::from("a"));
+        let put = |text: &'static str| inner.put(&path, PutPayload::from_static(text.as_bytes()));
+        put("0123").await.unwrap();
+        let listed = inner.head(&path).await.unwrap();
+        let store = GuardedStore::of_version(Arc::clone(&inner) as _, listed.clone());
+        assert_eq!(store.get_range(&path, 1..3).await.unwrap().as_ref(), b"12");
+        put("4567").await.unwrap();
+        for error in [
+            store.get(&path).await.err(),
+            store.get_range(&path, 0..1).await.err(),
+            store.get_ranges(&path, &[0..1, 2..3]).await.err(),
+        ] {
+            let error = Error::while_doing("reading", error.unwrap());
+            assert_eq!(error.kind(), ErrorKind::Unavailable);
+            assert!(error.to_string().contains("was changed"), "{error}");
+        }
+        // One tag, written in two ways; without tags the time counts, to the second.
+        let tagged = |tag: &str| ObjectMeta {
+            e_tag: Some(tag.to_owned()),
+            ..listed.clone()
+        };
+        assert!(same_version(&tagged("0x8D"), &tagged("\"0x8D\"")).is_ok());
+        assert!(same_version(&tagged("W/\"a\""), &tagged("\"a\"")).is_ok());
+        assert!(same_version(&tagged("a"), &tagged("b")).is_err());
+        let bare = ObjectMeta {
+            e_tag: None,
+            ..listed.clone()
+        };
+        assert!(same_version(&bare, &tagged("x")).is_ok());
+        let longer = ObjectMeta {
+            size: 5,
+            ..bare.clone()
+        };
+        assert!(same_version(&bare, &longer).is_err());
     }
 
     #[tokio::test]

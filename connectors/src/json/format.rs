@@ -11,11 +11,8 @@ use datafusion::common::{GetExt, Statistics};
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::file_format::json::{JsonFormat, JsonFormatFactory};
 use datafusion::datasource::file_format::{FileFormat, FileFormatFactory};
-use datafusion::datasource::physical_plan::{
-    FileScanConfig, FileScanConfigBuilder, FileSinkConfig, FileSource,
-};
+use datafusion::datasource::physical_plan::{FileScanConfig, FileSinkConfig, FileSource};
 use datafusion::datasource::sink::DataSinkExec;
-use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::Result;
 use datafusion::physical_expr::LexRequirement;
@@ -28,6 +25,8 @@ use super::shape::Shape;
 use super::source::{JsonLayout, JsonTextSource, read_shape};
 use super::write::JsonTextSink;
 use crate::error::{Error, ErrorKind};
+use crate::stores;
+use crate::text::scan;
 
 /// Objects that columns are read from, over all files of a table, where options say nothing.
 const SAMPLE: usize = 1000;
@@ -133,7 +132,7 @@ impl FileFormat for JsonTextFormat {
             left -= count;
             shape = shape.and(found).map_err(|e| {
                 let name = crate::stores::shown_file(store.as_ref(), &object.location);
-                Error::invalid(format!("JSON file {name}: {}", e.0))
+                Error::invalid(format!("JSON file {name}: {}", e))
             })?;
         }
         Ok(Arc::new(shape.schema()))
@@ -157,17 +156,11 @@ impl FileFormat for JsonTextFormat {
         let layout = self.layout();
         let schema = conf.file_source.table_schema().clone();
         let compression = layout.compression;
-        let mut source: Arc<dyn FileSource> = Arc::new(JsonTextSource::new(schema, layout));
-        if let Some(projection) = conf.file_source.projection()
-            && let Some(projected) = source.try_pushdown_projection(projection)?
-        {
-            source = projected;
-        }
-        let config = FileScanConfigBuilder::from(conf)
-            .with_file_compression_type(compression)
-            .with_source(source)
-            .build();
-        Ok(DataSourceExec::from_data_source(config))
+        scan(
+            conf,
+            Arc::new(JsonTextSource::new(schema, layout)),
+            compression,
+        )
     }
 
     async fn create_writer_physical_plan(
@@ -177,6 +170,7 @@ impl FileFormat for JsonTextFormat {
         conf: FileSinkConfig,
         order_requirements: Option<LexRequirement>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        stores::check_written(&conf.table_paths).await?;
         if !self.options.newline_delimited {
             return Err(Error::new(
                 ErrorKind::Unsupported,

@@ -1,6 +1,7 @@
 //! Columns from objects: what their values have in common, without losing a digit.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema};
@@ -33,7 +34,33 @@ pub(super) enum Shape {
 
 /// Why there is no column for a key.
 #[derive(Debug)]
-pub(super) struct NoShape(pub(super) String);
+pub(super) struct NoShape {
+    /// The keys that lead there, the innermost first.
+    path: Vec<String>,
+    what: String,
+}
+
+/// What to do about a key that can be no column.
+const DECLARE: &str = "declare the columns to read, without this one";
+/// Keys of a path that an error shows at either end.
+const KEYS_SHOWN: usize = 3;
+
+impl fmt::Display for NoShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys: Vec<&str> = self.path.iter().rev().map(String::as_str).collect();
+        match keys.len() {
+            0 => {}
+            n if n <= 2 * KEYS_SHOWN => write!(f, "key \"{}\": ", keys.join("."))?,
+            n => write!(
+                f,
+                "key \"{}...{}\": ",
+                keys[..KEYS_SHOWN].join("."),
+                keys[n - KEYS_SHOWN..].join(".")
+            )?,
+        }
+        f.write_str(&self.what)
+    }
+}
 
 impl Shape {
     /// The shape of an object with no keys.
@@ -49,8 +76,8 @@ impl Shape {
 
     fn of_value(raw: &str, depth: usize) -> Result<Self, NoShape> {
         if depth > MAX_DEPTH {
-            return Err(NoShape(format!(
-                "objects and arrays are more than {MAX_DEPTH} levels deep"
+            return Err(NoShape::new(format!(
+                "objects and arrays are more than {MAX_DEPTH} levels deep; {DECLARE}"
             )));
         }
         Ok(match raw.as_bytes().first() {
@@ -72,7 +99,7 @@ impl Shape {
                 let mut keys: Vec<(String, Self)> = vec![];
                 for (key, value) in parts(raw, Parts::default())?.values {
                     if keys.iter().any(|(known, _)| *known == key) {
-                        return Err(NoShape(twice(&key)));
+                        return Err(NoShape::new(twice(&key)));
                     }
                     let shape = Self::of_value(value.get(), depth + 1);
                     keys.push((key.clone(), shape.map_err(|e| e.within(&key))?));
@@ -106,8 +133,8 @@ impl Shape {
             (Bool, Bool) => Bool,
             (a, b) if a.is_scalar() && b.is_scalar() => Text,
             (a, b) => {
-                return Err(NoShape(format!(
-                    "{} in one record and {} in another are no column",
+                return Err(NoShape::new(format!(
+                    "{} in one record and {} in another are no column; {DECLARE}",
                     a.name(),
                     b.name()
                 )));
@@ -151,8 +178,13 @@ impl Shape {
 }
 
 impl NoShape {
-    fn within(self, key: &str) -> Self {
-        Self(format!("key \"{}\": {}", short(key), self.0))
+    fn new(what: String) -> Self {
+        Self { path: vec![], what }
+    }
+
+    fn within(mut self, key: &str) -> Self {
+        self.path.push(short(key).into_owned());
+        self
     }
 }
 
@@ -173,7 +205,7 @@ pub(super) fn twice(key: &str) -> String {
 }
 
 fn broken(e: serde_json::Error) -> NoShape {
-    NoShape(format!("not valid JSON: {e}"))
+    NoShape::new(format!("not valid JSON: {e}"))
 }
 
 fn fields(keys: &[(String, Shape)]) -> Fields {
@@ -215,7 +247,7 @@ fn parts<'a>(raw: &'a str, into: Parts<'a>) -> Result<Parts<'a>, NoShape> {
 impl<'a> Visitor<'a> for Parts<'a> {
     type Value = Self;
 
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object or an array")
     }
 
@@ -296,15 +328,24 @@ mod tests {
             (&["{\"a\":\"\\ud83d x\"}"], "not valid JSON"),
             (&["{\"a\":01}"], "not valid JSON"),
         ] {
-            let error = shape(records).unwrap_err().0;
+            let error = shape(records).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }
         let deep = format!("{{\"a\":{}1{}}}", "[".repeat(500), "]".repeat(500));
-        let error = shape(&[&deep]).unwrap_err().0;
+        let error = shape(&[&deep]).unwrap_err().to_string();
         assert!(
             error.contains("levels deep") || error.contains("recursion"),
             "{error}"
         );
-        assert!(error.len() < 2000);
+        assert!(error.len() < 200, "{error}");
+        let deep = format!("{}1{}", "{\"key\":".repeat(100), "}".repeat(100));
+        let error = shape(&[&deep]).unwrap_err().to_string();
+        assert!(error.contains("\"key.key.key...key.key.key\""), "{error}");
+        let two = "{\"a\":{\"b\":{\"c\":1,\"c\":2}}}";
+        let error = shape(&[two]).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "key \"a.b\": the key \"c\" is there twice; leave one out"
+        );
     }
 }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::num::NonZero;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
@@ -25,16 +24,17 @@ use datafusion_datasource::projection::{ProjectionOpener, SplitProjection};
 use futures::StreamExt;
 use object_store::ObjectStore;
 use object_store::path::Path;
-use tokio::sync::mpsc;
 
 use super::check::Checker;
 use super::options::JsonLimits;
 use super::records::{Layout, Position, Records};
 use super::shape::Shape;
-use crate::csv::blocks::Blocks;
 use crate::error::{Error, ErrorKind};
 use crate::stores;
+use crate::text::{Blocks, off_thread, stream};
 
+/// What errors call a file.
+const KIND: &str = "JSON";
 /// Batches of objects that may wait to be decoded.
 const CHUNKS_AHEAD: usize = 1;
 /// Batches of one file that are decoded at a time. Each has the bytes of its objects and those of its
@@ -177,45 +177,25 @@ impl FileOpener for JsonTextOpener {
         Ok(Box::pin(async move {
             let location = file.object_meta.location.clone();
             let blocks = Blocks::open(&store, &location, &layout.compression).await?;
-            let (tx, rx) = mpsc::channel(CHUNKS_AHEAD);
-            let name: Arc<str> = stores::shown_file(store.as_ref(), &location).into();
-            let in_name = Arc::clone(&name);
-            tokio::task::spawn_blocking(move || {
-                let emit = |chunk: Chunk| tx.blocking_send(Ok(chunk)).is_ok();
-                let read = || find(blocks, &layout, batch_rows, emit, || tx.is_closed());
-                // A stream that only ended would look as if the file did.
-                let read = std::panic::catch_unwind(AssertUnwindSafe(read));
-                if let Err(error) = read.unwrap_or_else(|_| Err(panicked())) {
-                    // A closed channel means that nobody is reading any more.
-                    tx.blocking_send(Err(in_file(error, &in_name))).ok();
-                }
+            let name = stores::shown_file(store.as_ref(), &location);
+            let chunks = stream(KIND, name.clone(), CHUNKS_AHEAD, move |outlet| {
+                let emit = |chunk: Chunk| outlet.send(chunk);
+                find(blocks, &layout, batch_rows, emit, || outlet.is_closed())
             });
-            let chunks = futures::stream::unfold(rx, |mut rx| async move {
-                rx.recv().await.map(|item| (item, rx))
-            });
+            let name: Arc<str> = name.into();
             let batches = chunks.map(move |chunk: Result<Chunk>| {
                 let (schema, checker) = (Arc::clone(&schema), Arc::clone(&checker));
                 let name = Arc::clone(&name);
                 async move {
                     let chunk = chunk?;
                     let task = move || decode(&chunk, schema, &checker);
-                    let decoded = tokio::task::spawn_blocking(task).await;
-                    let decoded = decoded.unwrap_or_else(|_| Err(panicked()));
-                    decoded.map_err(|e| in_file(e, &name))
+                    off_thread(KIND, &name, task).await
                 }
             });
             // In the order of the file.
             Ok(batches.buffered(threads.min(THREADS)).boxed())
         }))
     }
-}
-
-fn panicked() -> DataFusionError {
-    Error::new(
-        ErrorKind::Internal,
-        "reading it failed in an unforeseen way",
-    )
-    .into()
 }
 
 /// The objects of one batch, one behind the other.
@@ -316,7 +296,7 @@ pub(super) async fn read_shape(
     let mut blocks = Blocks::open(store, location, &layout.compression).await?;
     let layout = layout.clone();
     let name = stores::shown_file(store.as_ref(), location);
-    let task = tokio::task::spawn_blocking(move || -> Result<(Shape, usize)> {
+    let read = move || -> Result<(Shape, usize)> {
         let mut records = Records::new(layout.layout, layout.limits.max_record_bytes);
         let (mut shape, mut count) = (Shape::empty(), 0);
         while count < most {
@@ -327,24 +307,10 @@ pub(super) async fn read_shape(
             let found = Shape::of(records.bytes(range));
             shape = found
                 .and_then(|found| shape.and(found))
-                .map_err(|e| Error::invalid(format!("{at}: {}", e.0)))?;
+                .map_err(|e| Error::invalid(format!("{at}: {}", e)))?;
             count += 1;
         }
         Ok((shape, count))
-    });
-    let found = task.await.map_err(|_| panicked()).flatten();
-    found.map_err(|e| in_file(e, &name))
-}
-
-/// Names the file in an error.
-fn in_file(error: DataFusionError, name: &str) -> DataFusionError {
-    match error {
-        DataFusionError::External(inner) => match inner.downcast::<Error>() {
-            Ok(own) => Error::new(own.kind(), format!("JSON file {name}: {own}"))
-                .with_source(own)
-                .into(),
-            Err(other) => Error::while_doing(format!("reading JSON file {name}"), other).into(),
-        },
-        other => Error::while_doing(format!("reading JSON file {name}"), other).into(),
-    }
+    };
+    off_thread(KIND, &name, read).await
 }

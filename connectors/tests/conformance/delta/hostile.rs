@@ -13,13 +13,13 @@ use super::{copied, create, error, insert, rows, run, session, try_run};
 const SECRET: &str = "SECRET";
 
 /// A scratch folder with a table `t` of one file, and `secret.parquet` beside it and two levels up.
-struct Place {
+pub(super) struct Place {
     folder: tempfile::TempDir,
     bytes: u64,
 }
 
 impl Place {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ctx = session();
         let table = folder.path().join("a/t");
@@ -40,23 +40,23 @@ impl Place {
         Self { folder, bytes }
     }
 
-    fn table(&self) -> PathBuf {
+    pub(super) fn table(&self) -> PathBuf {
         self.folder.path().join("a/t")
     }
 
-    fn add(&self, path: &str) -> Value {
+    pub(super) fn add(&self, path: &str) -> Value {
         json!({"path": path, "partitionValues": {}, "size": self.bytes, "modificationTime": 0,
             "dataChange": true, "stats": "{\"numRecords\": 1}"})
     }
 
-    fn write(&self, actions: &[Value]) {
+    pub(super) fn write(&self, actions: &[Value]) {
         let lines = actions.iter().map(|action| format!("{action}\n"));
         let log = self.table().join(format!("_delta_log/{:020}.json", 0));
         fs::write(log, lines.collect::<String>()).unwrap();
     }
 
     /// The actions of a table with deletion vectors and the file `add`.
-    fn actions(&self, add: Value) -> Vec<Value> {
+    pub(super) fn actions(&self, add: Value) -> Vec<Value> {
         let features = json!(["deletionVectors"]);
         vec![
             json!({"protocol": {"minReaderVersion": 3, "minWriterVersion": 7,
@@ -67,7 +67,7 @@ impl Place {
     }
 }
 
-fn metadata(configuration: Value) -> Value {
+pub(super) fn metadata(configuration: Value) -> Value {
     let column = |name| json!({"name": name, "type": "string", "nullable": true, "metadata": {}});
     let schema = json!({"type": "struct", "fields": [column("id"), column("text")]});
     json!({"metaData": {"id": "x", "format": {"provider": "parquet", "options": {}},

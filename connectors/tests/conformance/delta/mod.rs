@@ -1,5 +1,6 @@
 //! Delta tables: golden ones and ones written here.
 
+mod bounds;
 mod concurrent;
 mod creation;
 mod golden;

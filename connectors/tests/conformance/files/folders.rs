@@ -115,7 +115,7 @@ async fn the_value_of_the_folder_wins() {
             format!("year,id\n1,{year}\n"),
         );
     }
-    for (format, folder) in [("PARQUET", "n"), ("JSON", "j")] {
+    for (format, folder) in [("PARQUET", "n"), ("JSON", "j"), ("CSV", "c")] {
         for columns in ["", " (id BIGINT, year BIGINT) "] {
             ask(&ctx, "DROP TABLE IF EXISTS t").await.unwrap();
             let by = if columns.is_empty() {
@@ -131,13 +131,23 @@ async fn the_value_of_the_folder_wins() {
             let sql = "SELECT count(*) FROM t WHERE year = id";
             let expected = number(&ctx, "SELECT count(*) FROM t").await;
             assert_eq!(number(&ctx, sql).await, expected, "{format}{columns}");
-            assert_eq!(number(&ctx, "SELECT sum(DISTINCT year) FROM t").await, 4041);
+            assert_eq!(
+                number(&ctx, "SELECT sum(DISTINCT CAST(year AS BIGINT)) FROM t").await,
+                4041
+            );
         }
     }
-    let error = create(&ctx, "c", "CSV", &format!("{}c/", place.base), "").await;
-    if let Err(error) = error {
-        assert!(error.contains("named by their folders"), "{error}");
+    // By position, a column that the folders take would shift the others.
+    for i in [1, 2] {
+        put(&place, &format!("h/column_1={i}/x.csv"), "1,a\n2,b\n");
     }
+    let option = "'format.has_header' 'false'";
+    let error = create(&ctx, "h", "CSV", &format!("{}h/", place.base), option).await;
+    let error = error.unwrap_err();
+    assert!(
+        error.contains("column_1") && error.contains("rename"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -279,3 +279,44 @@ async fn declared_columns_that_no_file_has_are_named() {
         assert!(error.contains("court"), "{error}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_can_be_no_column_does_not_hinder_the_others() {
+    let place = Place::local();
+    let ctx = session(1);
+    let deep = format!(
+        "{{\"id\":1,\"other\":{}1{}}}\n{{\"id\":2}}\n",
+        "{\"k\":".repeat(70),
+        "}".repeat(70)
+    );
+    for (name, text) in [
+        ("deep.json", deep.as_str()),
+        (
+            "kinds.json",
+            "{\"id\":1,\"other\":1}\n{\"id\":2,\"other\":[1]}\n",
+        ),
+    ] {
+        let at = put(&place, name, text);
+        ask(&ctx, "DROP TABLE IF EXISTS t").await.unwrap();
+        let error = create(&ctx, "t", "JSON", &at, "").await.unwrap_err();
+        for part in ["key \"other", "declare the columns to read", name] {
+            assert!(error.contains(part), "{error}");
+        }
+        assert!(error.len() < 400, "{error}");
+        create(&ctx, "t (id BIGINT)", "JSON", &at, "")
+            .await
+            .unwrap();
+        assert_eq!(number(&ctx, "SELECT sum(id) FROM t").await, 3, "{name}");
+        let strict = "'files.strict' 'true'";
+        let error = create(&ctx, "s (id BIGINT)", "JSON", &at, strict).await;
+        assert!(error.unwrap_err().contains("other"), "{name}");
+    }
+    // A key that is a declared column but for its case would be null in every row.
+    let at = put(&place, "case.json", "{\"ID\":1}\n");
+    let error = create(&ctx, "c (id BIGINT)", "JSON", &at, "").await;
+    let error = error.unwrap_err();
+    assert!(
+        error.contains("\"ID\"") && error.contains("case.json"),
+        "{error}"
+    );
+}

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use casebook_connectors::{ConnectorOptions, register};
 use datafusion::arrow::array::{
-    ArrayRef, Float64Array, Int64Array, ListArray, RecordBatch, StringArray,
+    Array, ArrayRef, Float64Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray,
 };
-use datafusion::arrow::datatypes::Int64Type;
+use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::basic::{Compression, GzipLevel, ZstdLevel};
@@ -202,6 +202,229 @@ async fn other_failures_of_a_file_name_it_too() {
     std::fs::write(&file, "PAR1 this is not Parquet at all PAR1").unwrap();
     let error = rows(&ctx, "SELECT * FROM t").await.unwrap_err();
     assert!(error.contains(&file.display().to_string()), "{error}");
+}
+
+/// A Parquet file of columns that may have any names.
+fn parquet(path: &Path, columns: Vec<(&str, ArrayRef)>) {
+    let fields = columns.iter();
+    let fields = fields.map(|(name, values)| Field::new(*name, values.data_type().clone(), true));
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let values = columns.into_iter().map(|(_, values)| values);
+    let batch = RecordBatch::try_new(Arc::clone(&schema), values.collect()).unwrap();
+    let file = std::fs::File::create(path).unwrap();
+    let mut writer = ArrowWriter::try_new(file, schema, None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+}
+
+fn ints(values: &[i64]) -> ArrayRef {
+    Arc::new(Int64Array::from(values.to_vec()))
+}
+
+/// What goes wrong with the table `t` of `columns` at `location`, by the first of `statements` that fails.
+async fn refused(columns: &str, location: &Path, statements: &[&str]) -> String {
+    let ctx = session();
+    let create = format!(
+        "CREATE EXTERNAL TABLE t {columns} STORED AS PARQUET LOCATION '{}'",
+        location.display()
+    );
+    for sql in [create.as_str()].iter().chain(statements) {
+        if let Err(error) = rows(&ctx, sql).await {
+            return error;
+        }
+    }
+    panic!("{location:?} is read");
+}
+
+const STATEMENTS: &[&str] = &["SELECT * FROM t"];
+
+#[tokio::test]
+async fn two_columns_of_one_name_are_refused() {
+    let scratch = tempfile::tempdir().unwrap();
+    let at = |name: &str| scratch.path().join(name);
+    let (one, two) = (ints(&[1, 2]), ints(&[3, 4]));
+    parquet(
+        &at("dup.parquet"),
+        vec![("id", one.clone()), ("x", one.clone()), ("x", two.clone())],
+    );
+    let field = |name| Arc::new(Field::new(name, DataType::Int64, true));
+    let both = StructArray::new(
+        vec![field("k"), field("k")].into(),
+        vec![one.clone(), two.clone()],
+        None,
+    );
+    parquet(
+        &at("nested.parquet"),
+        vec![("id", one.clone()), ("s", Arc::new(both))],
+    );
+    std::fs::create_dir(at("folder")).unwrap();
+    parquet(
+        &at("folder/a.parquet"),
+        vec![("id", one.clone()), ("x", one.clone())],
+    );
+    std::fs::copy(at("dup.parquet"), at("folder/dup.parquet")).unwrap();
+    for (location, column, name) in [
+        ("dup.parquet", "called x,", "dup.parquet"),
+        ("nested.parquet", "called s.k,", "nested.parquet"),
+        ("folder", "called x,", "dup.parquet"),
+    ] {
+        for columns in ["", "(id BIGINT)", "(x BIGINT)"] {
+            for statement in [
+                "SELECT * FROM t",
+                "SELECT min(id) FROM t WHERE id > 0",
+                "SELECT count(*) FROM t",
+            ] {
+                if columns == "(x BIGINT)" && statement.contains("id") {
+                    continue;
+                }
+                let error = refused(columns, &at(location), &[statement]).await;
+                assert!(error.contains(column) && error.contains(name), "{error}");
+            }
+        }
+    }
+    // A file that joins later, and without statistics, which are read while a statement is planned.
+    std::fs::remove_file(at("folder/dup.parquet")).unwrap();
+    for collect in [true, false] {
+        let ctx = session();
+        let set = format!("SET datafusion.execution.collect_statistics = {collect}");
+        rows(&ctx, &set).await.unwrap();
+        open(&ctx, "PARQUET", &at("folder"), "").await.unwrap();
+        assert_eq!(rows(&ctx, "SELECT id FROM t").await.unwrap().len(), 2);
+        std::fs::copy(at("dup.parquet"), at("folder/later.parquet")).unwrap();
+        let error = rows(&ctx, "SELECT id FROM t").await.unwrap_err();
+        assert!(
+            error.contains("called x,") && error.contains("later.parquet"),
+            "{error}"
+        );
+        std::fs::remove_file(at("folder/later.parquet")).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn names_that_differ_by_case_are_told_apart_or_refused() {
+    let scratch = tempfile::tempdir().unwrap();
+    let at = |name: &str| scratch.path().join(name);
+    let (one, two) = (ints(&[1]), ints(&[2]));
+    parquet(
+        &at("both.parquet"),
+        vec![("id", one.clone()), ("ID", two.clone())],
+    );
+    let ctx = session();
+    open(&ctx, "PARQUET", &at("both.parquet"), "")
+        .await
+        .unwrap();
+    let found = rows(&ctx, "SELECT id, \"ID\" FROM t").await.unwrap();
+    assert_eq!(found, ["1 | 2"]);
+    std::fs::create_dir(at("folder")).unwrap();
+    parquet(&at("folder/a.parquet"), vec![("id", one.clone())]);
+    parquet(&at("folder/b.parquet"), vec![("ID", two.clone())]);
+    let error = refused("", &at("folder"), STATEMENTS).await;
+    for part in ["ID", "id", "a.parquet", "b.parquet"] {
+        assert!(error.contains(part), "{error}");
+    }
+    let error = refused("(id BIGINT)", &at("folder"), STATEMENTS).await;
+    assert!(
+        error.contains("b.parquet") && error.contains("\"ID\""),
+        "{error}"
+    );
+    let error = refused("(id BIGINT)", &at("folder/b.parquet"), STATEMENTS).await;
+    assert!(
+        error.contains("b.parquet") && error.contains("\"ID\""),
+        "{error}"
+    );
+    let ctx = session();
+    let create = format!(
+        "CREATE EXTERNAL TABLE t (\"ID\" BIGINT) STORED AS PARQUET LOCATION '{}'",
+        at("folder/b.parquet").display()
+    );
+    rows(&ctx, &create).await.unwrap();
+    assert_eq!(rows(&ctx, "SELECT * FROM t").await.unwrap(), ["2"]);
+}
+
+#[tokio::test]
+async fn files_of_other_types_are_named() {
+    let scratch = tempfile::tempdir().unwrap();
+    let text: ArrayRef = Arc::new(StringArray::from(vec!["x"]));
+    parquet(&scratch.path().join("a.parquet"), vec![("id", ints(&[1]))]);
+    parquet(&scratch.path().join("b.parquet"), vec![("id", text)]);
+    let error = refused("", scratch.path(), STATEMENTS).await;
+    for part in ["column id", "a.parquet", "b.parquet", "Int64", "declare"] {
+        assert!(error.contains(part), "{error}");
+    }
+    let ctx = session();
+    let create = format!(
+        "CREATE EXTERNAL TABLE t (id VARCHAR) STORED AS PARQUET LOCATION '{}'",
+        scratch.path().display()
+    );
+    rows(&ctx, &create).await.unwrap();
+    let found = rows(&ctx, "SELECT id FROM t ORDER BY id").await.unwrap();
+    assert_eq!(found, ["1", "x"]);
+}
+
+#[tokio::test]
+async fn a_page_is_compared_with_its_checksum() {
+    let whole = std::fs::read(data("parquet/checksums.parquet")).unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("flipped.parquet");
+    let at = whole
+        .windows(7)
+        .position(|part| part == b"text 42")
+        .unwrap();
+    for flip in [false, true] {
+        let mut bytes = whole.clone();
+        bytes[at + 6] ^= u8::from(flip);
+        std::fs::write(&path, bytes).unwrap();
+        let ctx = session();
+        open(&ctx, "PARQUET", &path, "").await.unwrap();
+        let found = rows(&ctx, "SELECT text FROM t WHERE id = 42").await;
+        match flip {
+            false => assert_eq!(found.unwrap(), ["text 42"]),
+            true => {
+                let error = found.unwrap_err();
+                assert!(error.contains("flipped.parquet"), "{error}");
+                assert!(
+                    error.contains("checksum") && error.contains("damaged"),
+                    "{error}"
+                );
+            }
+        }
+        // A column that is not read is not compared.
+        let found = rows(&ctx, "SELECT count(*), sum(id) FROM t WHERE id > -1").await;
+        assert_eq!(found.unwrap(), ["100 | 4950"]);
+    }
+}
+
+/// Planned, replaced, then run: never the footer of one file with the rows of another.
+#[tokio::test]
+async fn a_file_that_is_replaced_under_a_statement_is_an_error() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("a.parquet");
+    for columns in ["", "(id BIGINT)"] {
+        parquet(
+            &path,
+            vec![("id", ints(&[1, 2, 3])), ("x", ints(&[1, 2, 3]))],
+        );
+        let ctx = session();
+        let create = format!(
+            "CREATE EXTERNAL TABLE t {columns} STORED AS PARQUET LOCATION '{}'",
+            path.display()
+        );
+        rows(&ctx, &create).await.unwrap();
+        let frame = ctx.sql("SELECT id FROM t WHERE id > 0").await.unwrap();
+        let plan = frame.create_physical_plan().await.unwrap();
+        let other = scratch.path().join("other");
+        parquet(
+            &other,
+            vec![("id", ints(&[7, 8, 9])), ("x", ints(&[1, 2, 3]))],
+        );
+        std::fs::rename(&other, &path).unwrap();
+        let error = datafusion::physical_plan::collect(plan, ctx.task_ctx()).await;
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("changed while it was read"), "{error}");
+        assert!(error.contains("a.parquet"), "{error}");
+        let found = rows(&ctx, "SELECT id FROM t WHERE id > 0").await.unwrap();
+        assert_eq!(found, ["7", "8", "9"]);
+    }
 }
 
 fn sound() -> &'static [Vec<u8>] {

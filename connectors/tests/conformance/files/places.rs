@@ -101,7 +101,8 @@ async fn a_file_is_read_whatever_its_name() {
         );
     }
     create(&ctx, "all", "CSV", &place.base, "").await.unwrap();
-    assert_eq!(number(&ctx, "SELECT count(*) FROM all").await, 21);
+    // All but _under.csv, which is no data unless it is named.
+    assert_eq!(number(&ctx, "SELECT count(*) FROM all").await, 20);
     let odd = format!("{}dir [2024] 50%#", place.base);
     std::fs::create_dir(&odd).unwrap();
     std::fs::write(format!("{odd}/a.csv"), "id\n1\n").unwrap();
@@ -169,6 +170,92 @@ async fn patterns_match_as_in_the_shell() {
         place.put("g/2022/b.csv", "id\n9\n".to_owned()).await;
         assert_eq!(number(&ctx, "SELECT count(*) FROM later").await, 2);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_begin_with_a_dot_or_an_underscore_are_no_data() {
+    for place in Place::all() {
+        let ctx = session(2);
+        for (id, path) in [
+            "a.csv",
+            "_b.csv",
+            ".c.csv",
+            "_SUCCESS",
+            ".a.csv.crc",
+            "a.csv~",
+            "_temporary/0/d.csv",
+            ".hidden/e.csv",
+            "_delta_log/f.csv",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            put_at(&place, &format!("n/{path}"), format!("id\n{id}\n")).await;
+        }
+        for (id, path) in ["_x=1/a.csv", "_x=2/_b.csv", "_x=2/b.csv", ".x=3/c.csv"]
+            .into_iter()
+            .enumerate()
+        {
+            put_at(&place, &format!("p/{path}"), format!("id\n{id}\n")).await;
+        }
+        put_at(&place, "none/_only.csv", "id\n1\n".to_owned()).await;
+        for (location, expected) in [
+            ("n/", "0"),
+            ("n/*.csv", "0"),
+            ("n/**/*.csv", "0"),
+            ("n/_b.csv", "1"),
+            ("n/.c.csv", "2"),
+            ("n/_*.csv", "1"),
+            ("n/[_a]*.csv", "0"),
+            ("n/_temporary/0/", "6"),
+            ("n/_temporary/*/*.csv", "6"),
+            ("p/", "0 2"),
+            ("p/*/", "0 2"),
+            ("p/_x=2/", "2"),
+            ("p/_x=*/*.csv", "0 2"),
+        ] {
+            let at = format!("{}{location}", place.base);
+            let found = ids(&ctx, "CSV", &at, &place.options).await;
+            assert_eq!(found, Ok(expected.to_owned()), "{at}");
+        }
+        let at = format!("{}p/", place.base);
+        create(&ctx, "p", "CSV", &at, &place.options).await.unwrap();
+        assert_eq!(
+            number(&ctx, "SELECT count(*) FROM p WHERE \"_x\" = '2'").await,
+            1
+        );
+        let at = format!("{}none/", place.base);
+        let error = ids(&ctx, "CSV", &at, &place.options).await.unwrap_err();
+        assert!(error.contains("_only.csv"), "{error}");
+    }
+}
+
+async fn put_at(place: &Place, path: &str, text: String) {
+    if place.options.is_empty() {
+        let path = format!("{}{path}", place.base);
+        std::fs::create_dir_all(std::path::Path::new(&path).parent().unwrap()).unwrap();
+    }
+    place.put(path, text).await;
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_leads_back_is_named() {
+    let place = Place::local();
+    let ctx = session(1);
+    put_at(&place, "l/a.csv", "id\n1\n".into()).await;
+    let link = format!("{}l/again", place.base);
+    std::os::unix::fs::symlink("../l", &link).unwrap();
+    for location in ["l/", "l/*.csv", "l/**/*.csv"] {
+        let at = format!("{}{location}", place.base);
+        let error = ids(&ctx, "CSV", &at, "").await.unwrap_err();
+        assert!(
+            error.contains(&link) && error.contains("remove"),
+            "{location}: {error}"
+        );
+    }
+    let at = format!("{}l/a.csv", place.base);
+    assert_eq!(ids(&ctx, "CSV", &at, "").await, Ok("1".into()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -188,3 +188,45 @@ async fn a_write_that_is_there_says_so() {
         );
     }
 }
+
+/// COPY would put a file in the place of a link or a device, and leave alone what that leads to.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn copy_writes_through_no_link_and_onto_no_device() {
+    let place = Place::local();
+    let ctx = session(1);
+    let at = |name: &str| format!("{}{name}", place.base);
+    std::fs::write(at("real"), "precious").unwrap();
+    std::os::unix::fs::symlink(at("real"), at("link")).unwrap();
+    std::os::unix::fs::symlink(at("nowhere"), at("dangling")).unwrap();
+    std::fs::create_dir(at("folder")).unwrap();
+    std::os::unix::fs::symlink(at("folder"), at("into")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+    for format in ["CSV", "JSON", "PARQUET"] {
+        let copy = |to: &str| format!("COPY (SELECT 1 AS id) TO '{}' STORED AS {format}", at(to));
+        for (name, what) in [
+            ("link", "symbolic link"),
+            ("dangling", "symbolic link"),
+            ("socket", "no file"),
+        ] {
+            let error = ask(&ctx, &copy(name)).await.unwrap_err();
+            assert!(
+                error.contains(what) && error.contains(&at(name)),
+                "{format}: {error}"
+            );
+        }
+        assert_eq!(std::fs::read_to_string(at("real")).unwrap(), "precious");
+        assert!(std::fs::symlink_metadata(at("link")).unwrap().is_symlink());
+        // A new file, one that is there, and a directory behind a link are written to.
+        let ending = format.to_lowercase();
+        for name in ["new", "new", "into/new"] {
+            ask(&ctx, &copy(&format!("{name}.{ending}"))).await.unwrap();
+        }
+        assert!(
+            std::fs::metadata(at(&format!("folder/new.{ending}")))
+                .unwrap()
+                .len()
+                > 0
+        );
+    }
+}
