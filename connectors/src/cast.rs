@@ -1,8 +1,8 @@
-//! Rows on their way into a table, in the table's types: a value that does not fit is an error
-//! that names its column, its row and itself. No sink writes NULL for it.
+//! Rows on their way into a table, in the table's types: a value that they do not hold exactly is
+//! an error that names its column, its row and itself. No sink writes NULL or a rounded value for it.
 //!
-//! Every sink casts through [`CheckedCast`]. The planner of an INSERT casts too, and fails with
-//! the value alone: [`uncast`] takes its casts off, so that one place tells.
+//! Every sink casts through [`CheckedCast`]; what is exact, `exact` says. The planner of an INSERT
+//! casts too, without a word: `inserted` takes its casts off.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt64Array,
 };
 use datafusion::arrow::compute::{CastOptions, cast_with_options, take};
-use datafusion::arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{
+    DataType, Field, Float32Type, Float64Type, Schema, SchemaRef, TimeUnit,
+};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
-use datafusion::physical_expr::expressions::CastExpr;
-use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 
 use crate::error::{Error, Result};
+use crate::exact;
 
 /// Characters of a value that an error shows.
 const SHOWN_CHARS: usize = 80;
@@ -47,6 +47,14 @@ impl CheckedCast {
         }
     }
 
+    /// With `rows` that came before the first batch.
+    pub(crate) fn after(self, rows: usize) -> Self {
+        Self {
+            rows_before: rows,
+            ..self
+        }
+    }
+
     /// The columns of the batches that [`Self::cast`] gives.
     pub(crate) fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
@@ -70,6 +78,25 @@ impl CheckedCast {
     }
 
     fn column(&self, field: &Field, column: &ArrayRef) -> Result<ArrayRef> {
+        let cast = self.value(field, column)?;
+        let nulls = match field.is_nullable() {
+            true => None,
+            false => cast.logical_nulls(),
+        };
+        let null = nulls.and_then(|nulls| nulls.iter().position(|is_valid| !is_valid));
+        match null {
+            None => Ok(cast),
+            Some(row) => Err(Error::invalid(format!(
+                "row {} of the INSERT has no {}, which is NOT NULL in {}; nothing was written: give \
+                 a value, or filter such rows out",
+                self.rows_before + row + 1,
+                field.name(),
+                self.into
+            ))),
+        }
+    }
+
+    fn value(&self, field: &Field, column: &ArrayRef) -> Result<ArrayRef> {
         let failed = match fitted(column, field.data_type()) {
             Ok(cast) => return Ok(cast),
             Err(error) => error,
@@ -92,26 +119,64 @@ impl CheckedCast {
         };
         Err(Error::invalid(format!(
             "row {} of the INSERT has {} in column {}, which is {} in {} ({}); nothing was \
-             written: correct the value, or filter such rows out",
+             written: {}",
             self.rows_before + row + 1,
             shown(&value),
             field.name(),
             field.data_type(),
             self.into,
-            cut(&error.to_string())
+            cut(&why(&error)),
+            advice(column.data_type(), field.data_type())
         )))
+    }
+}
+
+/// What to do about a value of `from` that does not become `to`.
+fn advice(from: &DataType, to: &DataType) -> &'static str {
+    use DataType::{Date32, Date64, Timestamp};
+    match (from, to) {
+        (
+            Date32
+            | Date64
+            | Timestamp(TimeUnit::Second | TimeUnit::Millisecond | TimeUnit::Microsecond, _),
+            Timestamp(TimeUnit::Nanosecond, _),
+        ) => {
+            "TIMESTAMP holds the years 1678 to 2262; declare the column as TIMESTAMP(6), which holds \
+             all of them"
+        }
+        (from, to) if !from.is_nested() && !to.is_nested() => {
+            "correct the value, filter such rows out, or say in the SELECT what becomes of it, with \
+             ROUND or CAST"
+        }
+        _ => "correct the value, filter such rows out, or cast the column in the SELECT",
+    }
+}
+
+/// An error of the library without its words for the kind of it.
+fn why(error: &ArrowError) -> String {
+    match error {
+        ArrowError::CastError(message) => message.clone(),
+        other => other.to_string(),
     }
 }
 
 /// The first value of `column` that does not become `target`: its row, itself and why not.
 fn first_bad(column: &ArrayRef, target: &DataType) -> Option<(usize, ArrayRef, ArrowError)> {
+    first_refused(column, |one| fitted(one, target))
+}
+
+/// The same for any way to cast.
+fn first_refused(
+    column: &ArrayRef,
+    cast: impl Fn(&ArrayRef) -> Result<ArrayRef, ArrowError>,
+) -> Option<(usize, ArrayRef, ArrowError)> {
     // A slice of a list holds on to the values of its neighbours, so each row is taken out.
     let rows = (0..column.len() as u64).map(|row| {
         let one = UInt64Array::from(vec![row]);
         take(column, &one, None).unwrap_or_else(|_| column.slice(row as usize, 1))
     });
     rows.enumerate().find_map(|(row, one)| {
-        let error = fitted(&one, target).err()?;
+        let error = cast(&one).err()?;
         Some((row, one, error))
     })
 }
@@ -128,11 +193,11 @@ pub(crate) fn strictly(
     to: &DataType,
     before: u64,
 ) -> Result<ArrayRef> {
-    let failed = match fitted(column, to) {
+    let failed = match converted(column, to) {
         Ok(cast) => return Ok(cast),
         Err(error) => error,
     };
-    let why = match first_bad(column, to) {
+    let why = match first_refused(column, |one| converted(one, to)) {
         None => format!("it is {}: {failed}", column.data_type()),
         Some((row, value, _)) => format!("row {} has {}", before + row as u64 + 1, shown(&value)),
     };
@@ -143,8 +208,28 @@ pub(crate) fn strictly(
     .with_source(failed))
 }
 
-/// `column` as `target`, each value kept.
+/// `column` as `target`, which holds each of its values exactly.
 fn fitted(column: &ArrayRef, target: &DataType) -> Result<ArrayRef, ArrowError> {
+    let from = column.data_type();
+    if !exact::takes(target, from) {
+        let message = format!("no {from} becomes {target} unless it is cast");
+        return Err(ArrowError::CastError(message));
+    }
+    let cast = converted(column, target)?;
+    match exact::changed(column, &cast)? {
+        None => Ok(cast),
+        Some(row) if cast.data_type().is_nested() || row >= cast.len() => Err(
+            ArrowError::CastError("a value within it would change".into()),
+        ),
+        Some(row) => Err(ArrowError::CastError(format!(
+            "it would become {}",
+            shown(&cast.slice(row, 1))
+        ))),
+    }
+}
+
+/// `column` as `target`; digits that it has no room for are cut.
+fn converted(column: &ArrayRef, target: &DataType) -> Result<ArrayRef, ArrowError> {
     if column.data_type() == target {
         return Ok(Arc::clone(column));
     }
@@ -190,33 +275,6 @@ pub(crate) fn relaxed(schema: &Schema) -> Schema {
     let fields = schema.fields().iter();
     let fields = fields.map(|field| field.as_ref().clone().with_nullable(true));
     Schema::new(fields.collect::<Vec<_>>())
-}
-
-/// `input` of an INSERT into `schema` without the casts into the table's types at its top: the
-/// planner's, or the same ones that a user wrote. TRY_CAST stays.
-pub(crate) fn uncast(input: Arc<dyn ExecutionPlan>, schema: &Schema) -> Arc<dyn ExecutionPlan> {
-    let Some(projection) = input.downcast_ref::<ProjectionExec>() else {
-        return input;
-    };
-    let exprs = projection.expr().iter().zip(schema.fields());
-    let exprs = exprs.map(|(projected, field)| {
-        let target = field.data_type();
-        let cast = projected.expr.downcast_ref::<CastExpr>();
-        let cast = cast.filter(|cast| {
-            // Casts of nested types go by the names of fields, which Arrow's do not.
-            cast.cast_type() == target && !target.is_nested() && !cast.cast_options().safe
-        });
-        let expr = cast.map_or(&projected.expr, |cast| cast.expr());
-        ProjectionExpr::new(Arc::clone(expr), projected.alias.clone())
-    });
-    let exprs: Vec<_> = exprs.collect();
-    match exprs.len() == projection.expr().len() {
-        true => match ProjectionExec::try_new(exprs, Arc::clone(projection.input())) {
-            Ok(plain) => Arc::new(plain),
-            Err(_) => input,
-        },
-        false => input,
-    }
 }
 
 #[cfg(test)]

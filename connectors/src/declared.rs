@@ -10,6 +10,7 @@ use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 
 use crate::error::{Error, Result};
+use crate::exact;
 
 /// The schema called `contract`, which is what `table.create` says, among `known`, followed by the
 /// columns of `more` that it does not have; none if nothing is to be created.
@@ -104,24 +105,17 @@ fn refuse(differences: Vec<String>, location: &str, hint: &str) -> Result<()> {
     }
 }
 
-/// The input of an INSERT with the column types of the table: SQL casts before it comes here, a
-/// program's `DataFrame::write_table` does not. Texts and bytes are laid out as the table has them;
-/// another type is an error, because what a cast would lose is not known here.
+/// The input of an INSERT into a table whose sink does not cast, with the column types of the table:
+/// SQL casts before it comes here, a program's `DataFrame::write_table` does not. Texts and bytes are
+/// laid out as the table has them; another type is an error, because what a cast would lose is not
+/// known here.
 ///
 /// # Errors
 /// Another number of columns, a column of another type, columns that are probably swapped.
 pub fn fitted(input: Arc<dyn ExecutionPlan>, schema: &SchemaRef) -> Result<Arc<dyn ExecutionPlan>> {
     check_column_order(&input, schema)?;
     let given = input.schema();
-    if given.fields().len() != schema.fields().len() {
-        let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
-        return Err(Error::invalid(format!(
-            "INSERT goes by position, and the rows have {} columns where the table has {}: {}",
-            given.fields().len(),
-            names.len(),
-            names.join(", ")
-        )));
-    }
+    check_width(&given, schema)?;
     let mut columns = vec![];
     let mut differs = false;
     for (i, (from, to)) in given.fields().iter().zip(schema.fields()).enumerate() {
@@ -153,6 +147,41 @@ pub fn fitted(input: Arc<dyn ExecutionPlan>, schema: &SchemaRef) -> Result<Arc<d
             Ok(Arc::new(projected))
         }
     }
+}
+
+/// Whether the rows of `input` may go into a table of ours with `schema`, which its sink casts and
+/// looks at one by one: as many columns, in the table's order, of types that its own can hold.
+///
+/// # Errors
+/// Before any row is made.
+pub(crate) fn check_input(input: &Arc<dyn ExecutionPlan>, schema: &SchemaRef) -> Result<()> {
+    check_column_order(input, schema)?;
+    let given = input.schema();
+    check_width(&given, schema)?;
+    for (from, to) in given.fields().iter().zip(schema.fields()) {
+        let (has, wants) = (from.data_type(), to.data_type());
+        if !exact::takes(wants, has) {
+            return Err(Error::invalid(format!(
+                "column {} of the table is {wants}, and the rows have {has} there; say in the \
+                 SELECT what becomes of its values, with CAST",
+                to.name()
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn check_width(given: &Schema, schema: &Schema) -> Result<()> {
+    if given.fields().len() == schema.fields().len() {
+        return Ok(());
+    }
+    let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+    Err(Error::invalid(format!(
+        "INSERT goes by position, and the rows have {} columns where the table has {}: {}",
+        given.fields().len(),
+        names.len(),
+        names.join(", ")
+    )))
 }
 
 /// INSERT goes by position. A column of the query that has the name of another column of the
@@ -219,7 +248,11 @@ fn class(data_type: &DataType) -> Class {
         other if other.is_integer() => Class::Integer,
         DataType::Decimal128(_, 0) => Class::Integer, // NUMBER(38, 0) is what some make of INTEGER
         other if other.is_floating() => Class::Float,
-        DataType::Timestamp(_, zone) => Class::Other(DataType::Timestamp(Nanosecond, zone)),
+        DataType::Timestamp(_, zone) => {
+            let utc = zone.as_deref().is_some_and(exact::is_utc);
+            let zone = if utc { Some("UTC".into()) } else { zone };
+            Class::Other(DataType::Timestamp(Nanosecond, zone))
+        }
         other => Class::Other(other),
     }
 }

@@ -19,6 +19,7 @@ mod csv_limits;
 mod declared;
 mod error;
 mod evolve;
+mod exact;
 mod files;
 #[cfg(feature = "gcs")]
 mod gcs;
@@ -29,6 +30,7 @@ mod guard;
     allow(dead_code) // what only warehouses are asked
 )]
 mod http;
+mod inserted;
 mod interrupt;
 mod json;
 mod keys;

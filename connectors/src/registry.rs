@@ -12,6 +12,7 @@ use crate::delta;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::guard::ParquetFactory;
+use crate::inserted;
 use crate::json;
 use crate::odbc;
 use crate::rejects::{self, RejectsFactory};
@@ -40,6 +41,7 @@ const PREFIX: &str = "CASEBOOK_";
 
 /// Adds every connector to `ctx`. Only [`FileReaders::Replace`] takes a name that the session has.
 pub fn register(ctx: &SessionContext, options: &ConnectorOptions) -> Result<()> {
+    inserted::register(ctx);
     let state = ctx.state_ref();
     let mut state = state.write();
     let replace = options.files == FileReaders::Replace;

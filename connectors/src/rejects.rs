@@ -28,8 +28,9 @@ use futures::future::{self, Either};
 use futures::{StreamExt, stream};
 use tokio::sync::mpsc;
 
+use crate::cast::CheckedCast;
 use crate::connector::{AcceptedRows, OptionSpec};
-use crate::declared::{check_same, fitted};
+use crate::declared::{check_input, check_same};
 use crate::error::{Error, ErrorKind};
 use crate::interrupt;
 
@@ -129,7 +130,7 @@ fn location_of_rejects(location: &str) -> String {
 
 /// A table whose INSERT takes rejected rows elsewhere.
 #[derive(Debug)]
-struct WithRejects {
+pub(crate) struct WithRejects {
     main: Arc<dyn TableProvider>,
     rejects: Arc<dyn TableProvider>,
     accepted: AcceptedRows,
@@ -184,13 +185,14 @@ impl TableProvider for WithRejects {
         input: Arc<dyn ExecutionPlan>,
         insert_op: InsertOp,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let input = fitted(input, &self.schema())?;
+        check_input(&input, &self.schema())?;
         let rows = Arc::clone(&input);
         let main = self.main.insert_into(state, rows, insert_op).await?;
         let rows = Arc::clone(&input);
         let rejects = self.rejects.insert_into(state, rows, insert_op).await?;
         let sink = SplitSink {
             schema: Arc::clone(sink(&main)?.schema()),
+            into: self.schema(),
             status: self.schema().index_of(self.accepted.column)?,
             accepted: self.accepted.value,
             main,
@@ -218,6 +220,8 @@ struct SplitSink {
     main: Arc<dyn ExecutionPlan>,
     rejects: Arc<dyn ExecutionPlan>,
     schema: SchemaRef,
+    /// The columns of both.
+    into: SchemaRef,
     /// Position of the column that tells accepted rows.
     status: usize,
     /// What it says of them.
@@ -288,8 +292,12 @@ impl DataSink for SplitSink {
         data: SendableRecordBatchStream,
         ctx: &Arc<TaskContext>,
     ) -> Result<u64> {
-        let (main, main_rows) = hand_over(data.schema());
-        let (rejects, rejected_rows) = hand_over(data.schema());
+        // Here, where the rows of the statement are still counted.
+        let mut cast = CheckedCast::new(Arc::clone(&self.into), "the table and its rejects");
+        let data = data.map(move |batch| Ok(cast.cast(&batch?)?));
+        let data = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.into), data));
+        let (main, main_rows) = hand_over(Arc::clone(&self.into));
+        let (rejects, rejected_rows) = hand_over(Arc::clone(&self.into));
         let rejects_first = async {
             let feed = std::pin::pin!(self.feed(data, main, rejects));
             let write = sink(&self.rejects)?.write_all(rejected_rows, ctx);

@@ -55,6 +55,9 @@ pub(crate) const VERSION: OptionSpec = OptionSpec {
     doc: "number of this write, not lower than the last one recorded for write.app_id",
 };
 
+/// The highest `write.version`. A number that nothing can follow, such as the largest of its type,
+/// would end its application's writes for good.
+const MAX_VERSION: i64 = 999_999_999_999_999_999;
 /// What [`EXPIRE`] is by default.
 const EXPIRE_AFTER: Duration = Duration::from_secs(72 * 3600);
 
@@ -121,17 +124,21 @@ impl WriteOptions {
         })
     }
 
-    /// True if a write must not be done twice.
-    pub(crate) fn once(&self) -> bool {
-        self.key.is_some() || self.recorded.is_some()
-    }
-
     /// # Errors
-    /// A key that is no column of `schema`.
+    /// A key that is no column of `schema`, or of a type whose values are not told apart by their
+    /// texts: 0.0 and -0.0 are equal, a NaN equals nothing, a list may be shown as another.
     pub(crate) fn check_key(&self, schema: &Schema) -> Result<()> {
-        match &self.key {
-            Some(key) => key_position(key, schema).map(drop),
-            None => Ok(()),
+        let Some(key) = &self.key else {
+            return Ok(());
+        };
+        let column = schema.field(key_position(key, schema)?);
+        match column.data_type() {
+            kind if kind.is_floating() || kind.is_nested() => Err(Error::invalid(format!(
+                "option {} names {key}, which is {kind}; such a value identifies no row: choose a \
+                 column of texts, integers, decimals or dates",
+                KEY.key
+            ))),
+            _ => Ok(()),
         }
     }
 }
@@ -158,13 +165,15 @@ impl Recorded {
     /// A version lower than that.
     pub(crate) fn is_done(&self, latest: Option<i64>, location: &str) -> Result<bool> {
         let Self { app_id, version } = self;
+        let next = latest.and_then(|latest| latest.checked_add(1));
+        let next = next.filter(|next| *next <= MAX_VERSION);
+        let advice = next.map_or(String::new(), |next| format!("as version {next}, or "));
         match latest {
             Some(latest) if latest > *version => Err(Error::invalid(format!(
                 "write.version is {version}, but the table at '{location}' has recorded version \
                  {latest} of write.app_id '{app_id}' already, and with it nobody can tell whether \
-                 {version} was written; look, then write these rows as version {}, or under a \
-                 write.app_id of their own, as a backfill should be",
-                latest.saturating_add(1)
+                 {version} was written; look, then write these rows {advice}under a write.app_id of \
+                 their own, as a backfill should be",
             ))),
             latest => Ok(latest == Some(*version)),
         }
@@ -235,9 +244,9 @@ fn expire(hours: &str) -> Result<Duration> {
 }
 
 fn number(version: &str) -> Result<i64> {
-    let expected = "a whole number, 0 or more";
+    let expected = "a whole number from 0 to 999999999999999999, so that there is one after it";
     match parse_value(VERSION.key, version, expected)? {
-        n if n >= 0 => Ok(n),
+        n @ 0..=MAX_VERSION => Ok(n),
         n => Err(Error::invalid(format!(
             "option {} is {n}; expected {expected}",
             VERSION.key
@@ -247,6 +256,8 @@ fn number(version: &str) -> Result<i64> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use datafusion::arrow::datatypes::{DataType, Field};
 
     use super::*;
@@ -268,7 +279,6 @@ mod tests {
         assert_eq!(parse(&[]).unwrap(), WriteOptions::default());
         let both = parse(&[("write.app_id", "a"), ("write.version", "7")]).unwrap();
         assert_eq!(both.to_string(), ", write.app_id=a, write.version=7");
-        assert!(both.once());
         let evolve = [
             ("table.create", "qa_pairs"),
             ("table.evolve", "add_columns"),
@@ -283,10 +293,24 @@ mod tests {
         }
         check(&[("write.app_id", "a")], "go together");
         check(&[("write.version", "7")], "go together");
-        for wrong in ["x", "-1", "1.5", "9223372036854775808"] {
+        for wrong in [
+            "x",
+            "-1",
+            "1.5",
+            "9223372036854775807",
+            "9223372036854775808",
+        ] {
             let pairs = [("write.app_id", "a"), ("write.version", wrong)];
-            check(&pairs, "expected a whole number, 0 or more");
+            check(
+                &pairs,
+                "expected a whole number from 0 to 999999999999999999",
+            );
         }
+        let last = [
+            ("write.app_id", "a"),
+            ("write.version", "999999999999999999"),
+        ];
+        assert!(parse(&last).is_ok());
     }
 
     #[test]
@@ -312,6 +336,14 @@ mod tests {
         ] {
             assert!(error.contains(part), "{error}");
         }
+        // What another program may have recorded leaves no higher one.
+        for latest in [i64::MAX, MAX_VERSION] {
+            let error = write.is_done(Some(latest), "t").unwrap_err().to_string();
+            assert!(
+                error.contains("write these rows under a write.app_id of"),
+                "{error}"
+            );
+        }
     }
 
     #[test]
@@ -321,6 +353,28 @@ mod tests {
             Field::new("qa_id", DataType::Utf8, true),
         ]);
         assert_eq!(key_position("qa_id", &schema).unwrap(), 1);
+        let keyed = |kind: DataType| {
+            let schema = Schema::new(vec![Field::new("id", kind, true)]);
+            parse(&[("write.key", "id")]).unwrap().check_key(&schema)
+        };
+        let list = DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true)));
+        for kind in [
+            DataType::Float64,
+            DataType::Float32,
+            DataType::Float16,
+            list,
+        ] {
+            let error = keyed(kind).unwrap_err().to_string();
+            assert!(error.contains("identifies no row"), "{error}");
+        }
+        for kind in [
+            DataType::Int64,
+            DataType::Utf8View,
+            DataType::Date32,
+            DataType::Decimal128(38, 3),
+        ] {
+            keyed(kind).unwrap();
+        }
         let error = key_position("qa", &schema).unwrap_err().to_string();
         assert!(error.contains("Did you mean 'qa_id'?"), "{error}");
     }

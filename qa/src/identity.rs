@@ -49,6 +49,16 @@ pub fn document_id(text: &str) -> String {
     hex32(&hasher)
 }
 
+/// The id of a document that has neither an id nor a text: of its header and of whether the text is
+/// null or empty, so that rows that differ in them stay two documents.
+pub fn textless_document_id(is_null: bool, header: &str) -> String {
+    let mut hasher = Hasher::new();
+    field(&mut hasher, b"casebook document without text 1");
+    field(&mut hasher, &[u8::from(is_null)]);
+    field(&mut hasher, header.as_bytes());
+    hex32(&hasher)
+}
+
 /// The seed of one branch, the same whatever else is generated beside it. `question_no` is 1-based;
 /// other numbers are the caller's, for seeds that belong to no question.
 pub fn branch_seed(seed: u64, doc_id: &str, chunk_no: i32, question_no: i32) -> u64 {
@@ -131,10 +141,29 @@ mod tests {
     }
 
     #[test]
+    fn documents_without_text_are_not_one_document() {
+        let ids = [
+            textless_document_id(true, ""),
+            textless_document_id(false, ""),
+            textless_document_id(false, "Case: A"),
+            textless_document_id(true, "Case: A"),
+            textless_document_id(true, "Case: B"),
+            document_id(""),
+            document_id("Case: A"),
+        ];
+        let different: HashSet<&String> = ids.iter().collect();
+        assert_eq!(different.len(), ids.len(), "{ids:?}");
+    }
+
+    #[test]
     fn ids_stay_what_they_are() {
         // changing these renames every row already written: do it knowingly
         assert_eq!(qa_id(&KEY), "116e27b8160b279f293c7182da76372e");
         assert_eq!(document_id("text"), "828d8d31e7f020b69210b046f4026856");
+        assert_eq!(
+            textless_document_id(true, "Case: A"),
+            "862ec203c54c7782b4f9ff2956ff0ca3"
+        );
         assert_eq!(branch_seed(0, "d", 0, 1), 14_317_771_007_313_278_272);
         assert_ne!(branch_seed(0, "d", 1, 1), branch_seed(0, "d", 0, 1));
         assert_ne!(branch_seed(0, "d", 0, 2), branch_seed(0, "d", 0, 1));

@@ -244,6 +244,30 @@ async fn null_and_empty_texts_are_rows_with_a_reason() {
     }
 }
 
+#[tokio::test]
+async fn rows_without_an_id_are_told_apart_by_what_they_have() {
+    let (ctx, _, _dir) = session().await;
+    let documents = async |values: &str| {
+        let sql = format!(
+            "SELECT count(*), count(DISTINCT qa_id), count(DISTINCT doc_id) FROM docs_to_qa((SELECT name, \
+             CAST(text AS VARCHAR) AS text FROM (VALUES {values}) AS v(name, text)), title => 'name', text => 'text', \
+             max_pairs_per_document => 1)"
+        );
+        let rows = run(&ctx, &sql).await.unwrap();
+        let cells = rows.lines().nth(3).unwrap().split('|');
+        let cells = cells.map(str::trim).filter(|cell| !cell.is_empty());
+        cells.map(str::to_owned).collect::<Vec<_>>().join(" ")
+    };
+    // Null, empty, blank; and the same below another title.
+    let textless = "('A', ''), ('A', NULL), ('A', ' '), ('B', ''), ('B', NULL), (NULL, NULL)";
+    assert_eq!(documents(textless).await, "6 6 6");
+    // Nothing tells these two apart: they are one.
+    assert_eq!(documents("('A', NULL), ('A', NULL)").await, "2 1 1");
+    // A document without an id is its text, whatever stands above it.
+    let texts = documents("('A', ' x'), ('B', ' x'), ('A', 'x')").await;
+    assert!(texts.ends_with(" 2"), "{texts}");
+}
+
 /// The bundled model with another chat template.
 pub(crate) fn model_with_template(dir: &std::path::Path, template: &str) -> std::path::PathBuf {
     let model = model_directory(dir);

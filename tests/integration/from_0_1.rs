@@ -92,6 +92,61 @@ fn its_targets_know_what_they_hold_and_take_what_is_new() {
     assert_eq!(count(&sql(dir.path(), insert)), 4);
 }
 
+/// The job of today trains some pairs with their document, a column that version 0.1 did not have.
+#[test]
+fn its_targets_take_the_document_that_a_job_of_today_writes() {
+    for target in ["qa", "qa_csv", "qa_parquet"] {
+        let dir = project();
+        let config = dir.path().join("casebook.toml");
+        let text = std::fs::read_to_string(&config).unwrap();
+        let job = text
+            .replace("target = \"qa\"", &format!("target = \"{target}\""))
+            .replace(
+                "\"lora.with_document_share\" = 0.0",
+                "\"lora.with_document_share\" = 0.5",
+            )
+            .replace("location = \"adapter\"", "location = \"adapter_of_today\"");
+        let train = "[jobs.golden.train]\ntarget = \"tuned\"\n";
+        std::fs::write(&config, format!("{job}\n{train}")).unwrap();
+        let before = sql(dir.path(), &format!("SELECT qa_id FROM {target}"));
+        assert_eq!(before.len(), 2, "{target}");
+        let cases = dir.path().join("cases.csv");
+        let new = "c,Poe v. Clark,First Circuit,1995-05-03,3 F.3d 9,\"On June 9, 1994, Poe filed a \
+                   complaint against Clark for breach of contract. We affirm the judgment.\"\n";
+        let both = std::fs::read_to_string(&cases).unwrap() + new;
+        std::fs::write(&cases, both).unwrap();
+
+        let said = casebook(dir.path(), &["run", "golden"], 0);
+        let rows = sql(dir.path(), &format!("SELECT * FROM {target}"));
+        assert!(rows.len() > 2, "{target}: {rows:?} {said:?}");
+        let rows = rows
+            .iter()
+            .map(|row| serde_json::from_str::<serde_json::Value>(row).unwrap());
+        let (mut old, mut with_text, mut ids) = (0, 0, std::collections::HashSet::new());
+        for row in rows {
+            assert!(
+                ids.insert(row["qa_id"].to_string()),
+                "{target}: twice: {row}"
+            );
+            match row["document"].as_str() {
+                None => old += 1,
+                Some(text) => with_text += usize::from(!text.is_empty()),
+            }
+            assert!(
+                row["answer"].is_string() || row["reason"].is_string(),
+                "{target}: {row}"
+            );
+        }
+        assert!(with_text > 0, "{target}");
+        assert!(old >= 2, "{target}: old rows have no document");
+
+        // Once more: what is there is known, and nothing is added.
+        casebook(dir.path(), &["run", "golden"], 0);
+        let again = sql(dir.path(), &format!("SELECT qa_id FROM {target}"));
+        assert_eq!(again.len(), ids.len(), "{target}");
+    }
+}
+
 #[test]
 fn its_adapter_answers_and_its_job_can_be_planned() {
     let dir = project();

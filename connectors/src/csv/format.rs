@@ -23,7 +23,7 @@ use object_store::{ObjectMeta, ObjectStore};
 use super::columns::Wanted;
 use super::encoding::Encoding;
 use super::header::schema;
-use super::layout::CsvLayout;
+use super::layout::{CsvLayout, Known};
 use super::options::{OwnOptions, for_library};
 use super::sink::CsvTextSink;
 use super::source::{CsvTextSource, KIND, read_header};
@@ -45,13 +45,12 @@ impl CsvTextFormatFactory {
         Self { limits }
     }
 
-    /// The format of a table; `declared` if the statement names its columns, so that files may have
-    /// others.
+    /// The format of a table of which this is `known`.
     pub(crate) fn create_for_table(
         &self,
         state: &dyn Session,
         format_options: &HashMap<String, String>,
-        declared: bool,
+        known: Known,
     ) -> Result<Arc<dyn FileFormat>> {
         let mut own = OwnOptions {
             limits: self.limits.clone(),
@@ -72,7 +71,8 @@ impl CsvTextFormatFactory {
             .ok_or_else(|| Error::invalid("the library's CSV format has another type"))?;
         let said = theirs.contains_key("format.delimiter") || options.delimiter != delimiter;
         let mut layout = CsvLayout::new(options, &own, said)?;
-        layout.declared = declared;
+        layout.declared = known.declared;
+        layout.may_lack = known.may_lack;
         Ok(Arc::new(CsvTextFormat { layout }))
     }
 }
@@ -83,7 +83,7 @@ impl FileFormatFactory for CsvTextFormatFactory {
         state: &dyn Session,
         format_options: &HashMap<String, String>,
     ) -> Result<Arc<dyn FileFormat>> {
-        self.create_for_table(state, format_options, false)
+        self.create_for_table(state, format_options, Known::default())
     }
 
     fn default(&self) -> Arc<dyn FileFormat> {
@@ -147,7 +147,7 @@ impl FileFormat for CsvTextFormat {
                     table
                 }
                 Some(table) => {
-                    let table = match layout.truncated {
+                    let table = match layout.may_lack_columns() {
                         true => with_columns(&table, &own),
                         false => table,
                     };
@@ -156,7 +156,7 @@ impl FileFormat for CsvTextFormat {
                         projection: Arc::new([]),
                         folders: Arc::new([]),
                         declared: false,
-                        truncated: layout.truncated,
+                        truncated: layout.may_lack_columns(),
                     };
                     let checked = wanted.by_name(&header);
                     checked.map_err(|e| in_file(KIND, e.into(), object.location.as_ref()))?;

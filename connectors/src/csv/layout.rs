@@ -34,7 +34,18 @@ pub(super) struct CsvLayout {
     pub(super) escape_formulas: bool,
     /// The columns are declared: a file may have others beside them.
     pub(super) declared: bool,
+    /// A file may have fewer columns than the table: it was written before it had them.
+    pub(super) may_lack: bool,
     pub(super) writing: Writing,
+}
+
+/// What is known of a table's columns beside its files.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Known {
+    /// The statement names them: a file may have others.
+    pub(crate) declared: bool,
+    /// A file may lack some.
+    pub(crate) may_lack: bool,
 }
 
 /// What matters for files that are written alone.
@@ -103,12 +114,18 @@ impl CsvLayout {
             truncated: options.truncated_rows.unwrap_or(false),
             escape_formulas: own.escape_formulas,
             declared: false,
+            may_lack: false,
             writing: Writing {
                 quote_style: options.quote_style,
                 doubles: escape.is_none() || options.double_quote == Some(true),
                 compression_level: options.compression_level,
             },
         }
+    }
+
+    /// True if a column that a file's header does not have is null there.
+    pub(super) fn may_lack_columns(&self) -> bool {
+        self.truncated || self.may_lack
     }
 
     /// The layout of the file at `location`, whose name may say more.

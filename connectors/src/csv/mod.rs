@@ -39,4 +39,5 @@ mod typed;
 
 pub use encoder::CsvEncoder;
 pub use format::CsvTextFormatFactory;
+pub(crate) use layout::Known;
 pub(crate) use options::OPTIONS;

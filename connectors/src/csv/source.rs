@@ -74,7 +74,7 @@ impl FileSource for CsvTextSource {
             projection: self.projection.file_indices.as_slice().into(),
             folders: folders.map(|f| f.name().clone()).collect(),
             declared: self.layout.declared,
-            truncated: self.layout.truncated,
+            truncated: self.layout.may_lack_columns(),
         };
         let opener = CsvTextOpener {
             layout: self.layout.clone(),

@@ -52,7 +52,7 @@ use crate::write;
 use name::TableName;
 use open::Workspace;
 use settings::Settings;
-use table::DatabricksTable;
+pub(crate) use table::DatabricksTable;
 
 /// `STORED AS DATABRICKS`.
 pub(crate) static CONNECTOR: Connector = Connector {

@@ -18,7 +18,7 @@ use crate::sql::table::SqlTable;
 
 /// A table and the ways to it.
 #[derive(Debug)]
-pub(super) struct DatabricksTable {
+pub(crate) struct DatabricksTable {
     pub(super) name: TableName,
     pub(super) read: Way,
     pub(super) write: Way,

@@ -6,14 +6,18 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::array::{ArrayRef, RecordBatch};
+use datafusion::arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
+use datafusion::common::ScalarValue;
+use datafusion::parquet::arrow::ParquetRecordBatchStreamBuilder;
 use datafusion::parquet::basic::Compression;
 use datafusion::parquet::file::properties::WriterProperties;
 use deltalake::DeltaTable;
 use deltalake::datafile::writer::{DeltaWriter, WriterConfig};
 use deltalake::kernel::Add;
 use deltalake::operations::write::WriterStatsConfig;
+use futures::TryStreamExt;
+use object_store::buffered::BufReader;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
@@ -21,12 +25,15 @@ use super::checks::Checks;
 use super::layout::{Layout, bytes, pieces};
 use crate::cast::CheckedCast;
 use crate::error::{Error, Result};
+use crate::keys::Keys;
 
 /// Bytes of rows, not yet encoded, after which the open files are finished and the next begun.
 const FILE_BYTES: usize = 128 << 20;
 /// Encoded bytes of a row group: what is held in memory per open file, and what a reader of one
 /// text column holds at least.
 const ROW_GROUP_BYTES: usize = 16 << 20;
+/// Rows read at once of a file that is written once more: few, because their texts are long.
+const ROWS_READ: usize = 256;
 /// Characters of the random directory under which a table with column mapping keeps a file, as
 /// Spark writes it.
 const PREFIX_LENGTH: usize = 2;
@@ -36,6 +43,8 @@ pub(super) struct Files {
     location: String,
     store: Arc<dyn ObjectStore>,
     checks: Checks,
+    /// Of the rows that come.
+    columns: SchemaRef,
     config: WriterConfig,
     /// Into columns as they are in the files, with partition columns.
     physical: CheckedCast,
@@ -78,6 +87,7 @@ impl Files {
             location: location.to_owned(),
             store: table.object_store(),
             checks: Checks::new(state, &columns, location)?,
+            columns,
             config,
             physical: CheckedCast::new(physical, format!("the Delta table at '{location}'")),
             writer: None,
@@ -117,6 +127,45 @@ impl Files {
                 .extend(adds.map_err(|e| self.failed("writing a file", e))?);
         }
         Ok(())
+    }
+
+    /// Writes the finished files once more, without rows whose key is in the table by now.
+    pub(super) async fn without(&mut self, keys: &mut Keys) -> Result<()> {
+        let old = std::mem::take(&mut self.adds);
+        self.rows = 0;
+        let written = self.written_again(&old, keys).await;
+        match written {
+            Ok(()) => remove(Arc::clone(&self.store), None, old).await,
+            // They are discarded with the others.
+            Err(_) => self.adds.extend(old),
+        }
+        written
+    }
+
+    async fn written_again(&mut self, files: &[Add], keys: &mut Keys) -> Result<()> {
+        let into = format!("the Delta table at '{}'", self.location);
+        let mut logical = CheckedCast::new(Arc::clone(&self.columns), into);
+        for add in files {
+            let doing = "reading a written file";
+            let path = Path::parse(&add.path).map_err(|e| self.failed(doing, e))?;
+            let file = self.store.head(&path).await;
+            let mut file = file.map_err(|e| self.failed(doing, e))?;
+            // Some stores answer with the path in the bucket.
+            file.location = path;
+            let file = BufReader::new(Arc::clone(&self.store), &file);
+            let rows = ParquetRecordBatchStreamBuilder::new(file).await;
+            let rows = rows.and_then(|rows| rows.with_batch_size(ROWS_READ).build());
+            let mut rows = rows.map_err(|e| self.failed(doing, e))?;
+            while let Some(batch) = rows.try_next().await.map_err(|e| self.failed(doing, e))? {
+                let whole = with_folders(&batch, add, &self.physical.schema());
+                let whole = whole.map_err(|e| self.failed(doing, e))?;
+                let new = keys.not_there(&logical.cast(&whole)?).await?;
+                if new.num_rows() > 0 {
+                    self.write(new).await?;
+                }
+            }
+        }
+        self.finish().await
     }
 
     /// The finished files, as a commit names them.
@@ -179,6 +228,30 @@ impl Drop for Files {
             runtime.spawn(remove(Arc::clone(&self.store), writer, adds));
         }
     }
+}
+
+/// The rows of a file in all `columns`: those that its folder names are not in it.
+fn with_folders(
+    batch: &RecordBatch,
+    add: &Add,
+    columns: &SchemaRef,
+) -> datafusion::error::Result<RecordBatch> {
+    let column = |field: &FieldRef| match batch.column_by_name(field.name()) {
+        Some(column) => Ok(Arc::clone(column)),
+        None => match add.partition_values.get(field.name()) {
+            Some(Some(text)) => ScalarValue::try_from_string(text.clone(), field.data_type()),
+            _ => ScalarValue::try_new_null(field.data_type()),
+        }?
+        .to_array_of_size(batch.num_rows()),
+    };
+    let all = columns.fields().iter().map(|field| {
+        let column = column(field)?;
+        let field = Field::new(field.name(), column.data_type().clone(), true);
+        Ok((Arc::new(field), column))
+    });
+    let all: Vec<(FieldRef, ArrayRef)> = all.collect::<datafusion::error::Result<_>>()?;
+    let (fields, arrays): (Vec<_>, Vec<_>) = all.into_iter().unzip();
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
 }
 
 /// Removes files that no commit will name. They would only take space, so errors are left be.

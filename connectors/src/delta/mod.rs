@@ -92,9 +92,17 @@ impl DeltaFactory {
         let location = source.location().to_owned();
         let location = location.as_str();
         let evolve = evolve::asked_for(&options)?;
-        let wanted = declared.map(|columns| Wanted { columns, evolve });
+        let listed = (!more.fields().is_empty()).then(|| Arc::clone(more));
+        let folders = &cmd.table_partition_cols;
+        let wanted = declared.or(listed).map(|columns| Wanted {
+            columns,
+            evolve,
+            folders: folders.clone(),
+        });
+        wanted.as_ref().map_or(Ok(()), Wanted::check)?;
         let columns = match (source.open().await, &wanted) {
             (Ok(table), wanted) => {
+                wanted::check_folders(&table, folders, location)?;
                 let found = scan::provider(&table, location)?.schema();
                 match wanted {
                     Some(wanted) => wanted.after(&found, location).await?,
@@ -109,13 +117,15 @@ impl DeltaFactory {
                 return Err(Error::new(
                     ErrorKind::NotFound,
                     format!(
-                        "there is no Delta table at '{location}'; to create one, say OPTIONS \
-                         ('table.create' 'qa_pairs')"
+                        "there is no Delta table at '{location}'; to create one, list its columns, or \
+                         say OPTIONS ('table.create' 'qa_pairs')"
                     ),
                 ));
             }
         };
-        DeltaProvider::try_new(source, columns, WriteOptions::parse(&options)?, wanted)
+        let write = WriteOptions::parse(&options)?;
+        let provider = DeltaProvider::try_new(source, columns, write, wanted)?;
+        Ok(provider.with_defaults(cmd.column_defaults.clone()))
     }
 }
 

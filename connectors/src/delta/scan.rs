@@ -227,7 +227,7 @@ mod tests {
         for (name, id) in [("one", 1), ("two", 2)] {
             let url = Url::parse("memory:///same").unwrap();
             let source = DeltaSource::with_store(name, url, Arc::new(InMemory::new()));
-            source.create(&columns).await.unwrap();
+            source.create(&columns, &[]).await.unwrap();
             let schema = Arc::clone(&columns);
             let provider = DeltaProvider::try_new(source, schema, WriteOptions::default(), None);
             ctx.register_table(name, Arc::new(provider.unwrap()))

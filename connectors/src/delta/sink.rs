@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::sink::DataSink;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -89,13 +89,27 @@ impl DeltaSink {
         self.options.key.is_some() && self.options.recorded.is_none() && !self.overwrite
     }
 
+    /// The table's columns; NOT NULL where the statement or `table.create` says so.
+    fn columns(&self) -> SchemaRef {
+        let Some(wanted) = &self.wanted else {
+            return Arc::clone(&self.schema);
+        };
+        let column = |field: &FieldRef| {
+            let declared = wanted.columns.field_with_name(field.name());
+            let nullable = declared.map_or(true, |declared| declared.is_nullable());
+            field.as_ref().clone().with_nullable(nullable)
+        };
+        let columns = self.schema.fields().iter().map(column);
+        Arc::new(Schema::new(columns.collect::<Vec<_>>()))
+    }
+
     async fn stream(
         &self,
         rows: &mut SendableRecordBatchStream,
         target: &mut Target,
     ) -> datafusion::error::Result<u64> {
         let into = format!("the Delta table at '{}'", self.source.location());
-        let mut cast = CheckedCast::new(Arc::clone(&self.schema), &*into);
+        let mut cast = CheckedCast::new(self.columns(), &*into);
         while let Some(batch) = rows.next().await.transpose()? {
             target.write(cast.cast(&batch)?).await?;
         }

@@ -159,8 +159,13 @@ impl DeltaSource {
         Ok(table)
     }
 
-    /// Creates the table; if another writer was faster, opens that one.
-    pub(super) async fn create(&self, schema: &SchemaRef) -> Result<DeltaTable> {
+    /// Creates the table, its files in `folders` of these columns; if another writer was faster,
+    /// opens that one.
+    pub(super) async fn create(
+        &self,
+        schema: &SchemaRef,
+        folders: &[String],
+    ) -> Result<DeltaTable> {
         if let Some(path) = self.local_path() {
             make_directory(path)?;
         }
@@ -172,6 +177,7 @@ impl DeltaSource {
         let created = CreateBuilder::new()
             .with_log_store(log_store)
             .with_columns(schema::delta_fields(schema)?)
+            .with_partition_columns(folders)
             .await;
         match created {
             Ok(table) => Ok(table),

@@ -1,5 +1,6 @@
 //! A Delta table as a TableProvider whose statements each see the latest version.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -21,8 +22,7 @@ use super::sink::DeltaSink;
 use super::source::DeltaSource;
 use super::wanted::Wanted;
 use super::{features, log, scan};
-use crate::cast::uncast;
-use crate::declared::fitted;
+use crate::declared::check_input;
 use crate::error::{Error, ErrorKind};
 use crate::write::{self, WriteOptions};
 
@@ -34,6 +34,7 @@ pub(crate) struct DeltaProvider {
     schema: SchemaRef,
     options: WriteOptions,
     wanted: Option<Wanted>,
+    defaults: HashMap<String, Expr>,
 }
 
 impl DeltaProvider {
@@ -51,7 +52,13 @@ impl DeltaProvider {
             schema,
             options,
             wanted,
+            defaults: HashMap::new(),
         })
+    }
+
+    /// With values for columns that an INSERT does not name.
+    pub(super) fn with_defaults(self, defaults: HashMap<String, Expr>) -> Self {
+        Self { defaults, ..self }
     }
 
     /// The table; None if it is not there yet, and an INSERT makes it.
@@ -92,6 +99,10 @@ impl TableProvider for DeltaProvider {
 
     fn table_type(&self) -> TableType {
         TableType::Base
+    }
+
+    fn get_column_default(&self, column: &str) -> Option<&Expr> {
+        self.defaults.get(column)
     }
 
     fn supports_filters_pushdown(
@@ -149,7 +160,7 @@ impl TableProvider for DeltaProvider {
         if insert_op == InsertOp::Replace {
             return Err(write::no_replace("a Delta table").into());
         }
-        let input = fitted(input, &self.schema)?;
+        check_input(&input, &self.schema)?;
         let overwrite = insert_op == InsertOp::Overwrite;
         let location = self.source.location();
         if let Some(table) = self.open().await? {
@@ -163,7 +174,6 @@ impl TableProvider for DeltaProvider {
             overwrite,
             self.wanted.clone(),
         );
-        let input = uncast(input, &self.schema);
         Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), None)))
     }
 }

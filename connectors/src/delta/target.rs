@@ -2,7 +2,8 @@
 //!
 //! A commit is the creation of the next file of the log, which only one writer can create. Who
 //! comes late looks at what the others committed and tries the version after: whether its own
-//! application transaction is recorded by now, and which keys were added. Whether a commit that
+//! application transaction is recorded by now, and which keys were added; its own files are written
+//! once more without these. Whether a commit that
 //! seemed to fail stands after all is read from the log, because an object store may lose the
 //! answer, and removing files that the log names would destroy the table.
 
@@ -235,14 +236,9 @@ impl Target {
         if let Some(keys) = &mut self.keys {
             let theirs =
                 keys::read(&self.table, &self.location, keys.column(), Some(added)).await?;
-            let both = keys.meet(theirs).await? as u64;
-            if both > 0 && both == self.files.rows() {
-                // The same rows, written twice at once.
-                self.files.discard().await;
-            } else if both > 0 {
-                return Err(
-                    self.overtaken(&format!("another writer added {both} of the same keys"))
-                );
+            if keys.meet(theirs).await? > 0 {
+                // Rows are dear: those that only we have go into files of their own.
+                self.files.without(keys).await?;
             }
         }
         Ok(())

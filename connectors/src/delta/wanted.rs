@@ -17,12 +17,14 @@ use crate::evolve;
 /// Attempts to add columns. Each is lost to another writer that committed meanwhile.
 const ATTEMPTS: usize = 20;
 
-/// The columns that `table.create` declares.
+/// The columns that `table.create` or the statement declares.
 #[derive(Debug, Clone)]
 pub(crate) struct Wanted {
     pub(super) columns: SchemaRef,
     /// A table that lacks some takes them.
     pub(super) evolve: bool,
+    /// PARTITIONED BY.
+    pub(super) folders: Vec<String>,
 }
 
 impl Wanted {
@@ -37,17 +39,51 @@ impl Wanted {
         Ok(Arc::new(Schema::new(all)))
     }
 
+    /// # Errors
+    /// A column of PARTITIONED BY that is not declared.
+    pub(super) fn check(&self) -> Result<()> {
+        let names: Vec<&str> = self
+            .columns
+            .fields()
+            .iter()
+            .map(|f| f.name().as_str())
+            .collect();
+        match self
+            .folders
+            .iter()
+            .find(|name| !names.contains(&name.as_str()))
+        {
+            Some(name) => Err(Error::unknown("column in PARTITIONED BY", name, &names)),
+            None => Ok(()),
+        }
+    }
+
     /// The columns of a table at `location` that an INSERT makes.
     pub(super) async fn fresh(&self, location: &str) -> Result<SchemaRef> {
         as_delta(&self.columns, location).await
     }
 }
 
+/// An error if the table at `location` has other folders than `asked` for by PARTITIONED BY.
+pub(super) fn check_folders(table: &DeltaTable, asked: &[String], location: &str) -> Result<()> {
+    let state = table.snapshot().map_err(|e| log::opening(location, e))?;
+    let found = state.metadata().partition_columns();
+    if asked.is_empty() || asked == &found[..] {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "the Delta table at '{location}' is partitioned by ({}), not by ({}); leave PARTITIONED BY \
+         out to take it as it is",
+        found.join(", "),
+        asked.join(", ")
+    )))
+}
+
 /// `columns` as a Delta table of them has them: such a table is made in memory.
 async fn as_delta(columns: &SchemaRef, location: &str) -> Result<SchemaRef> {
     let url = Url::parse("memory:///").map_err(|e| Error::while_doing("naming a table", e))?;
     let scratch = DeltaSource::with_store(location, url, Arc::new(InMemory::new()));
-    let table = scratch.create(columns).await?;
+    let table = scratch.create(columns, &[]).await?;
     Ok(scan::provider(&table, location)?.schema())
 }
 
@@ -57,7 +93,9 @@ pub(super) async fn open(source: &DeltaSource, wanted: Option<&Wanted>) -> Resul
         return source.open().await;
     };
     let mut table = match source.open().await {
-        Err(error) if error.kind() == ErrorKind::NotFound => source.create(&wanted.columns).await?,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            source.create(&wanted.columns, &wanted.folders).await?
+        }
         opened => opened?,
     };
     if !wanted.evolve {

@@ -64,6 +64,11 @@ impl Located {
             .then(|| PathBuf::from(format!("/{}", self.base)))
     }
 
+    /// True if it is there on this machine; of a directory elsewhere only its files are.
+    pub(super) fn is_on_disk(&self) -> bool {
+        is_disk(&self.store) && LocalPath::new(&format!("/{}", self.base)).exists()
+    }
+
     pub(super) fn store(
         &self,
         state: &dyn Session,

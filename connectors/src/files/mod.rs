@@ -10,6 +10,7 @@ mod commit;
 mod ending;
 mod keys;
 mod listing;
+mod lists;
 mod locate;
 mod options;
 mod partitions;
@@ -18,7 +19,9 @@ mod scan;
 mod schema;
 mod sink;
 mod table;
+mod target;
 mod web;
+mod writer;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,7 +34,7 @@ use datafusion::error::DataFusionError;
 use datafusion::logical_expr::CreateExternalTable;
 
 use crate::connector::{Connector, ConnectorOptions, FILES, Maturity};
-use crate::csv::CsvTextFormatFactory;
+use crate::csv::{CsvTextFormatFactory, Known};
 use crate::declared;
 use crate::error::{Error, Result};
 use crate::guard::ParquetFactory;
@@ -45,7 +48,8 @@ use locate::Located;
 use options::{CSV_OPTIONS, JSON_OPTIONS, PARQUET_OPTIONS, TABLE_KEYS};
 use partitions::Partitions;
 use scan::Reading;
-use table::{FilesTable, Notices};
+pub(crate) use table::FilesTable;
+use table::Notices;
 
 /// `STORED AS CSV`.
 pub(crate) static CSV: Connector = Connector {
@@ -122,11 +126,18 @@ impl FilesFactory {
         schema::check_one_store(&places)?;
         let notices = Notices::default();
         let there = schema::There::look(state, format_name, &places, &notices).await?;
+        if contract.is_some() {
+            there.check_new()?;
+        }
         let says_compression = schema::said_compression(&options).is_some();
         let ending = there.ending(format_name, &options)?;
         let doing = || format!("opening {format_name} table {name}");
         let failed = |e: DataFusionError| Error::while_doing(doing(), e);
-        let format = self.format(state, &options, &places, &ending, is_declared);
+        let known = Known {
+            declared: is_declared,
+            may_lack: write.evolve,
+        };
+        let format = self.format(state, &options, &places, &ending, known);
         let format = format.map_err(failed)?;
         let asked = state
             .config_options()
@@ -142,7 +153,10 @@ impl FilesFactory {
         }
         let file_schema = match contract {
             Some(declared) => {
-                there.check_declared(state, &format, &declared).await?;
+                let evolve = write.evolve;
+                there
+                    .check_declared(state, &format, &declared, evolve)
+                    .await?;
                 schema::without(&declared, &partitions)
             }
             None if is_declared => {
@@ -193,7 +207,7 @@ impl FilesFactory {
         options: &TableOptions,
         places: &[Located],
         ending: &Ending,
-        is_declared: bool,
+        known: Known,
     ) -> datafusion::error::Result<Arc<dyn FileFormat>> {
         let factory: Arc<dyn FileFormatFactory> = match self.connector.name {
             "CSV" => Arc::clone(&self.csv),
@@ -216,11 +230,11 @@ impl FilesFactory {
         {
             default("format.compression", compression);
         }
-        if self.connector.name == "JSON" && is_declared {
+        if self.connector.name == "JSON" && known.declared {
             default(json::UNKNOWN_KEYS, "ignore");
         }
         match factory.downcast_ref::<CsvTextFormatFactory>() {
-            Some(ours) => ours.create_for_table(state, &passed, is_declared),
+            Some(ours) => ours.create_for_table(state, &passed, known),
             None => factory.create(state, &passed),
         }
     }

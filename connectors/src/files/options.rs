@@ -2,6 +2,7 @@
 
 use crate::connector::OptionSpec;
 use crate::csv;
+use crate::evolve::EVOLVE;
 use crate::json;
 use crate::rejects;
 use crate::write::{APP_ID, CREATE, KEY, VERSION};
@@ -15,17 +16,24 @@ pub(super) const STRICT: OptionSpec = OptionSpec {
 };
 
 /// Keys that are not the file format's.
-pub(super) const TABLE_KEYS: &[&str] = &[CREATE.key, KEY.key, APP_ID.key, VERSION.key, STRICT.key];
+pub(super) const TABLE_KEYS: &[&str] = &[
+    CREATE.key,
+    EVOLVE.key,
+    KEY.key,
+    APP_ID.key,
+    VERSION.key,
+    STRICT.key,
+];
 
 /// Options of every table of files.
-const OPTIONS: &[OptionSpec] = &[CREATE, KEY, APP_ID, VERSION, rejects::OPTION];
+const OPTIONS: &[OptionSpec] = &[CREATE, EVOLVE, KEY, APP_ID, VERSION, rejects::OPTION];
 
 /// Options of PARQUET.
-pub(crate) const PARQUET_OPTIONS: &[OptionSpec] = &joined::<6>(&[STRICT], OPTIONS);
+pub(crate) const PARQUET_OPTIONS: &[OptionSpec] = &joined::<7>(&[STRICT], OPTIONS);
 
 /// Options of JSON: those of its reader, too.
 pub(crate) const JSON_OPTIONS: &[OptionSpec] =
-    &joined::<{ json::OPTIONS.len() + 6 }>(json::OPTIONS, PARQUET_OPTIONS);
+    &joined::<{ json::OPTIONS.len() + 7 }>(json::OPTIONS, PARQUET_OPTIONS);
 
 /// Options of CSV: those of its format, too.
 pub(crate) const CSV_OPTIONS: &[OptionSpec] =

@@ -13,8 +13,9 @@ use super::locate::{Kind, Located};
 use super::options::STRICT;
 use super::partitions::{self, Partitions};
 use super::table::Notices;
-use crate::declared::check_same;
+use crate::declared::check_columns;
 use crate::error::{Error, ErrorKind, Result};
+use crate::evolve;
 use crate::guard::in_other_case;
 use crate::options::{TableOptions, parse_value};
 
@@ -49,6 +50,26 @@ impl<'a> There<'a> {
             format,
             places: there,
         })
+    }
+
+    /// A directory that an INSERT would make must not be called as a file is: who asks for x.csv
+    /// means a file, and an INSERT adds files to a directory.
+    pub(super) fn check_new(&self) -> Result<()> {
+        for (place, listed) in &self.places {
+            let is_made = listed.files.is_empty() && !place.is_on_disk();
+            if !is_made
+                || place.shown.ends_with('/')
+                || Ending::of(&place.shown, self.format).plain.is_empty()
+            {
+                continue;
+            }
+            return Err(Error::invalid(format!(
+                "'{}' is the name of a file, and an INSERT adds files to a directory; leave the \
+                 ending out, or end the location with / for a directory of this name",
+                place.shown
+            )));
+        }
+        Ok(())
     }
 
     fn files(&self) -> impl Iterator<Item = (&'a Located, &ObjectMeta)> {
@@ -141,11 +162,17 @@ impl<'a> There<'a> {
         state: &dyn Session,
         format: &Arc<dyn FileFormat>,
         declared: &SchemaRef,
+        evolve: bool,
     ) -> Result<()> {
         for (place, listed) in &self.places {
             if listed.files.is_empty() {
                 continue;
             }
+            let same = |declared: &Schema, found: &Schema| match evolve {
+                // Files with fewer columns stay as they are; where a new one stands is all the same.
+                true => check_columns(declared, found, &place.shown, true),
+                false => evolve::missing(declared, found, false, &place.shown).map(drop),
+            };
             let found = place.infer(state, format, &listed.files).await?;
             let names = |schema: &Schema| -> SchemaRef {
                 let fields = schema.fields().iter();
@@ -153,8 +180,8 @@ impl<'a> There<'a> {
                 Arc::new(Schema::new(texts.collect::<Vec<_>>()))
             };
             match self.format {
-                "PARQUET" => check_same(declared, &found, &place.shown)?,
-                "CSV" => check_same(&names(declared), &names(&found), &place.shown)?,
+                "PARQUET" => same(declared, &found)?,
+                "CSV" => same(&names(declared), &names(&found))?,
                 _ => {
                     let extra = found.fields().iter().map(|f| f.name());
                     let extra = extra.filter(|n| declared.column_with_name(n).is_none());

@@ -8,29 +8,43 @@ use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::sink::{DataSink, DataSinkExec};
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, execute_stream};
 use datafusion::prelude::SessionContext;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 
-use super::commit::{Published, Target};
+use super::commit::{Commit, Published};
 use super::keys;
-use super::partitions::{self, Partitions};
+use super::locate::Located;
+use super::partitions;
+use super::scan::Reading;
+use super::target::Target;
+use crate::cast::CheckedCast;
 use crate::error::Error;
 use crate::interrupt;
 use crate::keys::Keys;
 use crate::write::WriteOptions;
+
+/// How often rows with a key are made visible where others add files at once. Each time another
+/// writer was faster, so that one of them comes forward.
+const PUBLISH_ATTEMPTS: usize = 100;
 
 /// The target of one INSERT statement.
 #[derive(Debug)]
 pub(super) struct FilesSink {
     /// What is there already, for keys.
     pub(super) table: Arc<dyn TableProvider>,
+    /// How files are written, and read once more.
+    pub(super) reading: Reading,
+    /// Where they are.
+    pub(super) place: Option<Located>,
+    /// For rows not yet looked at: they are given in any type, and null anywhere.
     pub(super) schema: SchemaRef,
-    pub(super) partitions: Partitions,
+    /// The table's.
+    pub(super) into: SchemaRef,
     pub(super) target: Target,
     pub(super) write: WriteOptions,
     /// The library's writer of one file.
@@ -46,45 +60,113 @@ impl FilesSink {
         let Some(commit) = begun else {
             return Ok(self.done_before());
         };
-        if !self.partitions.is_empty() {
-            let rows = partitions::written(rows, &self.partitions);
-            return match self.writer.sink().write_all(rows, ctx).await {
-                Ok(count) => Ok(commit.publish_folder().await.map(|()| count)?),
-                Err(error) => {
-                    commit.abandon_folder().await;
-                    Err(self.failed(error))
-                }
-            };
-        }
+        let rows = self.in_columns(rows);
         let by_key_alone = self.write.key.is_some() && self.write.recorded.is_none();
         let (rows, interruption) = interrupt::hold_back(rows, by_key_alone);
         let rows = match &self.write.key {
-            Some(key) => {
-                let config = ctx.session_config().clone();
-                let session = SessionContext::new_with_config_rt(config, ctx.runtime_env());
-                let keys = keys::read(&session, Arc::clone(&self.table), key).await?;
-                only_new(rows, keys)
-            }
+            Some(key) => self.only_new(rows, key, &session(ctx)).await?,
             None => rows,
         };
-        let written = self.writer.sink().write_all(rows, ctx).await;
-        let added = match written {
-            Ok(0) => commit.publish_nothing().await.map(|()| 0)?,
-            Ok(count) => match commit.publish(count).await? {
-                Published::Added => count,
-                Published::AlreadyThere => self.done_before(),
-            },
-            Err(error) => {
-                commit.abandon().await;
-                return Err(self.failed(error));
-            }
-        };
+        let count = self.stage(&self.writer, rows, &commit, ctx).await?;
+        let added = self.publish(commit, count, ctx).await?;
         interruption.end(added, &self.target.shown)
     }
 
-    fn failed(&self, error: DataFusionError) -> DataFusionError {
-        let doing = format!("writing rows for the table at '{}'", self.target.shown);
-        Error::while_doing(doing, error).into()
+    /// Writes `rows` into what `commit` hides; how many there are.
+    async fn stage(
+        &self,
+        writer: &DataSinkExec,
+        rows: SendableRecordBatchStream,
+        commit: &Commit,
+        ctx: &Arc<TaskContext>,
+    ) -> Result<u64> {
+        let rows = match self.reading.partitions.is_empty() {
+            true => rows,
+            false => partitions::written(rows, &self.reading.partitions),
+        };
+        match writer.sink().write_all(rows, ctx).await {
+            Ok(count) => Ok(count),
+            Err(error) => {
+                commit.abandon().await;
+                let doing = format!("writing rows for the table at '{}'", self.target.shown);
+                Err(Error::while_doing(doing, error).into())
+            }
+        }
+    }
+
+    /// Makes the `count` rows of `commit` visible; how many of them are new. Rows are dear: where
+    /// another writer was faster, those that it has not added go into a file of their own.
+    async fn publish(
+        &self,
+        mut commit: Commit,
+        mut count: u64,
+        ctx: &Arc<TaskContext>,
+    ) -> Result<u64> {
+        for _ in 0..PUBLISH_ATTEMPTS {
+            if count == 0 {
+                return Ok(commit.publish_nothing().await.map(|()| 0)?);
+            }
+            match commit.publish().await? {
+                Published::Added => return Ok(count),
+                Published::AlreadyThere => return Ok(self.done_before()),
+                Published::Overtaken => {
+                    let next = self.again(&commit, ctx).await;
+                    commit.abandon().await;
+                    match next? {
+                        Some(next) => (commit, count) = next,
+                        None => return Ok(self.done_before()),
+                    }
+                }
+            }
+        }
+        commit.abandon().await;
+        Err(self.target.overtaken().into())
+    }
+
+    /// A commit of those rows of `staged` that are still new, and how many; none if this write is
+    /// recorded by now.
+    async fn again(
+        &self,
+        staged: &Commit,
+        ctx: &Arc<TaskContext>,
+    ) -> Result<Option<(Commit, u64)>> {
+        let session = session(ctx);
+        let state = session.state();
+        let hidden = self.target.hidden()?;
+        // Before the keys are read: who adds a file after that finds its name taken, or we do.
+        let next = self.target.begin(hidden.prefix().clone(), &self.write);
+        let (Some(next), Some(key)) = (next.await?, &self.write.key) else {
+            return Ok(None);
+        };
+        let files = staged.files().await?.into_iter();
+        let files = files.filter_map(|file| Some((self.place.as_ref()?, file)));
+        let rows = self.reading.scan(&state, files.collect(), None, &[], None);
+        let rows = rows.await?;
+        let rows = execute_stream(rows, Arc::clone(ctx))?;
+        let rows = self.only_new(rows, key, &session).await?;
+        let extension = &self.target.extension;
+        let writer = self.reading.writer(&state, &hidden, extension).await?;
+        let count = self.stage(&writer, rows, &next, ctx).await?;
+        Ok(Some((next, count)))
+    }
+
+    /// The rows whose key is not in the table.
+    async fn only_new(
+        &self,
+        rows: SendableRecordBatchStream,
+        key: &str,
+        session: &SessionContext,
+    ) -> Result<SendableRecordBatchStream> {
+        let table = Arc::clone(&self.table);
+        Ok(only_new(rows, keys::read(session, table, key).await?))
+    }
+
+    /// The rows in the table's columns.
+    fn in_columns(&self, rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
+        let into = format!("the table at '{}'", self.target.shown);
+        let mut cast = CheckedCast::new(Arc::clone(&self.into), into);
+        let rows = rows.map(move |batch| Ok(cast.cast(&batch?)?));
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.into), rows))
     }
 
     /// Says that the rows are there; how many were added.
@@ -95,6 +177,11 @@ impl FilesSink {
         }
         0
     }
+}
+
+/// A session for statements of our own.
+fn session(ctx: &TaskContext) -> SessionContext {
+    SessionContext::new_with_config_rt(ctx.session_config().clone(), ctx.runtime_env())
 }
 
 /// The rows whose key is new.

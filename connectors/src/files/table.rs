@@ -6,30 +6,27 @@ use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::Constraints;
-use datafusion::datasource::listing::ListingTableUrl;
-use datafusion::datasource::physical_plan::{FileGroup, FileSinkConfig};
 use datafusion::datasource::sink::DataSinkExec;
 use datafusion::error::Result;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::empty::EmptyExec;
-use datafusion_datasource::file_sink_config::FileOutputMode;
 use object_store::ObjectMeta;
 
 use super::batches;
-use super::commit::Target;
 use super::ending::Ending;
 use super::locate::{Kind, Located};
 use super::scan::Reading;
 use super::sink::FilesSink;
-use crate::declared::fitted;
+use super::target::Target;
+use crate::cast::relaxed;
+use crate::declared::check_input;
 use crate::error::{Error, ErrorKind};
 use crate::write::{self, WriteOptions};
 
 /// The files of one or several places.
 #[derive(Debug, Clone)]
-pub(super) struct FilesTable {
+pub(crate) struct FilesTable {
     /// `STORED AS` name.
     pub(super) format_name: &'static str,
     pub(super) reading: Reading,
@@ -136,44 +133,8 @@ impl FilesTable {
             local: place.local_directory(),
             shown: place.shown.clone(),
             extension: self.ending.text(),
+            partitioned: !self.reading.partitions.is_empty(),
         })
-    }
-
-    /// The library's writer of the file or directory `hidden`, whose files will end in `extension`.
-    async fn writer(
-        &self,
-        state: &dyn Session,
-        hidden: &ListingTableUrl,
-        extension: &str,
-    ) -> Result<Arc<DataSinkExec>> {
-        let format = &self.reading.format;
-        let config = FileSinkConfig {
-            original_url: String::new(),
-            object_store_url: hidden.object_store(),
-            file_group: FileGroup::new(vec![]),
-            table_paths: vec![hidden.clone()],
-            output_schema: self.schema(),
-            table_partition_cols: self.reading.partitions.clone(),
-            insert_op: InsertOp::Append,
-            keep_partition_by_columns: false,
-            file_extension: extension.trim_start_matches('.').to_owned(),
-            file_output_mode: match self.reading.partitions.is_empty() {
-                true => FileOutputMode::SingleFile,
-                false => FileOutputMode::Automatic,
-            },
-        };
-        let nothing = Arc::new(EmptyExec::new(self.schema()));
-        let plan = format
-            .create_writer_physical_plan(nothing, state, config, None)
-            .await?;
-        match plan.downcast_ref::<DataSinkExec>() {
-            Some(writer) => Ok(Arc::new(writer.clone())),
-            None => Err(Error::new(
-                ErrorKind::Internal,
-                format!("the writer of {} files is no sink", format.get_ext()),
-            )
-            .into()),
-        }
     }
 }
 
@@ -247,26 +208,18 @@ impl TableProvider for FilesTable {
             )
             .into());
         }
-        let input = fitted(input, &self.schema())?;
-        let is_partitioned = !self.reading.partitions.is_empty();
-        if is_partitioned && self.write.once() {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                format!(
-                    "the table at '{}' is partitioned: an INSERT writes several files, which \
-                     cannot be made visible at once; leave out PARTITIONED BY or the options \
-                     write.*, or use STORED AS DELTA",
-                    target.shown
-                ),
-            )
-            .into());
-        }
-        let hidden = target.hidden(is_partitioned)?;
+        check_input(&input, &self.schema())?;
+        let hidden = target.hidden()?;
         let sink = FilesSink {
             table: Arc::new(self.clone()),
-            schema: self.schema(),
-            partitions: self.reading.partitions.clone(),
-            writer: self.writer(state, &hidden, &target.extension).await?,
+            schema: Arc::new(relaxed(&self.schema)),
+            into: self.schema(),
+            writer: self
+                .reading
+                .writer(state, &hidden, &target.extension)
+                .await?,
+            reading: self.reading.clone(),
+            place: self.places.first().cloned(),
             hidden: hidden.prefix().clone(),
             write: self.write.clone(),
             target,

@@ -46,14 +46,31 @@ impl Keys {
 
     /// The rows of `batch` whose key was not seen before; they are now.
     pub(crate) async fn keep_new(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
+        self.filtered(batch, Sets::keep_new).await
+    }
+
+    async fn filtered(
+        &mut self,
+        batch: &RecordBatch,
+        which: impl FnOnce(&mut Sets, &[u128]) -> io::Result<Vec<bool>> + Send + 'static,
+    ) -> Result<RecordBatch> {
         let key = &self.column;
         let column = batch
             .column_by_name(key)
             .ok_or_else(|| Error::invalid(format!("the rows to insert have no column {key}")))?;
         let hashes = hashes(column, key)?;
-        let new = self.look(move |sets| sets.keep_new(&hashes)).await?;
-        filter_record_batch(batch, &BooleanArray::from(new))
+        let kept = self.look(move |sets| which(sets, &hashes)).await?;
+        filter_record_batch(batch, &BooleanArray::from(kept))
             .map_err(|e| Error::while_doing(format!("comparing rows by {}", self.column), e))
+    }
+
+    /// The rows of `batch` whose key is not in the table, those that are added here among them.
+    pub(crate) async fn not_there(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
+        self.filtered(batch, |sets, hashes| {
+            let there = sets.there.contains(hashes)?;
+            Ok(there.into_iter().map(|there| !there).collect())
+        })
+        .await
     }
 
     /// Takes note of keys that another writer added; how many of them are added here, too.
@@ -166,6 +183,9 @@ mod tests {
             let mut theirs = Hashes::with_bound(bound);
             collect(&mut theirs, &column(&[101, 200, 201]), "id").unwrap();
             assert_eq!(keys.meet(theirs).await.unwrap(), 1);
+            let mine = RecordBatch::try_from_iter([("id", column(&[100, 101]))]).unwrap();
+            let left = keys.not_there(&mine).await.unwrap();
+            assert_eq!(left.column(0), &column(&[100]));
             let batch = RecordBatch::try_from_iter([("id", column(&[200, 300]))]).unwrap();
             assert_eq!(keys.keep_new(&batch).await.unwrap().num_rows(), 1);
         }

@@ -19,8 +19,7 @@ use super::select::Select;
 use super::sink::StagedSink;
 use super::system::SqlSystem;
 use super::target::{Asked, Opened, Target};
-use crate::cast::uncast;
-use crate::declared::fitted;
+use crate::declared::check_input;
 use crate::error::{Error, ErrorKind, Result};
 use crate::write;
 
@@ -143,10 +142,7 @@ impl TableProvider for SqlTable {
             )
             .into());
         }
-        let input = uncast(
-            fitted(input, opened.columns.schema())?,
-            opened.columns.schema(),
-        );
+        check_input(&input, opened.columns.schema())?;
         let sink = StagedSink::new(Arc::clone(&self.0), overwrite);
         Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), None)))
     }

@@ -32,6 +32,8 @@ struct Target {
     rows: usize,
     /// Length of a text, in 32 characters.
     repeats: usize,
+    /// PARTITIONED BY, with which a kill may leave a part that the next INSERT completes.
+    folders: &'static str,
 }
 
 impl Target {
@@ -44,8 +46,8 @@ impl Target {
             false => format!("OPTIONS ({})", options.join(", ")),
         };
         format!(
-            "CREATE EXTERNAL TABLE {name} STORED AS {} LOCATION '{location}' {options}",
-            self.format
+            "CREATE EXTERNAL TABLE {name} STORED AS {} {} LOCATION '{location}' {options}",
+            self.format, self.folders
         )
     }
 
@@ -161,7 +163,8 @@ async fn crash(sink: &str, target: impl Fn(usize) -> Target) {
         writer.kill().unwrap();
         writer.wait().unwrap();
         let [main, rejects] = target.held().await;
-        let seen = |held: &str, whole: &str| ["none", "0 0 0", whole].contains(&held);
+        let in_folders = !target.folders.is_empty();
+        let seen = |held: &str, whole: &str| in_folders || ["none", "0 0 0", whole].contains(&held);
         assert!(
             seen(&main, &whole[0]),
             "{sink}: half an INSERT is visible: {main}"
@@ -199,6 +202,22 @@ async fn crash_files(sink: &str, place: Option<Place>, format: &'static str, onc
         once,
         rows: 30_000,
         repeats,
+        folders: "",
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn csv_in_folders_by_key() {
+    let place = Place::local();
+    crash("CSV in folders, key", |number| Target {
+        format: "CSV",
+        location: format!("{}qa{number}/", place.base),
+        options: String::new(),
+        once: KEY,
+        rows: 500,
+        repeats: 60,
+        folders: "PARTITIONED BY (qa_id)",
     })
     .await;
 }
@@ -267,6 +286,7 @@ async fn snowflake() {
         once: KEY,
         rows: 900,
         repeats: 900,
+        folders: "",
     })
     .await;
 }
@@ -287,6 +307,7 @@ async fn databricks() {
         once: KEY,
         rows: 60,
         repeats: 9000,
+        folders: "",
     })
     .await;
 }
@@ -301,6 +322,7 @@ async fn crash_odbc(sink: &str, source: Option<crate::odbc::Source>) {
         once: KEY,
         rows: 20_000,
         repeats: 8,
+        folders: "",
     })
     .await;
 }

@@ -12,7 +12,9 @@
 )]
 
 mod crash;
+mod exact;
 mod fake;
+mod round_trip;
 
 #[cfg(feature = "databricks")]
 mod databricks;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use casebook_qa::identity::document_id;
+use casebook_qa::identity::{document_id, textless_document_id};
 use casebook_qa::prompt::{TitleField, header};
 use datafusion::arrow::array::{Array, AsArray, RecordBatch, StringViewArray};
 use datafusion::common::ScalarValue;
@@ -22,9 +22,10 @@ pub struct InputColumns {
 /// A document on its way to generation.
 #[derive(Debug, Clone)]
 pub struct Document {
-    /// The id column's value, else a hash of the text.
+    /// The id column's value, else a hash: of the text, so that rows with the same text are one
+    /// document; without a text, of the header and of whether it is null or empty.
     pub id: Arc<str>,
-    /// True if the id is a hash of the text.
+    /// True if the id is a hash.
     pub id_is_hash: bool,
     /// Header lines above the text in every prompt; may be empty.
     pub header: String,
@@ -37,13 +38,13 @@ pub struct Document {
 impl InputColumns {
     /// The document in `row` of `batch`. Its text is copied, so that the batch can go.
     pub fn document(&self, batch: &RecordBatch, row: usize) -> Result<Document> {
-        let text: Arc<str> = strings(batch, 0)?.map_value(row).unwrap_or_default().into();
+        let written = strings(batch, 0)?.map_value(row);
+        let text: Arc<str> = written.unwrap_or_default().into();
         let given = match self.has_id {
             true => strings(batch, 1)?.map_value(row).map(str::to_owned),
             false => None,
         };
         let id_is_hash = given.is_none();
-        let id: Arc<str> = given.unwrap_or_else(|| document_id(&text)).into();
         let first_title = 1 + usize::from(self.has_id);
         let mut fields = vec![];
         for (n, name) in self.title.iter().enumerate() {
@@ -54,14 +55,19 @@ impl InputColumns {
                 });
             }
         }
+        let header = header(&fields);
+        let id = given.unwrap_or_else(|| match text.is_empty() {
+            true => textless_document_id(written.is_none(), &header),
+            false => document_id(&text),
+        });
         let first_keep = first_title + self.title.len();
         let keep = (0..self.keep)
             .map(|n| ScalarValue::try_from_array(batch.column(first_keep + n), row))
             .collect::<Result<_>>()?;
         Ok(Document {
-            id,
+            id: id.into(),
             id_is_hash,
-            header: header(&fields),
+            header,
             text,
             keep,
         })

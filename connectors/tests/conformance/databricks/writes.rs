@@ -71,6 +71,69 @@ async fn a_table_is_created_and_filled_once() {
     assert_has(&message(&error), &["no qa_id"]);
 }
 
+/// What the sink of the SQL systems does: it casts as the sinks of files do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_a_column_does_not_hold_is_named_and_not_rounded() {
+    let fake = Fake::start().await;
+    let ctx = session();
+    create(&ctx, &fake, "qa", &CREATE).await.unwrap();
+    let insert = "INSERT INTO qa SELECT * FROM";
+    for (rows, parts) in [
+        (
+            "VALUES ('a', 'q', 2.0, 1.0), ('b', 'q', 1.7, 1.0)",
+            ["row 2 ", "'1.7'", "chunk_no"],
+        ),
+        (
+            "VALUES ('b', 'q', true, 1.0)",
+            ["row 1 ", "'true'", "chunk_no"],
+        ),
+        (
+            "VALUES ('b', 'q', 1, 0.123456789)",
+            ["row 1 ", "'0.123456789'", "grounding"],
+        ),
+        ("VALUES ('b', 'q', 'x', 0.1)", ["row 1 ", "'x'", "chunk_no"]),
+        (
+            "SELECT 'b', 'q', 1, 16777217",
+            ["row 1 ", "'16777217'", "grounding"],
+        ),
+        (
+            "SELECT 'b', 'q', 3000000000, 1",
+            ["row 1 ", "'3000000000'", "chunk_no"],
+        ),
+        ("SELECT 'b', 'q', true, 1", ["chunk_no", "is Int32", "CAST"]),
+    ] {
+        let error = query(&ctx, &format!("INSERT INTO qa {rows}"))
+            .await
+            .unwrap_err();
+        assert_has(&message(&error), &parts);
+    }
+    let error = query(&ctx, &format!("{insert} (SELECT 'b', 'q', 0.5, 1.0)")).await;
+    assert_has(&message(&error.unwrap_err()), &["row 1 ", "'0.5'"]);
+    assert_eq!(
+        shown(&ctx, "SELECT * FROM qa").await.lines().count(),
+        2,
+        "a row was written"
+    );
+    let cast = "INSERT INTO qa SELECT 'b', 'q', CAST(1.7 AS INT), CAST(0.123456789 AS FLOAT)";
+    assert_has(&shown(&ctx, cast).await, &["| 1 "]);
+    let fine = "INSERT INTO qa VALUES ('c', 7, '7', 0.1)";
+    assert_has(&shown(&ctx, fine).await, &["| 1 "]);
+    // Rows of a program come in other layouts and widths.
+    let rows = "SELECT arrow_cast('d', 'LargeUtf8') AS qa_id, arrow_cast('q', 'Utf8') AS question, \
+                CAST(1 AS BIGINT) AS chunk_no, CAST(0.5 AS DOUBLE) AS grounding";
+    let frame = ctx.sql(rows).await.unwrap();
+    let options = datafusion::dataframe::DataFrameWriteOptions::new();
+    frame.write_table("qa", options).await.unwrap();
+    let found = shown(&ctx, "SELECT qa_id, chunk_no, grounding FROM qa ORDER BY 1").await;
+    assert_has(
+        &found,
+        &[
+            "| b     | 1        | 0.12345679 |",
+            "| d     | 1        | 0.5",
+        ],
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_existing_table_with_other_columns_is_an_error() {
     let fake = Fake::start().await;

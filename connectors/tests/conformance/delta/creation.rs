@@ -84,6 +84,59 @@ async fn a_table_that_is_not_asked_for_is_an_error() {
 }
 
 #[tokio::test]
+async fn listed_columns_make_a_table_or_are_compared_with_it() {
+    let scratch = tempfile::tempdir().unwrap();
+    let at = scratch.path().join("t");
+    let create = |columns: &str, more: &str| {
+        format!(
+            "CREATE EXTERNAL TABLE t {columns} STORED AS DELTA {more} LOCATION '{}'",
+            at.display()
+        )
+    };
+    let ctx = session();
+    let columns = "(id BIGINT NOT NULL, name VARCHAR DEFAULT 'nobody', court VARCHAR)";
+    let refused = error(&ctx, &create(columns, "PARTITIONED BY (court, year)")).await;
+    assert!(refused.contains("year"), "{refused}");
+    run(&ctx, &create(columns, "PARTITIONED BY (court)")).await;
+    assert!(!at.exists(), "reading made a table");
+    run(&ctx, "INSERT INTO t (court, id) VALUES ('ca1', 7)").await;
+    assert_eq!(rows(&ctx, "SELECT * FROM t").await, ["7 | nobody | ca1"]);
+    assert!(at.join("court=ca1").exists());
+    let (log, version) = (at.join("_delta_log"), "00000000000000000000.json");
+    let made = fs::read_to_string(log.join(version)).unwrap();
+    assert!(made.contains(r#""partitionColumns":["court"]"#), "{made}");
+    for (columns, more, parts) in [
+        (
+            "(id BIGINT, name VARCHAR)",
+            "",
+            ["court is not declared", "declare the columns"],
+        ),
+        (
+            "(id DATE, name VARCHAR, court VARCHAR, year INT)",
+            "",
+            ["id has type Int64, not Date32", "year is missing"],
+        ),
+        (
+            "(id BIGINT, name VARCHAR, court VARCHAR)",
+            "PARTITIONED BY (name)",
+            [
+                "partitioned by (court), not by (name)",
+                "PARTITIONED BY out",
+            ],
+        ),
+    ] {
+        let refused = error(&session(), &create(columns, more)).await;
+        for part in parts {
+            assert!(refused.contains(part), "{refused}");
+        }
+    }
+    // The same columns, in types of the same kind.
+    let other = session();
+    run(&other, &create("(id INT, name TEXT, court VARCHAR)", "")).await;
+    assert_eq!(rows(&other, "SELECT id FROM t").await, ["7"]);
+}
+
+#[tokio::test]
 async fn a_place_that_cannot_be_written_to_is_told_before_a_row_is_asked_for() {
     let scratch = tempfile::tempdir().unwrap();
     let file = scratch.path().join("file");

@@ -1,9 +1,11 @@
 //! Columns that folders name: null, percent-encoded values, columns that files have as well.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use datafusion::parquet::arrow::ArrowWriter;
+use datafusion::prelude::SessionContext;
 
 use super::place::{Place, ask, create, number, session};
 
@@ -181,6 +183,111 @@ async fn folders_that_are_written_read_back() {
         assert_eq!(number(&ctx, "SELECT count(*) FROM o").await, 6, "{format}");
         let left = std::fs::read_dir(format!("{at}_casebook/tmp")).unwrap();
         assert_eq!(left.count(), 0, "{format}");
+    }
+}
+
+/// A table in folders by court; `more` are OPTIONS.
+async fn by_court(ctx: &SessionContext, name: &str, format: &str, place: &Place, more: &str) {
+    let sql = format!(
+        "CREATE EXTERNAL TABLE {name} (id BIGINT, text VARCHAR, court VARCHAR) STORED AS {format} \
+         PARTITIONED BY (court) LOCATION '{}folders-{format}/' OPTIONS ({} {more})",
+        place.base, place.options
+    );
+    ask(ctx, &sql).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_in_folders_are_there_once() {
+    for place in Place::all() {
+        for format in ["PARQUET", "JSON", "CSV"] {
+            let ctx = session(2);
+            by_court(&ctx, "t", format, &place, "'write.key' 'id'").await;
+            let insert = "INSERT INTO t VALUES (1, 'a', 'ca1'), (2, NULL, 'ca2'), (3, '', NULL)";
+            assert_eq!(number(&ctx, insert).await, 3);
+            assert_eq!(number(&ctx, insert).await, 0);
+            // Four writers at once; each has half of its keys in common with the next.
+            let many = |writer: u32| {
+                let (ctx, from) = (ctx.clone(), 1000 + writer * 100);
+                let sql = format!(
+                    "INSERT INTO t SELECT value, 'x', concat('ca', value % 7) \
+                     FROM generate_series({from}, {})",
+                    from + 199
+                );
+                async move { number(&ctx, &sql).await }
+            };
+            let added = futures::future::join_all((0..4).map(many)).await;
+            assert_eq!(added.iter().sum::<u64>(), 500, "{format}: {added:?}");
+            assert_eq!(number(&ctx, "SELECT count(*) FROM t").await, 503);
+            assert_eq!(number(&ctx, "SELECT count(DISTINCT id) FROM t").await, 503);
+            let wrong = "SELECT count(*) FROM t WHERE id > 999 AND court <> concat('ca', id % 7) \
+                         OR id = 3 AND (court IS NOT NULL OR text IS NULL)";
+            assert_eq!(number(&ctx, wrong).await, 0, "{format}");
+
+            let version = "'write.app_id' 'a', 'write.version' '1'";
+            by_court(&ctx, "v", format, &place, version).await;
+            let insert = "INSERT INTO v VALUES (5000, 'a', 'ca1'), (5001, 'b', 'ca2')";
+            assert_eq!(number(&ctx, insert).await, 2);
+            assert_eq!(number(&ctx, insert).await, 0);
+            assert_eq!(number(&ctx, "SELECT count(*) FROM v").await, 505);
+        }
+    }
+}
+
+/// What a kill between the list of the files and their last name leaves.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_insert_goes_on_where_a_killed_one_ended() {
+    for (kept, once) in [("part-1", ""), ("keyed-00000001", ", 'write.key' 'id'")] {
+        let place = Place::local();
+        let ctx = session(2);
+        by_court(
+            &ctx,
+            "t",
+            "JSON",
+            &place,
+            &format!("'json.unknown_keys' 'error'{once}"),
+        )
+        .await;
+        let insert = "INSERT INTO t VALUES (1, 'a', 'ca1'), (2, 'b', 'ca2'), (3, 'c', 'ca3')";
+        assert_eq!(number(&ctx, insert).await, 3);
+        let table = PathBuf::from(format!("{}folders-JSON", place.base));
+        let hidden = table.join("_casebook");
+        let mut files = vec![];
+        for court in ["court=ca1", "court=ca2", "court=ca3"] {
+            let file = std::fs::read_dir(table.join(court))
+                .unwrap()
+                .next()
+                .unwrap();
+            let file = file.unwrap().file_name().into_string().unwrap();
+            files.push(format!("{court}/{file}"));
+        }
+        // One has its name, one has two, one has none.
+        let waiting = hidden.join("tmp/dead");
+        for file in &files[1..] {
+            std::fs::create_dir_all(waiting.join(file).parent().unwrap()).unwrap();
+            std::fs::copy(table.join(file), waiting.join(file)).unwrap();
+        }
+        std::fs::remove_file(table.join(&files[2])).unwrap();
+        let list = serde_json::json!({"folder": "dead", "files": files});
+        std::fs::create_dir_all(hidden.join("lists")).unwrap();
+        let list_at = hidden.join(format!("lists/{kept}.json"));
+        std::fs::write(&list_at, list.to_string()).unwrap();
+
+        assert_eq!(number(&ctx, "SELECT count(*) FROM t").await, 2);
+        let more = "INSERT INTO t VALUES (4, 'd', 'ca1'), (3, 'c', 'ca3')";
+        let added = if once.is_empty() { 2 } else { 1 };
+        assert_eq!(number(&ctx, more).await, added);
+        assert_eq!(number(&ctx, "SELECT count(*) FROM t").await, 3 + added);
+        assert_eq!(number(&ctx, "SELECT count(DISTINCT id) FROM t").await, 4);
+        assert!(!waiting.exists());
+        // The list of a write that may come again says that there was one.
+        let left = std::fs::read(&list_at).ok();
+        assert_eq!(left, (!once.is_empty()).then(Vec::new), "{kept}");
+        std::fs::write(&list_at, "{\"folder\": \"../..\", \"files\": [\"../x\"]}").unwrap();
+        let error = ask(&ctx, more).await.unwrap_err();
+        assert!(
+            error.contains("is no list of files") && error.contains(kept),
+            "{error}"
+        );
     }
 }
 

@@ -70,30 +70,66 @@ async fn a_key_is_added_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_writers_with_keys_one_runs_again() {
+async fn of_many_writers_with_keys_none_loses_its_rows() {
+    const WRITERS: u32 = 6;
     for place in Place::all() {
-        let ctx = session(2);
-        let at = format!("{}race/", place.base);
-        let options = format!("{}{CONTRACT} 'write.key' 'qa_id'", place.options);
-        create(&ctx, "t", "PARQUET", &at, &options).await.unwrap();
-        let insert = |from: u32| {
-            format!(
-                "INSERT INTO t SELECT CAST(value AS VARCHAR) AS text, value, 'x' \
-                 FROM generate_series({from}, {})",
-                from + 2000
-            )
-        };
-        let (one, other) = (insert(1), insert(1000));
-        let (a, b) = tokio::join!(ask(&ctx, &one), ask(&ctx, &other));
-        for (result, sql) in [(a, &one), (b, &other)] {
-            if let Err(error) = result {
-                assert!(error.contains("run the INSERT again"), "{error}");
-                ask(&ctx, sql).await.unwrap();
-            }
+        for format in ["CSV", "PARQUET", "JSON"] {
+            let ctx = session(2);
+            let at = format!("{}race-{format}/", place.base);
+            let options = format!("{}{CONTRACT} 'write.key' 'qa_id'", place.options);
+            create(&ctx, "t", format, &at, &options).await.unwrap();
+            // Each has half of its keys in common with the next.
+            let insert = |writer: u32| {
+                let from = writer * 500;
+                let sql = format!(
+                    "INSERT INTO t SELECT concat(CAST(value AS VARCHAR), '\"\n,') AS text, value, \
+                     CASE WHEN value % 3 = 0 THEN NULL WHEN value % 3 = 1 THEN '' ELSE '=x' END \
+                     FROM generate_series({from}, {})",
+                    from + 999
+                );
+                let ctx = ctx.clone();
+                async move { number(&ctx, &sql).await }
+            };
+            let added = futures::future::join_all((0..WRITERS).map(insert)).await;
+            let all = u64::from(WRITERS * 500 + 500);
+            assert_eq!(added.iter().sum::<u64>(), all, "{at}: {added:?}");
+            let counts = "SELECT count(*) - count(DISTINCT qa_id) FROM t";
+            assert_eq!(number(&ctx, counts).await, 0, "{at}");
+            assert_eq!(number(&ctx, "SELECT count(*) FROM t").await, all, "{at}");
+            let wrong = "SELECT count(*) FROM t WHERE qa_id <> concat(question_no, '\"\n,') OR answer \
+                         IS DISTINCT FROM CASE question_no % 3 WHEN 1 THEN '' WHEN 2 THEN '=x' END";
+            assert_eq!(number(&ctx, wrong).await, 0, "{at}");
         }
-        let counts = "SELECT count(*) - count(DISTINCT qa_id) FROM t";
-        assert_eq!(number(&ctx, counts).await, 0, "{at}");
-        assert_eq!(number(&ctx, "SELECT count(*) FROM t").await, 3000, "{at}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_is_not_called_as_a_file_is() {
+    let place = Place::local();
+    let ctx = session(1);
+    for (made, (format, name)) in [
+        ("CSV", "qa.csv"),
+        ("CSV", "qa.CSV.gz"),
+        ("PARQUET", "qa.parquet"),
+        ("JSON", "qa.jsonl"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let made = format!("made_{made}");
+        let at = format!("{}{name}", place.base);
+        let error = create(&ctx, "t", format, &at, CONTRACT).await.unwrap_err();
+        assert!(error.contains("end the location with /"), "{error}");
+        create(&ctx, &made, format, &format!("{at}/"), CONTRACT)
+            .await
+            .unwrap();
+        ask(&ctx, &format!("INSERT INTO {made} VALUES ('a', 1, 'x')"))
+            .await
+            .unwrap();
+        // It is there now.
+        create(&ctx, "again", format, &at, CONTRACT).await.unwrap();
+        assert_eq!(number(&ctx, "SELECT count(*) FROM again").await, 1);
+        ask(&ctx, "DROP TABLE again").await.unwrap();
     }
 }
 

@@ -1,0 +1,155 @@
+//! The files of one INSERT into a partitioned table, which become visible together: a list of them is
+//! put beside the table in one step, and then each is given its name.
+//!
+//! Before the list is there nothing is visible; after that everything will be: whoever is killed
+//! while the files get their names leaves the list, and the next INSERT goes on where it ended. Until
+//! then a reader sees those that have theirs. A list is empty when it is done with; of a write that
+//! may come again it stays, because its name says so.
+
+use futures::StreamExt;
+use object_store::path::Path;
+use object_store::{ObjectStoreExt, PutMode, PutPayload};
+use serde::{Deserialize, Serialize};
+
+use super::commit::UNIQUE;
+use super::listing::HIDDEN;
+use super::target::Target;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Bytes of a list: some hundred thousand files.
+const MAX_BYTES: u64 = 64 << 20;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct List {
+    /// Name of the folder in which the files wait.
+    folder: String,
+    /// As they are called below it, and below the table's directory.
+    files: Vec<String>,
+}
+
+impl Target {
+    /// Puts the list `name` of `files`, which wait below `hidden`; false if there is one already.
+    pub(super) async fn put_list(&self, name: &str, hidden: &Path, files: &[Path]) -> Result<bool> {
+        let below = |file: &Path| -> Option<String> {
+            let parts: Vec<_> = file.prefix_match(hidden)?.collect();
+            Some(Path::from_iter(parts).to_string())
+        };
+        let list = List {
+            folder: hidden.filename().unwrap_or_default().to_owned(),
+            files: files.iter().filter_map(below).collect(),
+        };
+        let content = serde_json::to_vec(&list).map_err(|e| self.failed("listing files", e))?;
+        let path = self.path(&format!("{HIDDEN}/lists/{name}.json"));
+        let put = self
+            .store
+            .put_opts(&path, PutPayload::from(content), PutMode::Create.into())
+            .await;
+        match put {
+            Ok(_) => Ok(true),
+            // It is ours if an answer was lost.
+            Err(object_store::Error::AlreadyExists { .. }) => {
+                let there = self.list(&path).await?;
+                Ok(there.is_some_and(|there| there.folder == list.folder))
+            }
+            Err(e) => Err(self.failed("listing the written files", e)),
+        }
+    }
+
+    /// The list at `path`; none if it is done with.
+    async fn list(&self, path: &Path) -> Result<Option<List>> {
+        let failed = |e| self.failed("reading a list of files", e);
+        let content = match self.store.get(path).await {
+            Ok(found) if found.meta.size > MAX_BYTES => {
+                return Err(self.no_list(path, "it is too long"));
+            }
+            Ok(found) => found.bytes().await.map_err(failed)?,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(e) => return Err(failed(e)),
+        };
+        match content.is_empty() {
+            true => Ok(None),
+            false => serde_json::from_slice(&content)
+                .map(Some)
+                .map_err(|e| self.no_list(path, &e.to_string())),
+        }
+    }
+
+    /// Why an INSERT that stands failed.
+    pub(super) fn half_visible(&self, error: Error) -> Error {
+        let message = format!(
+            "{error}; the INSERT into the table at '{}' stands, and some of its files may not be \
+             visible yet: the next INSERT makes them so",
+            self.shown
+        );
+        Error::new(error.kind(), message).with_source(error)
+    }
+
+    /// Gives the files of all lists their names, those of killed writers, too.
+    pub(super) async fn complete(&self) -> Result<()> {
+        let failed = |e| self.failed("looking for the lists of files", e);
+        let folder = self.path(&format!("{HIDDEN}/lists"));
+        let mut lists = self.store.list(Some(&folder));
+        while let Some(list) = lists.next().await {
+            match list {
+                Ok(list) if list.size == 0 => {}
+                Ok(list) => self.complete_one(&list.location).await?,
+                Err(object_store::Error::NotFound { .. }) => break,
+                Err(e) => return Err(failed(e)),
+            }
+        }
+        Ok(())
+    }
+
+    async fn complete_one(&self, path: &Path) -> Result<()> {
+        let failed = |e| self.failed("making written rows visible", e);
+        let Some(list) = self.list(path).await? else {
+            return Ok(());
+        };
+        let folder = self.path(&format!("{HIDDEN}/tmp/{}", list.folder));
+        for file in &list.files {
+            let below = Path::parse(file).map_err(|e| self.no_list(path, &e.to_string()))?;
+            let hidden = Path::from_iter(folder.parts().chain(below.parts()));
+            let visible = Path::from_iter(self.directory.parts().chain(below.parts()));
+            match self.store.rename_if_not_exists(&hidden, &visible).await {
+                // It has its name already.
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(object_store::Error::AlreadyExists { .. }) => {
+                    self.store.delete(&hidden).await.ok();
+                }
+                Err(e) => return Err(self.not_published(e)),
+            }
+        }
+        self.remove_folder(&list.folder).await;
+        match path.filename().is_some_and(|name| name.starts_with(UNIQUE)) {
+            true => {
+                self.store.delete(path).await.ok(); // else the next INSERT finds nothing to do
+                Ok(())
+            }
+            false => {
+                let done = self.store.put(path, PutPayload::default()).await;
+                done.map(drop).map_err(failed)
+            }
+        }
+    }
+
+    fn no_list(&self, path: &Path, why: &str) -> Error {
+        Error::new(
+            ErrorKind::Corrupt,
+            format!(
+                "'{path}' is no list of files that an INSERT into the table at '{}' has written: \
+                 {why}; remove it",
+                self.shown
+            ),
+        )
+    }
+
+    /// On this machine folders are there without files.
+    pub(super) async fn remove_folder(&self, name: &str) {
+        if let Some(local) = &self.local {
+            let folder = local.join(HIDDEN).join("tmp").join(name);
+            tokio::task::spawn_blocking(|| std::fs::remove_dir_all(folder))
+                .await
+                .ok();
+        }
+    }
+}
