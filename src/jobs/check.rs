@@ -4,43 +4,68 @@ use std::path::Path;
 use std::sync::Arc;
 
 use casebook_llm::output;
+use datafusion::error::Result as DataFusionResult;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 
 use super::outcome::RESULT;
-use super::{Job, plan};
+use super::{Job, Plan, Step, plan};
 use crate::compare;
 use crate::context::Casebook;
 use crate::error::{Error, ErrorKind, Result};
 use crate::settings::CasebookConfig;
 
-/// Plans every statement of `job` down to its sinks, looks into its models without loading them, and
-/// at the places of its files; what was found, in words.
+/// Looks for what [`super::run`] would refuse; what was found, in words.
 ///
 /// # Errors
 /// The first thing that [`super::run`] would fail with.
 pub async fn check(ctx: &SessionContext, casebook: &Arc<Casebook>, job: &Job) -> Result<String> {
+    let plan = checked(ctx, casebook, job).await?;
+    let (count, model) = (plan.steps.len(), model(ctx, job));
+    Ok(format!("{count} statements, model {model}"))
+}
+
+/// The plan of `job`, with every statement planned down to its sink, its models looked into without
+/// loading them, and the places of its files looked at.
+pub(super) async fn checked(
+    ctx: &SessionContext,
+    casebook: &Arc<Casebook>,
+    job: &Job,
+) -> Result<Plan> {
+    check_place(&job.output)?;
+    output::check_file(&job.output.join(RESULT))?;
     let plan = plan(ctx, casebook, job).await?;
     let mut held_out = false;
     for step in &plan.steps {
-        let statement = ctx.state().create_logical_plan(&step.sql).await?;
-        match &statement {
-            // Down to the sink, which refuses columns that do not fit; nothing runs.
-            LogicalPlan::Dml(_) => drop(ctx.state().create_physical_plan(&statement).await?),
-            _ => held_out |= matches!(statement, LogicalPlan::Ddl(_)),
-        }
+        let statement = statement(ctx, step).await.map_err(|error| {
+            let error = Error::from_datafusion(error);
+            let message = format!("job {}, {}: {error}", job.name, step.phase.name());
+            let named = Error::new(error.kind(), message).with_source(error);
+            match named.to_string().contains("Column count") {
+                true => named.hint(&format!(
+                    "{} needs the columns of qa_pairs and, behind them, those that keep names.",
+                    job.target
+                )),
+                false => named,
+            }
+        })?;
+        held_out |= matches!(statement, LogicalPlan::Ddl(_));
     }
-    let model = model(ctx, job);
-    casebook
-        .models
-        .check(&casebook.models.spec(&model)?)
-        .await?;
+    let spec = casebook.models.spec(&model(ctx, job))?;
+    casebook.models.check(&spec).await?;
     if let Some(comparison) = &job.compare {
         compare::check(ctx, comparison, held_out).await?;
     }
-    check_place(&job.output)?;
-    output::check_file(&job.output.join(RESULT))?;
-    Ok(format!("{} statements, model {model}", plan.steps.len()))
+    Ok(plan)
+}
+
+/// Plans a statement: an INSERT down to its sink, which refuses columns that do not fit. Nothing runs.
+async fn statement(ctx: &SessionContext, step: &Step) -> DataFusionResult<LogicalPlan> {
+    let planned = ctx.state().create_logical_plan(&step.sql).await?;
+    if matches!(planned, LogicalPlan::Dml(_)) {
+        ctx.state().create_physical_plan(&planned).await?;
+    }
+    Ok(planned)
 }
 
 /// The model that generates.

@@ -205,9 +205,9 @@ async fn arguments_beyond_reason_are_refused_with_it() {
     for (argument, part) in [
         (
             "questions_per_chunk => 1000000000",
-            "the most is 1000: each is",
+            "from 1 to 1000: each is",
         ),
-        ("questions_per_chunk => 0", "at least 1"),
+        ("questions_per_chunk => 0", "from 1 to 1000"),
         (
             "max_chunk_tokens => 9223372036854775807",
             "no model has a longer context",
@@ -223,7 +223,7 @@ async fn arguments_beyond_reason_are_refused_with_it() {
         ("overlap_tokens => -1", "overlap_tokens"),
         (
             "overlap_tokens => 9223372036854775807",
-            "less than max_chunk_tokens",
+            "is 9223372036854775807; it must be a whole number from 0 to 1048576",
         ),
         ("\"question_sampling.temperature\" => 'NaN'", "temperature"),
         (
@@ -231,7 +231,10 @@ async fn arguments_beyond_reason_are_refused_with_it() {
             "temperature is -0.5",
         ),
         ("\"answer_sampling.top_p\" => 0", "top_p"),
-        ("\"checks.min_grounding\" => -1", "a share from 0 to 1"),
+        (
+            "\"checks.min_grounding\" => -1",
+            "a number from 0 to 1: it is a share",
+        ),
         ("seed => -3", "seed"),
     ] {
         let sql = format!("SELECT * FROM docs_to_qa('cases', {argument})");

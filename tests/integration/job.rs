@@ -301,8 +301,9 @@ fn the_result_of_a_killed_run_is_not_that_of_the_one_before() {
     }
     let generated = &result(dir.path())["generated"];
     assert_eq!(generated["new_rows"], 0, "{generated}");
-    // A step that fails says so.
-    std::fs::write(dir.path().join("probes.csv"), "question\nWho?\n").unwrap();
+    // A step that fails says so: that a record is broken shows when it is read.
+    let broken = "question,paraphrase,answer\nWho?\n";
+    std::fs::write(dir.path().join("probes.csv"), broken).unwrap();
     said(
         &program(dir.path(), &["run", "small", "-q"])
             .output()

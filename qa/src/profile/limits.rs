@@ -149,7 +149,7 @@ pub(super) fn check(profile: &Profile) -> Result<(), String> {
                 why => format!(": {why}"),
             };
             let key = limits.key;
-            return Err(format!("{key} is {number}; it must be {limits}{why}"));
+            return Err(format!("{key} is {value}; it must be {limits}{why}"));
         }
     }
     Ok(())
