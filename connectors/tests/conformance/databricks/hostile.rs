@@ -333,7 +333,11 @@ async fn texts_of_any_layout_are_written() {
         .write_table("target", DataFrameWriteOptions::new())
         .await;
     assert_has(&message(&error.unwrap_err()), &["column id", "cast it"]);
-    let error = query(&ctx, "INSERT INTO target VALUES ('1', 'a'), ('7x', 'b')").await;
+    let error = query(
+        &ctx,
+        "INSERT INTO target SELECT * FROM (VALUES ('1', 'a'), ('7x', 'b')) AS v",
+    )
+    .await;
     assert_has(
         &message(&error.unwrap_err()),
         &["row 2", "column id", "'7x'", "main.legal.target"],

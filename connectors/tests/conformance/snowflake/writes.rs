@@ -198,7 +198,12 @@ async fn a_bad_value_is_named() {
             ["row 3", "column n", "'12345678'"],
         ),
     ] {
-        let error = match ctx.sql(&format!("INSERT INTO t VALUES {values}")).await {
+        let error = match ctx
+            .sql(&format!(
+                "INSERT INTO t SELECT * FROM (VALUES {values}) AS v"
+            ))
+            .await
+        {
             Ok(frame) => frame.collect().await.unwrap_err(),
             Err(error) => error,
         };
