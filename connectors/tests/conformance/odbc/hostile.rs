@@ -226,16 +226,19 @@ async fn a_bad_value_is_named_on_the_way_in_and_out() {
                 ["row 2", "column d", "'2026-02-30'"],
             ),
         ] {
-            let said = error(
-                &ctx,
-                &format!("INSERT INTO t SELECT * FROM (VALUES {values}) AS v"),
-            )
-            .await;
+            // Of a table, because the planner casts what stands in a statement itself.
+            let given = format!("CREATE OR REPLACE TABLE given AS VALUES {values}");
+            ctx.sql(&given).await.unwrap();
+            let said = error(&ctx, "INSERT INTO t SELECT * FROM given").await;
             assert_has(&said, &parts);
         }
-        let wide = "INSERT INTO t SELECT value, 99999999999999999999, null FROM range(1, 3)";
-        assert_has(&error(&ctx, wide).await, &["row 1", "column n"]);
         assert_eq!(one(&ctx, "SELECT count(*) FROM t").await, "0");
+        // An int of SQLite has 64 bits.
+        if !source.prefix.is_empty() {
+            let wide =
+                "INSERT INTO t SELECT value, value * 100000000000 AS wide, null FROM range(1, 3)";
+            assert_has(&error(&ctx, wide).await, &["row 1", "column n"]);
+        }
     }
     // SQLite keeps in a column what is put there.
     let Some(source) = Source::sqlite() else {
@@ -359,20 +362,20 @@ async fn a_table_without_columns_is_refused() {
 #[tokio::test]
 async fn staging_tables_of_dead_runs_are_removed_and_others_stay() {
     for source in Source::all("leftovers") {
-        let (a, b, c) = ("a".repeat(32), "b".repeat(32), "c".repeat(32));
+        let [a, b, c, d] = ["a", "b", "c", "d"].map(|run| run.repeat(16));
         let now = std::time::SystemTime::now();
         let now = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
         let (old, fresh) = (now - 73 * 3600, now - 60);
         let dead = [
             format!("casebook_staging_{old}_{a}"),
             format!("casebook_staging_{old}_{c}"),
-            format!("casebook_staging_{old}_{c}_alive_{}", old + 30),
+            format!("casebook_staging_{old}_{c}_{}", old + 30),
         ];
         let alive = [
             // It began long ago, and has given a sign of life since.
             format!("casebook_staging_{old}_{b}"),
-            format!("casebook_staging_{old}_{b}_alive_{fresh}"),
-            format!("casebook_staging_{fresh}_{}", "d".repeat(32)),
+            format!("casebook_staging_{old}_{b}_{fresh}"),
+            format!("casebook_staging_{fresh}_{d}"),
             "casebook_staging_notes".to_owned(),
             "casebookxstaging_1_notes".to_owned(),
         ];
