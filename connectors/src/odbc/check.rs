@@ -50,7 +50,7 @@ fn run(settings: &Settings, name: Vec<String>, write: bool, steps: &mut Steps) -
     let system = session.dialect();
     let dialect = steps.note("system", system, |d| format!("speaks {}", d.name))?;
     let table = dialect.table(&name);
-    let columns = types::describe(&session, dialect, &table);
+    let columns = types::describe(&session, dialect, &name);
     steps.note("read", columns, |columns| {
         format!("{table} has {} columns", columns.iter().len())
     })?;

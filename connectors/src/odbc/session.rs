@@ -59,8 +59,10 @@ impl<'s> Session<'s> {
         let cursor = cursor.map_err(|e| self.failed(doing, e))?;
         cursor.ok_or_else(|| {
             Error::new(
-                ErrorKind::Internal,
-                format!("{doing}: the driver returned no rows at all"),
+                ErrorKind::Unsupported,
+                format!(
+                    "{doing}: the driver returned no columns; a table without any cannot be read"
+                ),
             )
         })
     }

@@ -60,7 +60,7 @@ impl SqlSystem for OdbcSystem {
         let name = self.name.clone();
         let work = move |session: &Session<'_>| {
             let dialect = session.dialect()?;
-            let columns = match types::describe(session, dialect, &dialect.table(&name)) {
+            let columns = match types::describe(session, dialect, &name) {
                 Err(error) if error.kind() == ErrorKind::NotFound => Err(Arc::new(error)),
                 columns => Ok(columns?),
             };

@@ -17,6 +17,8 @@ const MAX_PRECISION: usize = 38;
 
 /// Characters of the longest date or timestamp of PostgreSQL, `294276-12-31 23:59:59.999999 BC`.
 const MOMENT_CHARS: usize = 32;
+/// Characters of an identifier (RFC 9562).
+const UUID_CHARS: usize = 36;
 
 /// In the metadata of a column's own field: the width in characters that the system enforces.
 const WIDTH: &str = "width";
@@ -44,7 +46,9 @@ impl Fetch {
         let loose = dialect.driver_types == DriverTypes::Loose;
         let width = field.metadata().get(WIDTH).and_then(|w| w.parse().ok());
         match field.data_type() {
-            DataType::Int64 | DataType::Date32 | DataType::Timestamp(..) if loose => {
+            DataType::Boolean | DataType::Int64 | DataType::Date32 | DataType::Timestamp(..)
+                if loose =>
+            {
                 Self::Text(None)
             }
             _ if field.metadata().contains_key(READ_BY) => Self::Text(width),
@@ -63,12 +67,13 @@ impl Fetch {
     }
 }
 
-/// Asks for the columns of `from`, which is quoted.
+/// Asks for the columns of the table with the parts `table` of its name.
 pub(super) fn describe(
     session: &Session<'_>,
     dialect: &'static SqlDialect,
-    from: &str,
+    table: &[String],
 ) -> Result<Columns> {
+    let from = dialect.table(table);
     let doing = format!("reading the columns of {from}");
     let sql = format!("SELECT * FROM {from} WHERE 1 = 0");
     let mut cursor = session.query(&doing, &sql)?;
@@ -89,9 +94,17 @@ pub(super) fn describe(
     }
     drop(cursor);
     let own_types = match dialect.driver_types {
-        DriverTypes::AskCatalog => postgresql_types(session, from),
+        DriverTypes::AskCatalog => postgresql_types(session, &from),
         _ => HashMap::new(),
     };
+    if dialect.driver_types == DriverTypes::Loose {
+        let names = sqlite_names(session, table)?;
+        if names.len() == described.len() {
+            for (column, name) in described.iter_mut().zip(names) {
+                column.0 = name;
+            }
+        }
+    }
     Ok(columns(dialect, &described, &own_types))
 }
 
@@ -111,7 +124,7 @@ fn columns(
         };
         let comparable = data_type != DataType::Utf8View || text_compares(dialect, *odbc, own);
         let field = Field::new(name, data_type, true);
-        let (read_by, width) = match read_by(dialect, name, field.data_type()) {
+        let (read_by, width) = match read_by(dialect, name, field.data_type(), own) {
             None => (None, width),
             Some((by, width)) => (Some((READ_BY.to_owned(), by)), width),
         };
@@ -129,12 +142,13 @@ fn columns(
 /// How a column is selected as a text, and the text's width, where the driver does not bring what is
 /// stored.
 ///
-/// psqlODBC makes of a date `infinity` today's, of the year 20000 the year 2000, and of years before
-/// Christ others; the SQLite driver has 15 digits of a float, one or two too few.
+/// psqlODBC makes of a date `infinity` today's, of the year 20000 the year 2000, of years before
+/// Christ others, and of an identifier capital letters; the SQLite driver has 15 digits of a float, one or two too few (and of SQLite's own, the last of 17 can be wrong).
 fn read_by(
     dialect: &SqlDialect,
     name: &str,
     data_type: &DataType,
+    own: Option<&str>,
 ) -> Option<(String, Option<usize>)> {
     let name = dialect.quoted(name);
     match (dialect.driver_types, data_type) {
@@ -145,9 +159,12 @@ fn read_by(
         (DriverTypes::AskCatalog, DataType::Timestamp(..)) => {
             Some((format!("{name}::timestamp::text"), Some(MOMENT_CHARS)))
         }
+        (DriverTypes::AskCatalog, _) if own == Some("uuid") => {
+            Some((format!("{name}::text"), Some(UUID_CHARS)))
+        }
         (DriverTypes::Loose, DataType::Float32 | DataType::Float64) => Some((
             format!(
-                "CASE typeof({name}) WHEN 'real' THEN printf('%!.17g', {name}) ELSE {name} END"
+                "CASE typeof({name}) WHEN 'real' THEN printf('%!.20g', {name}) ELSE {name} END"
             ),
             None,
         )),
@@ -218,6 +235,17 @@ fn text_compares(dialect: &'static SqlDialect, odbc: OdbcType, own: Option<&str>
         }
         DriverTypes::Unsure => false,
     }
+}
+
+/// The names of the columns, of which the SQLite driver leaves out all before a dot.
+fn sqlite_names(session: &Session<'_>, table: &[String]) -> Result<Vec<String>> {
+    let parts = table.iter().rev().take(2);
+    let parts: Vec<String> = parts
+        .map(|part| format!("'{}'", part.replace('\'', "''")))
+        .collect();
+    let sql = format!("SELECT name FROM pragma_table_info({})", parts.join(", "));
+    let rows = session.texts("reading the names of the columns", &sql)?;
+    Ok(rows.into_iter().flatten().flatten().collect())
 }
 
 /// PostgreSQL's own names of the types: `numeric` only where it has no precision. Other systems

@@ -217,6 +217,8 @@ pub(crate) static DATABRICKS_BOUND: SqlDialect = SqlDialect {
 
 pub(crate) static SQLITE: SqlDialect = SqlDialect {
     name: "SQLite",
+    // A name in double quotes that is no column is taken for a text there.
+    quote: '`',
     text_equality: TextEquality::Superset, // a column may be COLLATE NOCASE; LIKE ignores case
     dates: false,                          // CAST('2026-01-31' AS DATE) is the number 2026
     driver_types: DriverTypes::Loose,

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::dialect::StagingTable;
 use super::exchange::Described;
-use super::staging::{NAME, Staging};
+use super::staging::{NAME, RUN_CHARS, Staging};
 use super::system::SqlSystem;
 
 /// How long the removal of a staging table may hold an INSERT up that is done, or has failed.
@@ -148,9 +148,13 @@ fn run_and_time(table: &str) -> Option<(&str, u64)> {
     let lower = table.get(..NAME.len())?.eq_ignore_ascii_case(NAME);
     let mut parts = table.get(NAME.len()..).filter(|_| lower)?.split('_');
     let began = parts.next()?.parse().ok()?;
-    let run = parts.next().filter(|run| run.len() == 32)?;
+    let run = parts
+        .next()
+        .filter(|run| [RUN_CHARS, 2 * RUN_CHARS].contains(&run.len()))?;
     match (parts.next(), parts.next(), parts.next()) {
         (None, ..) => Some((run, began)),
+        (Some(at), None, None) => Some((run, at.parse().ok()?)),
+        // As they were called once.
         (Some(alive), Some(at), None) if alive.eq_ignore_ascii_case("alive") => {
             Some((run, at.parse().ok()?))
         }
@@ -170,15 +174,17 @@ mod tests {
 
     #[test]
     fn only_runs_without_a_sign_of_life_are_dead() {
-        let run = |c: char| c.to_string().repeat(32);
+        let run = |c: char| c.to_string().repeat(16);
         let (a, b, c) = (run('a'), run('b'), run('c'));
         let tables = [
             format!("casebook_staging_1000_{a}"),
             format!("casebook_staging_1000_{b}"),
             format!("casebook_staging_1000_{b}_alive_5000"),
             format!("CASEBOOK_STAGING_1000_{c}"),
-            format!("CASEBOOK_STAGING_1000_{c}_ALIVE_2000"),
+            format!("CASEBOOK_STAGING_1000_{c}_2000"),
             format!("casebook_staging_9000_{}", run('d')),
+            format!("casebook_staging_1000_{}_5001", run('g')),
+            format!("casebook_staging_9000_{}", run('h').repeat(2)),
             // Not ours, or of no time.
             "casebook_staging_notes".into(),
             format!("casebook_staging_{}", run('e')),

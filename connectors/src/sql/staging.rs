@@ -17,6 +17,8 @@ use super::exchange::{Described, Staged, Statement};
 
 /// What the names of staging tables begin with.
 pub(crate) const NAME: &str = "casebook_staging_";
+/// Characters that tell the run in them.
+pub(crate) const RUN_CHARS: usize = 16;
 /// The column that numbers the rows, where requests may arrive twice.
 pub(crate) const NUMBER: &str = "casebook_row";
 
@@ -55,7 +57,8 @@ impl Staging {
     /// For rows of `columns`, those of the target; the run `began` so many seconds after 1970.
     pub(crate) fn new(described: &Described, columns: &Columns, began: u64) -> Self {
         let dialect = described.dialect;
-        let unique = Uuid::new_v4().simple();
+        // Half of it, so that a sign of life has 55 characters: some systems cut names at 63.
+        let unique = &Uuid::new_v4().simple().to_string()[..RUN_CHARS];
         let mut beside = described.name.clone();
         beside.pop();
         beside.push(format!("{NAME}{began}_{unique}"));
@@ -161,7 +164,7 @@ impl Staging {
         let made = self.made.load(Ordering::Relaxed);
         let sql_type = (self.dialect.column_type)(&DataType::Int16, false).filter(|_| made)?;
         let mut beside = self.beside.clone();
-        beside.last_mut()?.push_str(&format!("_alive_{now}"));
+        beside.last_mut()?.push_str(&format!("_{now}"));
         let name = self.dialect.table(&beside);
         let create = Statement::new(format!("CREATE TABLE {name} (n {sql_type})"));
         Some(Sign { create, name })
@@ -351,10 +354,7 @@ mod tests {
         assert_eq!(beside.names(), "C1, C2, casebook_row");
         let sign = beside.next_sign(8).unwrap();
         let (create, name) = (sign.create.sql, sign.name);
-        assert!(
-            name.ends_with("_alive_8`") && create.contains(&name),
-            "{create}"
-        );
+        assert!(name.ends_with("_8`") && create.contains(&name), "{create}");
         assert!(beside.signed(name.clone()).is_none());
         assert!(beside.signed("later".into()).unwrap().sql.contains(&name));
         assert_eq!(beside.remove()[1].sql, "DROP TABLE IF EXISTS later");

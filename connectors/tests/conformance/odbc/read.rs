@@ -72,11 +72,7 @@ async fn every_type_of_postgresql() {
 |       |       |             |                      |     |       |              |                                      |
 +-------+-------+-------------+----------------------+-----+-------+--------------+--------------------------------------+"
     );
-    let texts = shown(
-        &ctx,
-        "SELECT da, ti, ts, v, t, by, lower(id) AS id, j FROM t",
-    )
-    .await;
+    let texts = shown(&ctx, "SELECT da, ti, ts, v, t, by, id, j FROM t").await;
     let cells = |line: usize| -> Vec<String> {
         let line = texts.lines().nth(line).unwrap().trim_matches('|');
         line.split('|').map(|cell| cell.trim().to_owned()).collect()

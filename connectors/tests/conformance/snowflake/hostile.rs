@@ -14,7 +14,7 @@ async fn refused(faults: Faults, parts: &[&str]) {
         for part in parts {
             assert!(error.contains(part), "{sql}: {error}");
         }
-        assert!(error.contains("CASES"), "{sql}: {error}");
+        assert!(error.contains("db.s.cases"), "{sql}: {error}");
     }
 }
 

@@ -61,7 +61,11 @@ async fn without_a_file_a_result_that_is_given_up_is_an_error() {
             Err(error) => break error.to_string(),
         }
     };
-    for part in ["CASES", "spool.after_secs", "Result for query has expired"] {
+    for part in [
+        "db.s.cases",
+        "spool.after_secs",
+        "Result for query has expired",
+    ] {
         assert!(error.contains(part), "{error}");
     }
 }
