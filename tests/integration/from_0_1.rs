@@ -103,7 +103,7 @@ fn its_targets_take_the_document_that_a_job_of_today_writes() {
             .replace("target = \"qa\"", &format!("target = \"{target}\""))
             .replace(
                 "\"lora.with_document_share\" = 0.0",
-                "\"lora.with_document_share\" = 0.5",
+                "\"lora.with_document_share\" = 0.5\n\"lora.mode\" = \"resume\"",
             )
             .replace("location = \"adapter\"", "location = \"adapter_of_today\"");
         let train = "[jobs.golden.train]\ntarget = \"tuned\"\n";

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::compute::kernels::cast_utils::string_to_timestamp_nanos;
 use datafusion::arrow::datatypes::SchemaRef;
+use deltalake::kernel::transaction::CommitProperties;
 use deltalake::logstore::commit_uri_from_version;
 use deltalake::operations::create::CreateBuilder;
 use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
@@ -178,6 +179,8 @@ impl DeltaSource {
             .with_log_store(log_store)
             .with_columns(schema::delta_fields(schema)?)
             .with_partition_columns(folders)
+            // Tried again it would come second, and define another writer's table anew.
+            .with_commit_properties(CommitProperties::default().with_max_retries(0))
             .await;
         match created {
             Ok(table) => Ok(table),

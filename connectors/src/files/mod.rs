@@ -145,7 +145,10 @@ impl FilesFactory {
             .listing_table_factory_infer_partitions;
         let mut partitions: Partitions = match &cmd.table_partition_cols[..] {
             [] if !is_declared && asked => there.partitions()?,
-            declared => schema::declared_partitions(declared, cmd.schema.inner()),
+            names => {
+                let columns = contract.as_ref().unwrap_or(cmd.schema.inner());
+                schema::declared_partitions(names, columns)
+            }
         };
         if !cmd.table_partition_cols.is_empty() {
             schema::check_listed(&partitions)?;
@@ -153,11 +156,10 @@ impl FilesFactory {
         }
         let file_schema = match contract {
             Some(declared) => {
+                let own = schema::without(&declared, &partitions);
                 let evolve = write.evolve;
-                there
-                    .check_declared(state, &format, &declared, evolve)
-                    .await?;
-                schema::without(&declared, &partitions)
+                there.check_declared(state, &format, &own, evolve).await?;
+                own
             }
             None if is_declared => {
                 let declared = schema::without(cmd.schema.inner(), &partitions);

@@ -56,7 +56,7 @@ impl Target {
         let once = self.once;
         let write = format!("'table.create' 'pairs', 'write.rejects' 'separate', {once}");
         let insert = format!(
-            "INSERT INTO t SELECT 'k' || value, repeat(md5(CAST(value AS VARCHAR)), {}), \
+            "INSERT INTO t (qa_id, answer, status) SELECT 'k' || value, repeat(md5(CAST(value AS VARCHAR)), {}), \
              CASE WHEN value % {REJECTED} = 0 THEN 'rejected' ELSE 'ok' END \
              FROM generate_series(1, {})",
             self.repeats, self.rows

@@ -290,7 +290,6 @@ async fn what_a_format_does_not_have_is_refused() {
             DataType::Duration(TimeUnit::Second),
             "cast it to VARCHAR",
         ),
-        ("DELTA", DataType::UInt64, "which Delta Lake cannot hold"),
         (
             "DELTA",
             DataType::Time64(TimeUnit::Microsecond),
