@@ -1,12 +1,18 @@
 //! What the SQL functions and sinks of one session share: models, profiles, table settings.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+
+use datafusion::execution::session_state::SessionState;
+use parking_lot::RwLock;
 
 use crate::config::Hidden;
 use crate::models::Models;
 use crate::progress::Progress;
 use crate::stopping::{Stopping, Work};
+
+/// The session that a function or a table was registered in.
+pub(crate) type Host = Weak<RwLock<SessionState>>;
 
 /// Settings of one source table, as `[tables.NAME]` gives them. Arguments of `docs_to_qa` win.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

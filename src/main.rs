@@ -1,8 +1,5 @@
 //! The `casebook` program: argv, the environment and signals enter here and nowhere else.
 
-// The program's output is what this file and `cli` are for.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
-
 mod cli;
 
 use std::process::ExitCode;
@@ -15,7 +12,7 @@ fn main() -> ExitCode {
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: the runtime cannot start: {error}");
+            cli::output::note(&format!("error: the runtime cannot start: {error}"));
             return ExitCode::FAILURE;
         }
     };

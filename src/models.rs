@@ -77,6 +77,11 @@ impl Models {
 
     /// What `name` means. Touches no file but the directory entry itself.
     pub fn spec(&self, name: &str) -> Result<ModelSpec> {
+        self.spec_beside(name, &Vec::new)
+    }
+
+    /// [`Models::spec`] where the `tables` would have been meant as well.
+    fn spec_beside(&self, name: &str, tables: &dyn Fn() -> Vec<String>) -> Result<ModelSpec> {
         let named = self.named.read().unwrap_or_else(|e| e.into_inner());
         if let Some(spec) = named.get(name) {
             return Ok(spec.clone());
@@ -90,6 +95,8 @@ impl Models {
         }
         let mut valid: Vec<&str> = named.keys().map(String::as_str).collect();
         valid.push(BUILTIN_TINY);
+        let tables = tables();
+        valid.extend(tables.iter().map(String::as_str));
         Err(Error::unknown("model", name, &valid).hint(
             "A model is a [models] entry, builtin:tiny, a directory with config.json, or a hub id.",
         ))
@@ -97,7 +104,13 @@ impl Models {
 
     /// What `name` means where a tuned model is meant as well: `tuned`, the LORA table of that name
     /// if there is one, then an adapter directory (on the default model), else [`Models::spec`].
-    pub(crate) fn tuned_or_named(&self, name: &str, tuned: Option<ModelSpec>) -> Result<ModelSpec> {
+    /// `tables` lists the names of LORA tables, for the error.
+    pub(crate) fn tuned_or_named(
+        &self,
+        name: &str,
+        tuned: Option<ModelSpec>,
+        tables: &dyn Fn() -> Vec<String>,
+    ) -> Result<ModelSpec> {
         if let Some(tuned) = tuned {
             return Ok(tuned);
         }
@@ -107,7 +120,7 @@ impl Models {
                 ..self.spec(DEFAULT_MODEL)?
             });
         }
-        self.spec(name)
+        self.spec_beside(name, tables)
     }
 
     /// Refuses a model that [`Models::engine`] could not load, as far as that shows without reading

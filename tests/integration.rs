@@ -34,10 +34,14 @@ mod mutations;
 mod names;
 #[path = "integration/opening.rs"]
 mod opening;
+#[path = "integration/output.rs"]
+mod output;
 #[path = "integration/pipeline.rs"]
 mod pipeline;
 #[path = "integration/program.rs"]
 mod program;
+#[path = "integration/project.rs"]
+mod project;
 #[path = "integration/reference.rs"]
 mod reference;
 #[path = "integration/secrets.rs"]

@@ -150,12 +150,13 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Locks the file `path`, which stays behind; `what` is what it stands for.
+    /// Locks the file `path`, which is made and stays behind; `what` is what it stands for.
     ///
     /// # Errors
     /// Another holder; see [`check_file`].
     pub fn take(path: &Path, what: &Path) -> Result<Self> {
         check_file(path)?;
+        make_parent(path)?;
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(false).open(path);
         let file = file.map_err(|e| Error::io(format!("locking {}", what.display()), e))?;

@@ -15,12 +15,12 @@ use datafusion::logical_expr::{CreateExternalTable, TableType};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 
+use crate::context::Host;
 use crate::error::{Error, ErrorKind};
-use crate::functions::lookup::Host;
 
 /// Tables known by name, over the `inner` schema, which takes every other name.
 #[derive(Debug)]
-pub(super) struct DeclaredTables {
+pub(crate) struct DeclaredTables {
     inner: Arc<dyn SchemaProvider>,
     tables: RwLock<BTreeMap<String, Arc<Declared>>>,
 }
@@ -51,6 +51,15 @@ impl DeclaredTables {
             inner,
             tables: RwLock::new(known),
         })
+    }
+
+    /// Names of the tables declared with `format`, opened or not, and the schema below.
+    pub(crate) fn of_format(&self, format: &str) -> (Vec<String>, &Arc<dyn SchemaProvider>) {
+        let tables = self.read();
+        let found = tables
+            .iter()
+            .filter(|(_, table)| table.statement.file_type.eq_ignore_ascii_case(format));
+        (found.map(|(name, _)| name.clone()).collect(), &self.inner)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<String, Arc<Declared>>> {

@@ -23,8 +23,8 @@ use datafusion::logical_expr::{
 };
 use datafusion::physical_plan::ExecutionPlan;
 
+use crate::context::Host;
 use crate::error::{Error, ErrorKind};
-use crate::functions::lookup::Host;
 
 /// Tables of the schema whose rows need the tables that they describe.
 const OPENING: &[&str] = &["columns", "views"];

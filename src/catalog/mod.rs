@@ -16,7 +16,7 @@ use datafusion::logical_expr::CreateExternalTable;
 use crate::error::{Error, ErrorKind, Result};
 
 pub use check::check_table;
-use declared::DeclaredTables;
+pub(crate) use declared::DeclaredTables;
 pub(crate) use information::InformationSchema;
 
 /// Makes `tables` known in the default schema of `ctx`: each is opened by the first statement that

@@ -1,10 +1,10 @@
 //! `casebook ask`: one question, without documents, to one or two models.
 
-use casebook::Result;
+use casebook::{Error, Result};
 use clap::Args;
 use datafusion::arrow::array::AsArray;
 
-use super::{Program, terminal};
+use super::{Program, output};
 
 /// Arguments of `casebook ask`.
 #[derive(Debug, Args)]
@@ -21,6 +21,11 @@ pub(super) struct Ask {
 
 impl Ask {
     pub(super) async fn run(self, program: &Program) -> Result<()> {
+        if self.question.trim().is_empty() {
+            return Err(Error::invalid(
+                "the question is empty; put it in quotes: casebook ask \"Who won?\"",
+            ));
+        }
         let ctx = program.session()?;
         let models: Vec<&String> = self.base.iter().chain([&self.model]).collect();
         for model in &models {
@@ -36,8 +41,8 @@ impl Ask {
                 .map(|b| b.column(0).as_string_view().value(0).to_owned());
             let answer = answer.unwrap_or_default();
             match models.len() {
-                1 => println!("{}", terminal::out(&answer)),
-                _ => println!("{model}: {}", terminal::out(&answer)),
+                1 => output::line(&answer)?,
+                _ => output::line(&format!("{model}: {answer}"))?,
             }
         }
         Ok(())

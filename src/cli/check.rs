@@ -3,10 +3,10 @@
 //! What is found is what `casebook run` would refuse, as far as that shows without a token or a row.
 
 use casebook::{Error, ErrorKind, Result, check_table, jobs};
-use casebook_connectors::{CheckStep, shown};
+use casebook_connectors::shown;
 use clap::Args;
 
-use super::{Program, terminal};
+use super::{Program, output};
 
 /// Arguments of `casebook check`.
 #[derive(Debug, Args)]
@@ -42,7 +42,7 @@ impl Check {
         if tables.is_empty() {
             report.line(
                 "the configuration is valid; it has no [tables], so there is nothing to reach",
-            );
+            )?;
         }
         // All names first: a slip in the last one is not found after minutes.
         let mut requests = vec![];
@@ -54,30 +54,32 @@ impl Check {
         for (name, request) in requests {
             let steps = match request {
                 None => {
-                    report.line(&format!("{name}: a target of the program's own"));
+                    report.line(&format!("{name}: a target of the program's own"))?;
                     vec![]
                 }
                 Some((connector, mut request)) => {
                     request.write = self.write;
                     let location = shown(&request.location);
-                    report.line(&format!("{name}: {} {location}", connector.name));
+                    report.line(&format!("{name}: {} {location}", connector.name))?;
                     connector.check(request).await
                 }
             };
             let mut is_right = steps.iter().all(|step| step.result.is_ok());
-            steps.iter().for_each(|step| report.step(step));
+            for step in &steps {
+                report.result(step.name, &step.result)?;
+            }
             if is_right {
                 let opened = check_table(&ctx, &program.casebook, name, self.write).await;
-                is_right = report.result("open", &opened);
+                is_right = report.result("open", &opened)?;
             }
             if !is_right {
                 failed.push(name);
             }
         }
         for name in jobs {
-            report.line(&format!("{name}: a job"));
+            report.line(&format!("{name}: a job"))?;
             let planned = jobs::check(&ctx, &program.casebook, &config.job(name)?).await;
-            if !report.result("plan", &planned) {
+            if !report.result("plan", &planned)? {
                 failed.push(name);
             }
         }
@@ -95,24 +97,20 @@ impl Check {
 struct Report<'a>(&'a Program);
 
 impl Report<'_> {
-    fn line(&self, text: &str) {
-        println!("{}", terminal::out(&self.0.casebook.hidden.out_of(text)));
-    }
-
-    fn step(&self, step: &CheckStep) {
-        self.result(step.name, &step.result);
+    fn line(&self, text: &str) -> Result<()> {
+        output::line(&self.0.casebook.hidden.out_of(text))
     }
 
     /// A line for what came of a step; true if it went well.
     fn result<T: std::fmt::Display, E: std::fmt::Display>(
         &self,
         name: &str,
-        result: &std::result::Result<T, E>,
-    ) -> bool {
+        result: &Result<T, E>,
+    ) -> Result<bool> {
         match result {
-            Ok(found) => self.line(&format!("  ok      {name:8} {found}")),
-            Err(error) => self.line(&format!("  FAILED  {name:8} {error}")),
+            Ok(found) => self.line(&format!("  ok      {name:8} {found}"))?,
+            Err(error) => self.line(&format!("  FAILED  {name:8} {error}"))?,
         }
-        result.is_ok()
+        Ok(result.is_ok())
     }
 }

@@ -6,7 +6,7 @@ use casebook::Result;
 use casebook::compare::{Comparison, compare};
 use clap::Args;
 
-use super::{Program, terminal};
+use super::{Program, output};
 
 /// Arguments of `casebook compare`. Tables are [tables] of casebook.toml, or CSV, Parquet or JSON
 /// files.
@@ -41,9 +41,6 @@ pub(super) struct Compare {
     /// Write the comparison as one HTML page
     #[arg(long)]
     html: Option<PathBuf>,
-    /// Print no progress
-    #[arg(long, short)]
-    pub(super) quiet: bool,
 }
 
 impl Compare {
@@ -61,12 +58,14 @@ impl Compare {
             html: self.html,
         };
         let work = compare(&ctx, &program.casebook, &comparison);
-        let report = program.until_stopped(self.quiet, work).await?;
-        print!("{}", terminal::out(&report.to_string()));
-        if let Some(path) = &comparison.html {
-            let path = path.display().to_string();
-            println!("\nwrote {}", program.casebook.hidden.out_of(&path));
+        let report = program.until_stopped(work).await?;
+        output::line(report.to_string().trim_end())?;
+        match &comparison.html {
+            Some(path) => {
+                let path = program.casebook.hidden.out_of(&path.display().to_string());
+                output::line(&format!("\nwrote {path}"))
+            }
+            None => Ok(()),
         }
-        Ok(())
     }
 }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use casebook::{Error, Result};
 use clap::Args;
 
+use super::output;
+
 /// Arguments of `casebook init`.
 #[derive(Debug, Args)]
 pub(super) struct Init {
@@ -41,7 +43,6 @@ impl Init {
             )));
         }
         casebook_llm::output::write(&self.path, TEMPLATE.as_bytes())?;
-        println!("wrote {}", self.path.display());
-        Ok(())
+        output::line(&format!("wrote {}", self.path.display()))
     }
 }

@@ -7,6 +7,7 @@ mod exit;
 mod init;
 mod memory;
 mod notices;
+pub(crate) mod output;
 mod print;
 mod profiles;
 mod progress;
@@ -15,6 +16,7 @@ mod sql;
 mod stop;
 mod terminal;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -46,6 +48,9 @@ struct Arguments {
     /// Show the causes of an error
     #[arg(long, short, global = true)]
     verbose: bool,
+    /// Print results and errors only: no progress, notes or warnings
+    #[arg(long, short, global = true)]
+    quiet: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -68,23 +73,13 @@ enum Command {
     Profiles(profiles::Profiles),
 }
 
-impl Command {
-    /// True if it was asked to say nothing beside its results.
-    fn is_quiet(&self) -> bool {
-        match self {
-            Self::Sql(sql) => sql.quiet,
-            Self::Run(run) => run.quiet,
-            Self::Compare(compare) => compare.quiet,
-            Self::Init(_) | Self::Check(_) | Self::Ask(_) | Self::Profiles(_) => false,
-        }
-    }
-}
-
 /// What every command gets.
 struct Program {
     casebook: Arc<Casebook>,
     config: Option<Config>,
     stop: Arc<Stop>,
+    /// Nothing but results and errors is said.
+    quiet: bool,
 }
 
 impl Program {
@@ -103,7 +98,7 @@ impl Program {
             if !quiet {
                 let shown = found.canonicalize();
                 let shown = shown.as_deref().unwrap_or(found);
-                eprintln!("configuration: {}", shown.display());
+                output::note(&format!("configuration: {}", shown.display()));
             }
         }
         let environment = |name: &str| std::env::var(name).ok();
@@ -122,6 +117,7 @@ impl Program {
             casebook,
             config,
             stop,
+            quiet,
         })
     }
 
@@ -143,12 +139,8 @@ impl Program {
 
     /// Does `work`, with its progress on standard error, until it is done or has been stopped and
     /// has had its grace time. Stopped work is an error even if it ended well.
-    async fn until_stopped<T>(
-        &self,
-        quiet: bool,
-        work: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
-        let _progress = (!quiet).then(|| progress::show(&self.casebook));
+    async fn until_stopped<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let _progress = (!self.quiet).then(|| progress::show(&self.casebook));
         let running = self.stop.begin();
         let stopped = |message: &str| Err(Error::new(ErrorKind::Interrupted, message));
         let done = tokio::select! {
@@ -169,26 +161,32 @@ pub(crate) async fn run() -> u8 {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            error.print().ok();
-            return if error.use_stderr() {
-                exit::USAGE
-            } else {
-                exit::OK
+            let printed = error.print().and_then(|()| std::io::stdout().flush());
+            return match error.use_stderr() {
+                true => exit::USAGE,
+                // Help, which was asked for.
+                false => ended(printed.map_err(output::failed), false, &Hidden::default()),
             };
         }
     };
-    let verbose = arguments.verbose;
-    let hidden = Arc::default();
-    notices::show(&hidden);
-    match command(arguments, &hidden).await {
+    let (verbose, hidden) = (arguments.verbose, Arc::default());
+    if !arguments.quiet {
+        notices::show(&hidden);
+    }
+    let done = command(arguments, &hidden).await;
+    ended(done, verbose, &hidden)
+}
+
+/// Says how it ended, where that is an error; the exit code.
+fn ended(done: Result<()>, verbose: bool, hidden: &Hidden) -> u8 {
+    match done {
         Ok(()) => exit::OK,
+        Err(error) if output::is_unread(&error) => exit::OK,
         Err(error) => {
-            eprintln!(
-                "error: {}",
-                terminal::err(&hidden.out_of(&error.to_string()))
-            );
+            let text = hidden.out_of(&error.to_string());
+            output::note(&format!("error: {text}"));
             if verbose {
-                print_causes(&error, &hidden);
+                print_causes(&error, hidden);
             }
             code(&error)
         }
@@ -199,14 +197,13 @@ async fn command(arguments: Arguments, hidden: &Arc<Hidden>) -> Result<()> {
     if let Command::Init(init) = &arguments.command {
         return init.run();
     }
-    let quiet = arguments.command.is_quiet();
-    let program = Program::new(arguments.config.as_deref(), quiet, hidden)?;
+    let program = Program::new(arguments.config.as_deref(), arguments.quiet, hidden)?;
     match arguments.command {
         Command::Init(_) => Ok(()),
         Command::Sql(sql) => sql.run(&program).await,
         Command::Run(run) => run.run(&program).await,
-        Command::Check(check) => program.until_stopped(true, check.run(&program)).await,
-        Command::Ask(ask) => program.until_stopped(true, ask.run(&program)).await,
+        Command::Check(check) => program.until_stopped(check.run(&program)).await,
+        Command::Ask(ask) => program.until_stopped(ask.run(&program)).await,
         Command::Compare(compare) => compare.run(&program).await,
         Command::Profiles(profiles) => profiles.run(&program),
     }
@@ -218,7 +215,7 @@ fn print_causes(error: &dyn std::error::Error, hidden: &Hidden) {
     while let Some(cause) = next {
         let text = cause.to_string();
         let text = casebook_connectors::without_credentials(&text);
-        eprintln!("  caused by: {}", terminal::err(&hidden.out_of(&text)));
+        output::note(&format!("  caused by: {}", hidden.out_of(&text)));
         next = cause.source();
     }
 }

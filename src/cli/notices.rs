@@ -1,13 +1,13 @@
 //! What a user should know that is no error, on standard error: files that are left out, declared
-//! columns that no file has, an INSERT that was done before. Libraries say other things through the same channel; those stay silent.
-
-use log::{Level, Log, Metadata, Record};
+//! columns that no file has, an INSERT that was done before. Libraries say other things through the
+//! same channel; those stay silent, and with --quiet all do.
 
 use std::sync::Arc;
 
 use casebook::config::Hidden;
+use log::{Level, Log, Metadata, Record};
 
-use super::{progress, terminal};
+use super::output;
 
 /// What Casebook's own notices are said to.
 const TARGET: &str = "casebook";
@@ -21,14 +21,12 @@ impl Log for Notices {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            // File names and columns are the data's.
             let text = self.0.out_of(&record.args().to_string());
-            let text = terminal::err(&text).into_owned();
             let kind = match record.level() {
                 Level::Info => "note",
                 _ => "warning",
             };
-            progress::beside(|| eprintln!("{kind}: {text}"));
+            output::note(&format!("{kind}: {text}"));
         }
     }
 

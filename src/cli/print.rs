@@ -1,6 +1,5 @@
 //! Rows on standard output, page by page: no result is held whole.
 
-use std::io::{Write, stdout};
 use std::sync::Arc;
 
 use casebook::{Error, ErrorKind, Result};
@@ -13,8 +12,7 @@ use datafusion::arrow::json::LineDelimitedWriter;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::arrow::util::pretty::pretty_format_batches;
 
-use super::progress::beside;
-use super::terminal;
+use super::{output, terminal};
 
 /// Rows of a page; column widths are those of the page.
 const PAGE_ROWS: usize = 100;
@@ -69,13 +67,14 @@ impl Printer {
             }
             Format::Csv => {
                 let text = CsvEncoder::plain().encode(batch, first).map_err(failed)?;
-                beside(|| stdout().write_all(&text).map_err(failed))
+                output::bytes(&text)
             }
-            Format::Jsonl => beside(|| {
-                let mut writer = LineDelimitedWriter::new(stdout());
+            Format::Jsonl => {
+                let mut writer = LineDelimitedWriter::new(vec![]);
                 writer.write(batch).map_err(failed)?;
-                writer.finish().map_err(failed)
-            }),
+                writer.finish().map_err(failed)?;
+                output::bytes(&writer.into_inner())
+            }
         }
     }
 
@@ -95,7 +94,7 @@ impl Printer {
             let names = self.schema.fields().iter().map(|f| terminal::out(f.name()));
             let page = RecordBatch::try_from_iter(names.zip(columns)).map_err(failed)?;
             let text = pretty_format_batches(&[page]).map_err(failed)?;
-            beside(|| writeln!(stdout(), "{text}")).map_err(failed)?;
+            output::line(&text.to_string())?;
         }
         Ok(())
     }
@@ -107,11 +106,11 @@ impl Printer {
             // The names of the columns, which no row brought along.
             let empty = RecordBatch::new_empty(Arc::clone(&self.schema));
             let text = CsvEncoder::plain().encode(&empty, true).map_err(failed)?;
-            beside(|| stdout().write_all(&text).map_err(failed))?;
+            output::bytes(&text)?;
         }
         if self.format == Format::Table && !self.schema.fields().is_empty() {
             let rows = if self.rows == 1 { "row" } else { "rows" };
-            beside(|| writeln!(stdout(), "{} {rows}", self.rows)).map_err(failed)?;
+            output::line(&format!("{} {rows}", self.rows))?;
         }
         Ok(())
     }
@@ -134,10 +133,6 @@ fn cut(column: &ArrayRef) -> Result<ArrayRef> {
 }
 
 fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    if error.to_string().contains("Broken pipe") {
-        // The reader of a pipe has seen enough, as `| head` does.
-        std::process::exit(0);
-    }
     let message = format!("printing rows: {error}");
     Error::new(ErrorKind::Unavailable, message).with_source(error)
 }

@@ -4,7 +4,7 @@ use casebook::Result;
 use casebook_qa::profile::{PROFILES, Profile};
 use clap::Args;
 
-use super::Program;
+use super::{Program, output};
 
 /// Arguments of `casebook profiles`.
 #[derive(Debug, Args)]
@@ -23,8 +23,7 @@ impl Profiles {
                 .map(|(o, t)| (o.as_str(), t.as_str()))
                 .collect();
             let text = Profile::resolve(name, &layers)?.to_toml();
-            println!("{}", program.casebook.hidden.out_of(&text));
-            return Ok(());
+            return output::line(&program.casebook.hidden.out_of(&text));
         }
         for (name, _) in PROFILES {
             let layered = if configured.contains_key(*name) {
@@ -32,13 +31,13 @@ impl Profiles {
             } else {
                 ""
             };
-            println!("{name} (built in{layered})");
+            output::line(&format!("{name} (built in{layered})"))?;
         }
         for name in configured
             .keys()
             .filter(|n| !PROFILES.iter().any(|(p, _)| p == n))
         {
-            println!("{name} (casebook.toml)");
+            output::line(&format!("{name} (casebook.toml)"))?;
         }
         Ok(())
     }

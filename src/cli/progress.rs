@@ -1,19 +1,18 @@
 //! How far a running statement is: bars on a terminal, a line now and then elsewhere.
 
 use std::io::IsTerminal;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use casebook::{Casebook, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::output;
+
 /// Between two looks at the counters on a terminal.
 const TICK: Duration = Duration::from_millis(200);
 /// Between two lines elsewhere.
 const LINE: Duration = Duration::from_secs(5);
-
-/// The bar that is on the terminal now.
-static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
 /// Shows progress until it is dropped.
 pub(super) struct Shown(tokio::task::JoinHandle<()>, ProgressBar);
@@ -22,16 +21,7 @@ impl Drop for Shown {
     fn drop(&mut self) {
         self.0.abort();
         self.1.finish_and_clear();
-        *BAR.lock().unwrap_or_else(|e| e.into_inner()) = None;
-    }
-}
-
-/// Prints while the bar is out of the way.
-pub(super) fn beside<T>(print: impl FnOnce() -> T) -> T {
-    let bar = BAR.lock().unwrap_or_else(|e| e.into_inner()).clone();
-    match bar {
-        Some(bar) => bar.suspend(print),
-        None => print(),
+        output::make_way_for(None);
     }
 }
 
@@ -48,7 +38,7 @@ pub(super) fn show(casebook: &Arc<Casebook>) -> Shown {
         bar.set_style(style);
     }
     let shown = bar.clone();
-    *BAR.lock().unwrap_or_else(|e| e.into_inner()) = Some(bar.clone());
+    output::make_way_for(Some(bar.clone()));
     let task = tokio::spawn(async move {
         let mut begun = Begun::new(&progress);
         let mut last = String::new();
@@ -61,7 +51,7 @@ pub(super) fn show(casebook: &Arc<Casebook>) -> Shown {
                 shown.set_message(line);
                 shown.tick();
             } else if line != last {
-                eprintln!("{line}");
+                output::note(&line);
                 last = line;
             }
         }
@@ -104,10 +94,17 @@ impl Mark {
         }
     }
 
-    /// Seconds since, and the seconds that `left` more will take if `done` took those.
-    fn pace(&self, done: u64, left: u64) -> (f64, f64) {
-        let seconds = self.at.elapsed().as_secs_f64();
-        (seconds, left as f64 * seconds / done.max(1) as f64)
+    /// How long `left` more will take if the time since then was that of `done`; nothing is said
+    /// before there is something to go by.
+    fn left(&self, done: u64, left: u64) -> String {
+        match done {
+            0 => String::new(),
+            _ => format!(", {:.0} s left", left as f64 * self.seconds() / done as f64),
+        }
+    }
+
+    fn seconds(&self) -> f64 {
+        self.at.elapsed().as_secs_f64()
     }
 }
 
@@ -125,20 +122,21 @@ impl Begun {
         let (asked, questions) = (p.compared.get(), p.compared_total.get());
         if asked > 0 && asked < questions {
             let from = self.comparing.get_or_insert_with(|| Mark::new(p));
-            let (_, left) = from.pace(asked - from.compared.min(asked), questions - asked);
-            return Some(format!(
-                "comparing: {asked} of {questions} answers, {left:.0} s left"
-            ));
+            let left = from.left(asked - from.compared.min(asked), questions - asked);
+            return Some(format!("comparing: {asked} of {questions} answers{left}"));
         }
         let (step, steps) = (p.train_steps.get(), p.train_steps_total.get());
         if step < steps && step != self.statement.steps {
             let from = self.training.get_or_insert_with(|| Mark::new(p));
             let done = step.saturating_sub(from.steps);
-            let (seconds, left) = from.pace(done, steps - step);
-            let speed = (p.train_tokens.get() - from.trained) as f64 / seconds.max(1e-9);
+            let speed = match p.train_tokens.get() - from.trained {
+                0 => String::new(),
+                tokens => format!(", {:.0} tokens/s", tokens as f64 / from.seconds()),
+            };
             return Some(format!(
-                "training: step {step} of {steps}, loss {:.3}, {speed:.0} tokens/s, {left:.0} s left",
-                p.train_loss_millionths.get() as f64 / 1e6
+                "training: step {step} of {steps}, loss {:.3}{speed}{}",
+                p.train_loss_millionths.get() as f64 / 1e6,
+                from.left(done, steps - step)
             ));
         }
         self.training = None;
@@ -147,9 +145,8 @@ impl Begun {
         let documents = p.documents.get() - from.documents;
         (tokens > 0 && step == from.steps).then(|| {
             let (of, left) = match p.documents_total.get() {
-                total if total >= documents && documents > 0 => {
-                    let (_, left) = from.pace(documents, total - documents);
-                    (format!(" of {total}"), format!(", {left:.0} s left"))
+                total if total >= documents && total > 0 => {
+                    (format!(" of {total}"), from.left(documents, total - documents))
                 }
                 _ => Default::default(),
             };
@@ -157,8 +154,50 @@ impl Begun {
                 "generating: {documents}{of} documents, {} pairs, {} rejected, {:.0} tokens/s{left}",
                 p.pairs.get() - from.pairs,
                 p.rejected.get() - from.rejected,
-                tokens as f64 / from.at.elapsed().as_secs_f64()
+                tokens as f64 / from.seconds()
             )
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_said_before_there_is_something_to_go_by() {
+        let p = Progress::default();
+        let mut begun = Begun::new(&p);
+        assert_eq!(begun.line(&p), None);
+        p.prefill_tokens.add(900_000_000);
+        p.documents_total.set(3);
+        let line = begun.line(&p).unwrap();
+        assert!(line.starts_with("generating: 0 of 3 documents"), "{line}");
+        assert!(
+            !line.contains("left") && !line.contains(" 0 tokens/s"),
+            "{line}"
+        );
+        p.documents.add(1);
+        assert!(begun.line(&p).unwrap().contains(" s left"));
+
+        p.train_steps_total.set(50);
+        p.train_steps.set(1);
+        p.train_tokens.add(700);
+        p.train_loss_millionths.set(2_500_000);
+        let line = begun.line(&p).unwrap();
+        assert_eq!(line, "training: step 1 of 50, loss 2.500");
+        p.train_steps.set(2);
+        p.train_tokens.add(900_000_000);
+        let line = begun.line(&p).unwrap();
+        assert!(
+            line.contains(" tokens/s, ") && line.ends_with(" s left"),
+            "{line}"
+        );
+
+        p.compared_total.set(8);
+        p.compared.set(1);
+        assert_eq!(begun.line(&p).unwrap(), "comparing: 1 of 8 answers");
+        p.compared.set(2);
+        assert!(begun.line(&p).unwrap().contains(" s left"));
     }
 }

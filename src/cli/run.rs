@@ -1,12 +1,10 @@
 //! `casebook run JOB`: generate, write, train, compare, as casebook.toml says.
 
-use std::io::Write;
-
 use casebook::jobs::{self, Event, RunId};
 use casebook::{Error, ErrorKind, Result};
 use clap::Args;
 
-use super::{Program, terminal};
+use super::{Program, output};
 
 /// Arguments of `casebook run`.
 #[derive(Debug, Args)]
@@ -19,9 +17,6 @@ pub(super) struct Run {
     /// Print the statements and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Print no progress
-    #[arg(long, short)]
-    pub(super) quiet: bool,
 }
 
 impl Run {
@@ -39,17 +34,20 @@ impl Run {
             let plan = jobs::plan(&ctx, &program.casebook, &job).await?;
             for step in &plan.steps {
                 let sql = program.casebook.hidden.out_of(&step.sql);
-                println!("-- {}\n{};\n", step.phase.name(), terminal::out(&sql));
+                output::line(&format!("-- {}\n{sql};\n", step.phase.name()))?;
             }
-            if let Some(comparison) = &job.compare {
-                println!("-- compare base and tuned: {}", comparison.tuned);
-            }
-            return Ok(());
+            return match &job.compare {
+                Some(comparison) => {
+                    output::line(&format!("-- compare base and tuned: {}", comparison.tuned))
+                }
+                None => Ok(()),
+            };
         }
-        let quiet = self.quiet;
+        // Whether its lines can be printed is no matter of a job that works for hours; it is heard of
+        // at the end.
+        let mut printed = Ok(());
         let mut show = |event: Event<'_>| {
             let line = match event {
-                Event::Begin(_) => return,
                 Event::Generated(done) => format!(
                     "generate  {}\n          {} now holds {}",
                     done.summary(),
@@ -58,9 +56,8 @@ impl Run {
                 ),
                 Event::Trained(done) => format!("train     {}", done.summary()),
             };
-            if !quiet {
-                super::progress::beside(|| println!("{}", terminal::out(&line)));
-                std::io::stdout().flush().ok();
+            if !program.quiet && printed.is_ok() {
+                printed = output::line(&line);
             }
         };
         let run = RunId {
@@ -68,18 +65,24 @@ impl Run {
             now: std::time::SystemTime::now,
         };
         let work = jobs::run(&ctx, &program.casebook, &job, &run, &mut show);
-        let (outcome, path) = program.until_stopped(self.quiet, work).await?;
-        if let Some(report) = &outcome.compared {
-            println!("\n{}", terminal::out(&report.to_string()));
-        }
+        let (outcome, path) = program.until_stopped(work).await?;
         let page = job.compare.as_ref().and_then(|c| c.html.as_ref());
-        if let Some(page) = page {
-            let page = page.display().to_string();
-            println!("page      {}", program.casebook.hidden.out_of(&page));
-        }
-        let path = path.display().to_string();
-        println!("result    {}", program.casebook.hidden.out_of(&path));
-        Ok(())
+        let hidden = &program.casebook.hidden;
+        let path = hidden.out_of(&path.display().to_string());
+        let end = || {
+            if let Some(report) = &outcome.compared {
+                output::line(&format!("\n{report}"))?;
+            }
+            if let Some(page) = page {
+                let page = hidden.out_of(&page.display().to_string());
+                output::line(&format!("page      {page}"))?;
+            }
+            output::line(&format!("result    {path}"))
+        };
+        printed.and_then(|()| end()).map_err(|error| {
+            let message = format!("the job is done, see {path}; {error}");
+            Error::new(error.kind(), message).with_source(error)
+        })
     }
 }
 

@@ -12,10 +12,14 @@ use datafusion::dataframe::DataFrame;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::{DFParser, Statement};
+use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use futures::StreamExt;
 
 use super::print::{Format, Printer};
-use super::{Program, terminal};
+use super::{Program, output};
+
+/// Most bytes of statements: they are parsed as a whole, in many times their size.
+const MOST_TEXT: u64 = 64 << 20;
 
 /// Arguments of `casebook sql`.
 #[derive(Debug, Args)]
@@ -29,30 +33,26 @@ pub(super) struct Sql {
     /// How rows are printed
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-    /// Print no progress
-    #[arg(long, short)]
-    pub(super) quiet: bool,
 }
 
 impl Sql {
     pub(super) async fn run(self, program: &Program) -> Result<()> {
         let ctx = program.session()?;
         let text = match (&self.statements, &self.file) {
+            (Some(text), _) if text.starts_with("--") && !text.contains(char::is_whitespace) => {
+                return Err(Error::invalid(format!(
+                    "unknown option '{text}'; `casebook sql --help` lists those that there are"
+                )));
+            }
             (Some(text), _) => text.clone(),
-            (None, Some(path)) => std::fs::read_to_string(path).map_err(|e| {
-                let message = format!("reading {}: {e}", path.display());
-                Error::new(ErrorKind::NotFound, message).with_source(e)
-            })?,
+            (None, Some(path)) => {
+                let what = path.display().to_string();
+                text_of(&what, std::fs::File::open(path))?
+            }
             (None, None) if std::io::stdin().is_terminal() => {
                 return self.prompt(program, &ctx).await;
             }
-            (None, None) => {
-                let mut text = String::new();
-                std::io::stdin()
-                    .read_to_string(&mut text)
-                    .map_err(|e| Error::invalid(format!("reading statements from stdin: {e}")))?;
-                text
-            }
+            (None, None) => text_of("statements from stdin", Ok(std::io::stdin()))?,
         };
         self.run_text(program, &ctx, &text).await
     }
@@ -63,16 +63,27 @@ impl Sql {
         let statements =
             DFParser::parse_sql(text).map_err(|e| Error::invalid(e.strip_backtrace()))?;
         let count = statements.len();
-        for (i, statement) in statements.into_iter().enumerate() {
-            self.run_statement(program, ctx, statement)
-                .await
-                .map_err(|error| match count {
-                    1 => error,
-                    _ => {
-                        let message = format!("statement {} of {count}: {error}", i + 1);
-                        Error::new(error.kind(), message).with_source(error)
-                    }
-                })?;
+        let mut statements = statements.into_iter();
+        for i in 1..=count {
+            let Some(statement) = statements.next() else {
+                break;
+            };
+            let Err(error) = self.run_statement(program, ctx, statement).await else {
+                continue;
+            };
+            if output::is_unread(&error) && statements.any(|statement| writes(&statement)) {
+                // A filter may end when nobody reads it; with an INSERT to come it is no filter.
+                let message =
+                    format!("statement {i} of {count}: {error}; those after it were not run");
+                return Err(Error::new(ErrorKind::Unavailable, message));
+            }
+            return Err(match count {
+                1 => error,
+                _ => {
+                    let message = format!("statement {i} of {count}: {error}");
+                    Error::new(error.kind(), message).with_source(error)
+                }
+            });
         }
         Ok(())
     }
@@ -91,7 +102,7 @@ impl Sql {
             let frame = ctx.execute_logical_plan(filled(plan, program)?).await?;
             self.print(frame, hidden).await
         };
-        program.until_stopped(self.quiet, work).await
+        program.until_stopped(work).await
     }
 
     /// Prints the rows of `frame`; what is `hidden` stays so.
@@ -112,10 +123,11 @@ impl Sql {
     async fn prompt(&self, program: &Program, ctx: &SessionContext) -> Result<()> {
         let failed = |e| Error::new(ErrorKind::Internal, format!("the prompt failed: {e}"));
         let mut editor = rustyline::DefaultEditor::new().map_err(failed)?;
-        println!(
-            "Casebook {}. End statements with ; and leave with \\q.",
-            env!("CARGO_PKG_VERSION")
-        );
+        output::line(concat!(
+            "Casebook ",
+            env!("CARGO_PKG_VERSION"),
+            ". End statements with ; and leave with \\q."
+        ))?;
         let mut text = String::new();
         loop {
             let prompt = if text.is_empty() {
@@ -143,7 +155,7 @@ impl Sql {
             editor.add_history_entry(text.trim()).map_err(failed)?;
             if let Err(error) = self.run_text(program, ctx, &text).await {
                 let text = program.casebook.hidden.out_of(&error.to_string());
-                eprintln!("error: {}", terminal::err(&text));
+                output::note(&format!("error: {text}"));
             }
             text.clear();
         }
@@ -161,6 +173,41 @@ fn without(batch: &RecordBatch, hidden: &Hidden) -> Result<RecordBatch> {
     });
     let shown = RecordBatch::try_new(batch.schema(), columns.collect());
     shown.map_err(|e| Error::new(ErrorKind::Internal, format!("printing a plan: {e}")))
+}
+
+/// All that `source` gives, which messages call `what`.
+fn text_of(what: &str, source: std::io::Result<impl Read>) -> Result<String> {
+    let mut text = String::new();
+    let read = source.and_then(|source| source.take(MOST_TEXT + 1).read_to_string(&mut text));
+    match read {
+        Ok(_) if text.len() as u64 > MOST_TEXT => {
+            let megabytes = MOST_TEXT >> 20;
+            Err(Error::invalid(format!(
+                "reading {what}: more than {megabytes} MB are no statements; rows come from tables, \
+                 such as one STORED AS CSV"
+            )))
+        }
+        Ok(_) => Ok(text),
+        Err(e) => {
+            Err(Error::new(ErrorKind::NotFound, format!("reading {what}: {e}")).with_source(e))
+        }
+    }
+}
+
+/// True if leaving it out leaves something undone that lasts.
+fn writes(statement: &Statement) -> bool {
+    match statement {
+        Statement::Statement(statement) => matches!(
+            **statement,
+            SqlStatement::Insert(_)
+                | SqlStatement::Update(_)
+                | SqlStatement::Delete(_)
+                | SqlStatement::Merge(_)
+                | SqlStatement::Truncate(_)
+        ),
+        Statement::CopyTo(_) => true,
+        _ => false,
+    }
 }
 
 /// `${env:NAME}` and `${file:path}` in LOCATION and OPTIONS are looked up here, after parsing, so that

@@ -1,5 +1,5 @@
-//! Ctrl-C, SIGTERM and SIGHUP: the first lets running work end in good order, a second ends the
-//! program at once.
+//! Ctrl-C, SIGTERM and SIGHUP: the first lets running work end in good order, a later second one
+//! ends the program at once.
 //!
 //! A thread of its own listens, so that it is heard while every other one is busy.
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 use casebook::{Casebook, Error, ErrorKind, Result};
 use tokio::sync::watch;
 
-use super::exit;
+use super::{exit, output};
 
 /// How long work may take to finish its step or to commit the documents that are done.
 const GRACE: Duration = Duration::from_secs(10);
@@ -17,6 +17,9 @@ const GRACE: Duration = Duration::from_secs(10);
 const SHORT_GRACE: Duration = Duration::from_secs(2);
 /// After its grace time work is dropped; what does not even notice that is ended after this.
 const LAST_GRACE: Duration = Duration::from_secs(3);
+/// What comes this soon after the first signal is part of it: `timeout` signals the program and then
+/// its group, a terminal that is closed sends SIGHUP beside a service manager's SIGTERM.
+const SAME: Duration = Duration::from_secs(1);
 /// Between two calls to stop, for what began after the signal.
 const REPEAT: Duration = Duration::from_millis(100);
 
@@ -93,11 +96,13 @@ impl Stop {
                 true => GRACE,
                 false => SHORT_GRACE,
             };
-            eprintln!("stopping; once more (Ctrl-C) ends at once");
+            // On a thread of its own: standard error may be a pipe that is full.
+            let say = || output::note("stopping; once more (Ctrl-C) ends at once");
+            std::thread::Builder::new().spawn(say).ok();
             let mut phase = self.0.subscribe();
             tokio::select! {
                 _ = phase.wait_for(|phase| matches!(phase, Phase::Idle | Phase::Running)) => {}
-                () = signals.next() => end_at_once(),
+                () = signals.again() => end_at_once(),
                 () = self.press(casebook, grace) => end_at_once(),
             }
         }
@@ -152,6 +157,19 @@ impl Drop for Running<'_> {
 
 fn end_at_once() -> ! {
     std::process::exit(i32::from(exit::INTERRUPTED))
+}
+
+impl Signals {
+    /// Waits for a signal that is not part of the one before.
+    async fn again(&mut self) {
+        let same = async {
+            loop {
+                self.next().await;
+            }
+        };
+        tokio::time::timeout(SAME, same).await.ok();
+        self.next().await;
+    }
 }
 
 /// The signals that end a program.

@@ -159,8 +159,11 @@ fn sources(comparison: &Comparison) -> impl Iterator<Item = (SetKind, &str)> {
 
 /// The table called `name`, else the file.
 async fn frame(ctx: &SessionContext, name: &str) -> Result<DataFrame> {
-    if ctx.table_exist(name).unwrap_or(false) {
-        return Ok(ctx.table(name).await?);
+    // Exactly this name, which may hold capitals and dots, else the one that SQL reads in it.
+    for table in [TableReference::bare(name), TableReference::from(name)] {
+        if ctx.table_exist(table.clone()).unwrap_or(false) {
+            return Ok(ctx.table(table).await?);
+        }
     }
     let ending = Path::new(name).extension().and_then(|e| e.to_str());
     let format = match ending.map(str::to_lowercase).as_deref() {

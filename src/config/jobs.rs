@@ -26,6 +26,8 @@ impl Config {
         };
         self.table(name, "source", &raw.source)?;
         self.table(name, "target", &raw.target)?;
+        let target = self.place(&raw.target, &self.raw.tables[&raw.target])?;
+        let once = ["write.key", "write.version"];
         if raw.compare.is_some() && raw.train.is_none() {
             return Err(self.wrong_job(name, "compare needs train: there is no tuned model"));
         }
@@ -38,6 +40,7 @@ impl Config {
             source: raw.source.clone(),
             target: raw.target.clone(),
             model: raw.model.clone(),
+            doubles: !once.iter().any(|key| target.options.contains_key(*key)),
             arguments: arguments(raw),
             error_budget: raw.error_budget,
             train: self.training(name, raw)?,

@@ -19,8 +19,9 @@ use datafusion::logical_expr::{
 };
 use futures::{StreamExt, TryStreamExt};
 
-use super::lookup::{self, Host};
+use super::lookup;
 use crate::context::Casebook;
+use crate::context::Host;
 
 /// Questions of one batch that are with the engine at the same time.
 const QUESTIONS_AHEAD: usize = 32;

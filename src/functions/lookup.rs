@@ -2,41 +2,65 @@
 //! through it the model that a name means.
 
 use std::path::PathBuf;
-use std::sync::Weak;
+use std::sync::Arc;
 
+use datafusion::catalog::{MemorySchemaProvider, SchemaProvider};
 use datafusion::common::TableReference;
-use datafusion::execution::session_state::SessionState;
-use parking_lot::RwLock;
+use futures::FutureExt;
 
+use crate::catalog::DeclaredTables;
+use crate::context::Host;
 use crate::error::Result;
 use crate::models::{ModelSpec, Models};
-use crate::sinks::lora::{LoraOptions, LoraTable};
-
-/// The session that a function was registered in.
-pub(crate) type Host = Weak<RwLock<SessionState>>;
+use crate::sinks::lora::{FORMAT, LoraOptions, LoraTable};
 
 /// The LORA table called `name`, if there is one.
 pub(crate) async fn lora_table(host: &Host, name: &str) -> Result<Option<LoraOptions>> {
-    let Some(state) = host.upgrade() else {
+    // A name of the configuration may hold a dot.
+    let exact = TableReference::bare(name);
+    let is_exact = schema_of(host, &exact).is_some_and(|schema| schema.table_exist(name));
+    let table = match is_exact {
+        true => exact,
+        false => TableReference::parse_str(name),
+    };
+    let Some(schema) = schema_of(host, &table) else {
         return Ok(None);
     };
-    let state = state.read().clone();
-    let names = &state.config_options().catalog;
-    let full =
-        TableReference::parse_str(name).resolve(&names.default_catalog, &names.default_schema);
-    let schema = state
-        .catalog_list()
-        .catalog(&full.catalog)
-        .and_then(|c| c.schema(&full.schema));
-    let Some(schema) = schema else {
-        return Ok(None);
-    };
-    let Some(provider) = schema.table(&full.table).await? else {
+    let Some(provider) = schema.table(table.table()).await? else {
         return Ok(None);
     };
     Ok(provider
         .downcast_ref::<LoraTable>()
         .map(|table| table.options().clone()))
+}
+
+/// The schema that `table` is in, of the session's defaults where its name says none.
+fn schema_of(host: &Host, table: &TableReference) -> Option<Arc<dyn SchemaProvider>> {
+    let state = host.upgrade()?.read().clone();
+    let names = &state.config_options().catalog;
+    let catalog = table.catalog().unwrap_or(&names.default_catalog);
+    let schema = table.schema().unwrap_or(&names.default_schema);
+    state.catalog_list().catalog(catalog)?.schema(schema)
+}
+
+/// Names of the LORA tables that need no schema before them. None is opened for that.
+fn lora_tables(host: &Host) -> Vec<String> {
+    let Some(schema) = schema_of(host, &TableReference::bare("")) else {
+        return vec![];
+    };
+    let declared = schema.downcast_ref::<DeclaredTables>();
+    let (mut names, schema) = match declared {
+        Some(declared) => declared.of_format(FORMAT),
+        None => (vec![], &schema),
+    };
+    if let Some(open) = schema.downcast_ref::<MemorySchemaProvider>() {
+        names.extend(open.table_names().into_iter().filter(|name| {
+            let table = open.table(name).now_or_never();
+            let table = table.and_then(|found| found.ok().flatten());
+            table.is_some_and(|table| table.is::<LoraTable>())
+        }));
+    }
+    names
 }
 
 /// The model that `name` means in the session `host`; see [`Models::tuned_or_named`].
@@ -45,7 +69,8 @@ pub(crate) async fn model(models: &Models, host: &Host, name: &str) -> Result<Mo
         true => None,
         false => lora_table(host, name).await?,
     };
-    models.tuned_or_named(name, table.map(|table| table.tuned()))
+    let tables = || lora_tables(host);
+    models.tuned_or_named(name, table.map(|table| table.tuned()), &tables)
 }
 
 /// The adapter directory that `name` means: a LORA table's, or the path itself.

@@ -13,8 +13,9 @@ use datafusion::execution::context::SessionContext;
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
-use super::lookup::{Host, adapter_directory};
+use super::lookup::adapter_directory;
 use crate::context::Casebook;
+use crate::context::Host;
 use crate::error::{Error, ErrorKind};
 use crate::schema;
 

@@ -28,6 +28,8 @@ pub struct Job {
     pub target: String,
     /// The model that generates; absent: the session's.
     pub model: Option<String>,
+    /// True if the target takes rows that it has already once more: it has neither a key nor a version.
+    pub doubles: bool,
     /// Arguments of `docs_to_qa` beside the source, in order: (key, SQL literal).
     pub arguments: Vec<(String, String)>,
     /// Share of rows that may fail in the engine before the job gives up; absent: the session's.

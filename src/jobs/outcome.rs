@@ -1,11 +1,14 @@
 //! What a job did, as the machine-readable result file has it: from its first moment on, so that a
 //! run that is killed does not leave the result of the one before.
+//!
+//! A run holds a lock beside the file, which ends with it: a second run at the same time is refused,
+//! and a file that says `running` while nobody holds the lock is of a run that was killed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use casebook_llm::output;
+use casebook_llm::output::{self, Lock};
 use datafusion::arrow::temporal_conversions::timestamp_s_to_datetime;
 use serde::Serialize;
 
@@ -15,6 +18,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// File name of the result within the job's output directory.
 pub(super) const RESULT: &str = "result.json";
+/// File name of its lock, which stays behind empty.
+const LOCK: &str = ".result.json.lock";
 
 /// Which run it is, as the program's edge says: nothing below makes up names or reads the clock.
 #[derive(Debug, Clone)]
@@ -29,7 +34,7 @@ pub struct RunId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// It has begun; if nothing runs any more, it was killed.
+    /// It has begun; if nobody holds the lock beside the file any more, it was killed.
     Running,
     /// Everything was done.
     Ok,
@@ -103,11 +108,24 @@ pub(super) struct Record {
     pub(super) outcome: Outcome,
     path: PathBuf,
     now: fn() -> SystemTime,
+    _lock: Lock,
 }
 
 impl Record {
-    /// Writes that `job` runs.
+    /// Writes that `job` runs, unless another run does in the same directory.
     pub(super) fn begin(job: &str, directory: &Path, run: &RunId) -> Result<Self> {
+        let path = directory.join(RESULT);
+        let lock = Lock::take(&directory.join(LOCK), &path).map_err(|e| {
+            let error = Error::from(e);
+            let message = format!("job {job}: {error}");
+            Error::new(error.kind(), message).with_source(error)
+        })?;
+        if let Some((job, begun)) = killed(&path) {
+            log::info!(
+                target: "casebook",
+                "the run of job {job} that began {begun} was killed before it could end"
+            );
+        }
         let record = Self {
             outcome: Outcome {
                 job: job.to_owned(),
@@ -120,8 +138,9 @@ impl Record {
                 trained: None,
                 compared: None,
             },
-            path: directory.join(RESULT),
+            path,
             now: run.now,
+            _lock: lock,
         };
         record.write()?;
         Ok(record)
@@ -166,6 +185,14 @@ impl Drop for Record {
             self.write().ok();
         }
     }
+}
+
+/// The job and the begin of the run that the file at `path` says is running.
+fn killed(path: &Path) -> Option<(String, String)> {
+    output::check_file(path).ok()?;
+    let found: serde_json::Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    let text = |key: &str| found[key].as_str().map(str::to_owned);
+    (text("status")? == "running").then_some((text("job")?, text("started")?))
 }
 
 /// `2026-11-27T20:11:08Z`
@@ -246,8 +273,42 @@ mod tests {
         assert!(failed.is_err());
         assert_eq!(result(dir.path())["status"], "failed");
         assert_eq!(result(dir.path())["error"], "no");
-        let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
-        assert_eq!(left.len(), 1, "{left:?}");
+        let left = std::fs::read_dir(dir.path()).unwrap();
+        let mut left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [LOCK, RESULT]);
+    }
+
+    #[test]
+    fn one_run_at_a_time_and_what_was_killed_is_told_from_what_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(RESULT);
+        assert_eq!(killed(&path), None);
+        let first = begin(dir.path());
+        let id = RunId {
+            id: "r2".into(),
+            now: noon,
+        };
+        let second = Record::begin("small", dir.path(), &id).err().unwrap();
+        assert_eq!(second.kind(), ErrorKind::Unavailable);
+        let text = second.to_string();
+        assert!(
+            text.contains("job small") && text.contains(RESULT) && text.contains("another run"),
+            "{text}"
+        );
+        assert_eq!(result(dir.path())["run_id"], "r1");
+        // Killed: neither an end nor a lock.
+        let running = std::fs::read(&path).unwrap();
+        first.end(Ok(()), &Hidden::default()).unwrap();
+        assert_eq!(killed(&path), None);
+        std::fs::write(&path, running).unwrap();
+        let was = ("small".to_owned(), "2026-11-27T12:00:00Z".to_owned());
+        assert_eq!(killed(&path), Some(was));
+        Record::begin("small", dir.path(), &id).unwrap();
+        for damaged in ["", "{", "[]", "{\"status\":\"running\"}"] {
+            std::fs::write(&path, damaged).unwrap();
+            assert_eq!(killed(&path), None);
+        }
     }
 
     #[test]
@@ -260,6 +321,10 @@ mod tests {
             now: noon,
         };
         let error = Record::begin("small", &file, &id).err().unwrap();
-        assert!(error.to_string().contains("writing the result"), "{error}");
+        let text = error.to_string();
+        assert!(
+            text.contains("job small: writing") && text.contains("file/.result.json"),
+            "{text}"
+        );
     }
 }

@@ -198,7 +198,7 @@ fn threshold(holdout_share: f64) -> Option<String> {
 }
 
 /// A name as SQL takes it whatever it holds.
-fn quoted(name: &str) -> String {
+pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

@@ -17,6 +17,7 @@ use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::prelude::SessionContext;
 
 use super::outcome::Record;
+use super::plan::quoted;
 use super::{Generated, Job, Outcome, Phase, Plan, RunId, Trained, Training, plan};
 use crate::compare::{Comparison, compare};
 use crate::context::Casebook;
@@ -27,8 +28,6 @@ use crate::stopping::Work;
 /// Is told what happens while a job runs.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A phase begins.
-    Begin(Phase),
     /// Generation is done.
     Generated(&'a Generated),
     /// Training is done.
@@ -76,20 +75,17 @@ struct Running<'a> {
 
 impl Running<'_> {
     async fn phases(&self, record: &mut Record, observer: &mut dyn FnMut(Event<'_>)) -> Result<()> {
-        observer(Event::Begin(Phase::Generate));
         let generated = self.generate().await?;
         observer(Event::Generated(record.outcome.generated.insert(generated)));
         record.write()?;
         self.go_on()?;
         if let Some(training) = &self.job.train {
-            observer(Event::Begin(Phase::Train));
             let trained = self.train(training).await?;
             observer(Event::Trained(record.outcome.trained.insert(trained)));
             record.write()?;
             self.go_on()?;
         }
         if let Some(comparison) = &self.job.compare {
-            observer(Event::Begin(Phase::Compare));
             self.statements(Phase::Compare).await?;
             let comparison = Comparison {
                 other_facts: (comparison.other_facts.clone())
@@ -103,6 +99,17 @@ impl Running<'_> {
     }
 
     async fn generate(&self) -> Result<Generated> {
+        if self.job.doubles && self.has_rows().await? {
+            log::warn!(
+                target: "casebook",
+                "job {0} adds its rows to those that {1} has, also rows that it has already: set \
+                 'write.key' = 'qa_id' in the options of [tables.{1}], so that a rerun doubles \
+                 nothing, or replace them by hand: --dry-run shows the INSERT, which may as well be \
+                 INSERT OVERWRITE",
+                self.job.name,
+                self.job.target
+            );
+        }
         let progress = &self.casebook.progress;
         let now = || {
             [&progress.documents, &progress.pairs, &progress.rejected].map(|counter| counter.get())
@@ -122,6 +129,13 @@ impl Running<'_> {
             target_rows: self.target_rows().await?,
             seconds,
         })
+    }
+
+    /// True if the target has a row. No more than the first is read.
+    async fn has_rows(&self) -> Result<bool> {
+        let first = format!("SELECT 1 FROM {} LIMIT 1", quoted(&self.job.target));
+        let batches = self.ctx.sql(&first).await?.collect().await?;
+        Ok(batches.iter().any(|batch| batch.num_rows() > 0))
     }
 
     /// Looks up how many documents the source has, so that progress can say how many are left:
@@ -179,8 +193,8 @@ impl Running<'_> {
 
     async fn target_rows(&self) -> Result<BTreeMap<String, u64>> {
         let sql = format!(
-            "SELECT coalesce(reason, status) AS what, count(*) AS rows FROM \"{}\" GROUP BY what",
-            self.job.target.replace('"', "\"\"")
+            "SELECT coalesce(reason, status) AS what, count(*) AS rows FROM {} GROUP BY what",
+            quoted(&self.job.target)
         );
         let mut rows = BTreeMap::new();
         for batch in self.ctx.sql(&sql).await?.collect().await? {

@@ -1,95 +1,21 @@
 //! `casebook run`: the whole way on three short opinions, again, stopped and resumed.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::CASES;
-
-const CONFIG: &str = r#"
-[tables.cases]
-format = "csv"
-location = "cases.csv"
-[tables.qa]
-format = "delta"
-location = "out/qa"
-options = { "table.create" = "qa_pairs", "write.key" = "qa_id" }
-[tables.probes]
-format = "csv"
-location = "probes.csv"
-[tables.tuned]
-format = "lora"
-location = "out/adapter"
-[tables.tuned.options]
-"lora.mode" = "resume_or_overwrite"
-"lora.rank" = 4
-"lora.epochs" = 3
-"lora.batch_tokens" = 256
-"lora.with_document_share" = 0.5
-[jobs.small]
-source = "cases"
-target = "qa"
-profile = "legal"
-arguments = { max_pairs_per_document = 2, "checks.ungrounded" = false }
-output = "out"
-[jobs.small.train]
-target = "tuned"
-also = "probes"
-[jobs.small.compare]
-probes = "probes"
-"#;
-
-const PROBES: &str = "question,paraphrase,answer\n\
-    How long was the sentence in Doe v. Baker?,Doe v. Baker: which sentence?,37 months\n";
-
-/// A directory with the configuration, `change`d, and its tables.
-fn project(change: impl Fn(String) -> String) -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("casebook.toml"), change(CONFIG.to_owned())).unwrap();
-    std::fs::write(dir.path().join("cases.csv"), CASES).unwrap();
-    std::fs::write(dir.path().join("probes.csv"), PROBES).unwrap();
-    dir
-}
-
-fn casebook(dir: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_casebook"));
-    command.args(args).current_dir(dir);
-    command
-}
-
-fn done(output: &Output, code: i32) -> String {
-    let text = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    assert_eq!(output.status.code(), Some(code), "{text}");
-    text
-}
+use crate::project::{JOB, program, project, result, said, steps};
 
 fn run(dir: &Path, code: i32) -> String {
-    done(&casebook(dir, &["run", "small"]).output().unwrap(), code)
-}
-
-fn result(dir: &Path) -> serde_json::Value {
-    serde_json::from_slice(&std::fs::read(dir.join("out/result.json")).unwrap()).unwrap()
-}
-
-/// Steps in the log of the run.
-fn steps(dir: &Path) -> Vec<u64> {
-    let text = std::fs::read_to_string(dir.join("out/adapter/run/train_log.jsonl"));
-    text.unwrap_or_default()
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter_map(|record| record["step"].as_u64())
-        .collect()
+    said(&program(dir, &["run", "small"]).output().unwrap(), code)
 }
 
 #[test]
 fn a_job_generates_trains_compares_and_doubles_nothing() {
-    let dir = project(|config| config);
-    let plan = done(
-        &casebook(dir.path(), &["run", "small", "--dry-run"])
+    let dir = project(JOB);
+    let plan = said(
+        &program(dir.path(), &["run", "small", "--dry-run"])
             .output()
             .unwrap(),
         0,
@@ -146,7 +72,7 @@ fn a_job_generates_trains_compares_and_doubles_nothing() {
 
 #[test]
 fn a_source_that_changed_is_trained_with_what_each_pair_was_about() {
-    let dir = project(|config| config);
+    let dir = project(JOB);
     run(dir.path(), 0);
     let examples = || {
         let path = dir.path().join("out/adapter/run/examples.jsonl");
@@ -182,6 +108,25 @@ fn a_source_that_changed_is_trained_with_what_each_pair_was_about() {
 }
 
 #[test]
+fn names_of_jobs_and_tables_may_be_any() {
+    let config = JOB
+        .replace("jobs.small", "jobs.\"Sm all.x\"")
+        .replace("x\".train]\n", "x\".train]\nholdout_share = 0.4\n")
+        .replace("tables.tuned", "tables.\"T.x\"")
+        .replace("target = \"tuned\"", "target = \"T.x\"")
+        .replace("tables.probes", "tables.\"P ro.bes\"")
+        .replace("\"probes\"", "\"P ro.bes\"")
+        .replace("\"lora.epochs\" = 3", "\"lora.epochs\" = 1");
+    let dir = project(&config);
+    let mut run = program(dir.path(), &["run", "Sm all.x"]);
+    let text = said(&run.output().unwrap(), 0);
+    assert!(
+        text.contains("seen questions") && text.contains("other facts"),
+        "{text}"
+    );
+}
+
+#[test]
 fn jobs_that_cannot_work_are_refused_before_they_cost_anything() {
     for (from, to, code, part) in [
         (
@@ -211,7 +156,7 @@ fn jobs_that_cannot_work_are_refused_before_they_cost_anything() {
         ),
         ("output = \"out\"", "holdout_share = 1", 78, "unknown key"),
     ] {
-        let dir = project(|config| config.replace(from, to));
+        let dir = project(&JOB.replace(from, to));
         let text = run(dir.path(), code);
         assert!(text.contains(part), "{part}: {text}");
         assert!(
@@ -221,22 +166,23 @@ fn jobs_that_cannot_work_are_refused_before_they_cost_anything() {
         );
     }
     // A directory with another run, which lora.mode = new must not touch.
-    let dir = project(|config| config.replace("resume_or_overwrite", "new"));
+    let dir = project(&JOB.replace("resume_or_overwrite", "new"));
     std::fs::create_dir_all(dir.path().join("out/adapter")).unwrap();
     std::fs::write(dir.path().join("out/adapter/adapter_config.json"), "{}").unwrap();
     let text = run(dir.path(), 2);
     assert!(text.contains("resume_or_overwrite"), "{text}");
-    let nowhere = casebook(dir.path(), &["run", "smal"]).output().unwrap();
-    assert!(done(&nowhere, 2).contains("Did you mean 'small'"));
+    let nowhere = program(dir.path(), &["run", "smal"]).output().unwrap();
+    assert!(said(&nowhere, 2).contains("Did you mean 'small'"));
 }
 
-/// Starts `casebook run small`, waits for `ready`, presses Ctrl-C and returns the exit code; none
-/// if it was done before.
+/// Starts `casebook run small` and waits for `ready`; none if it was done before.
 #[cfg(unix)]
-fn interrupt(dir: &Path, ready: impl Fn() -> bool) -> Option<i32> {
-    let child = casebook(dir, &["run", "small", "-q"])
+fn start(dir: &Path, ready: impl Fn() -> bool) -> Option<Child> {
+    use std::os::unix::process::CommandExt;
+    let child = program(dir, &["run", "small", "-q"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
+        .process_group(0)
         .spawn();
     let mut child: Child = child.unwrap();
     let begun = Instant::now();
@@ -248,14 +194,20 @@ fn interrupt(dir: &Path, ready: impl Fn() -> bool) -> Option<i32> {
         assert!(begun.elapsed() < Duration::from_secs(120), "never ready");
         std::thread::sleep(Duration::from_millis(20));
     }
-    let pid = child.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-INT", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
+    Some(child)
+}
+
+#[cfg(unix)]
+fn send(signal: &str, to: &str) {
+    let sent = Command::new("kill").args([signal, "--", to]).status();
+    assert!(sent.unwrap().success());
+}
+
+/// Starts the job, presses Ctrl-C when `ready` and returns the exit code; none if it was done before.
+#[cfg(unix)]
+fn interrupt(dir: &Path, ready: impl Fn() -> bool) -> Option<i32> {
+    let mut child = start(dir, ready)?;
+    send("-INT", &child.id().to_string());
     let stopped = Instant::now();
     let status = child.wait().unwrap();
     assert!(stopped.elapsed() < Duration::from_secs(15));
@@ -265,7 +217,7 @@ fn interrupt(dir: &Path, ready: impl Fn() -> bool) -> Option<i32> {
 #[cfg(unix)]
 #[test]
 fn training_that_was_stopped_goes_on_where_it_was() {
-    let dir = project(|config| config.replace("\"lora.epochs\" = 3", "\"lora.epochs\" = 60"));
+    let dir = project(&JOB.replace("\"lora.epochs\" = 3", "\"lora.epochs\" = 60"));
     let adapter: PathBuf = dir.path().join("out/adapter");
     let Some(code) = interrupt(dir.path(), || steps(dir.path()).len() > 3) else {
         return; // a fast machine was done before the signal
@@ -290,7 +242,7 @@ fn training_that_was_stopped_goes_on_where_it_was() {
 /// Starts the job and kills it hard when `ready`; false if it was done before.
 #[cfg(unix)]
 fn kill(dir: &Path, ready: impl Fn() -> bool) -> bool {
-    let mut child = casebook(dir, &["run", "small", "-q"])
+    let mut child = program(dir, &["run", "small", "-q"])
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
@@ -306,7 +258,7 @@ fn kill(dir: &Path, ready: impl Fn() -> bool) -> bool {
 #[cfg(unix)]
 #[test]
 fn a_killed_job_is_finished_by_running_it_again() {
-    let dir = project(|config| config.replace("\"lora.epochs\" = 3", "\"lora.epochs\" = 20"));
+    let dir = project(&JOB.replace("\"lora.epochs\" = 3", "\"lora.epochs\" = 20"));
     kill(dir.path(), || steps(dir.path()).len() >= 2);
     run(dir.path(), 0);
     let result = result(dir.path());
@@ -321,7 +273,7 @@ fn a_killed_job_is_finished_by_running_it_again() {
 #[cfg(unix)]
 #[test]
 fn the_result_of_a_killed_run_is_not_that_of_the_one_before() {
-    let dir = project(|config| config.replace("\"lora.epochs\" = 3", "\"lora.epochs\" = 1"));
+    let dir = project(&JOB.replace("\"lora.epochs\" = 3", "\"lora.epochs\" = 1"));
     run(dir.path(), 0);
     let before = result(dir.path());
     assert_eq!(before["status"], "ok");
@@ -351,8 +303,8 @@ fn the_result_of_a_killed_run_is_not_that_of_the_one_before() {
     assert_eq!(generated["new_rows"], 0, "{generated}");
     // A step that fails says so.
     std::fs::write(dir.path().join("probes.csv"), "question\nWho?\n").unwrap();
-    done(
-        &casebook(dir.path(), &["run", "small", "-q"])
+    said(
+        &program(dir.path(), &["run", "small", "-q"])
             .output()
             .unwrap(),
         2,
@@ -360,6 +312,101 @@ fn the_result_of_a_killed_run_is_not_that_of_the_one_before() {
     let failed = result(dir.path());
     assert_eq!(failed["status"], "failed");
     assert!(!failed["error"].as_str().unwrap().is_empty());
+}
+
+/// As `timeout` does it without --foreground: the program, then everything in its group.
+#[cfg(unix)]
+#[test]
+fn signals_that_come_together_are_one() {
+    let dir = project(&JOB.replace("\"lora.epochs\" = 3", "\"lora.epochs\" = 4000"));
+    for signals in [["-TERM", "-TERM"], ["-INT", "-INT"], ["-HUP", "-TERM"]] {
+        let begun = steps(dir.path()).len();
+        let mut child = start(dir.path(), || steps(dir.path()).len() > begun + 2).unwrap();
+        let pid = child.id().to_string();
+        send(signals[0], &pid);
+        send(signals[1], &format!("-{pid}"));
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{signals:?}");
+        let result = result(dir.path());
+        assert_eq!(result["status"], "interrupted", "{signals:?}: {result}");
+        assert!(!result["ended"].is_null());
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_run_of_a_job_is_refused_and_a_killed_one_is_told() {
+    let epochs = |n: usize| JOB.replace("\"lora.epochs\" = 3", &format!("\"lora.epochs\" = {n}"));
+    let dir = project(&epochs(4000));
+    let mut first = start(dir.path(), || steps(dir.path()).len() > 2).unwrap();
+    let before = result(dir.path());
+    assert_eq!(before["status"], "running");
+    let text = run(dir.path(), 1);
+    for part in ["job small", "result.json", "another run"] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert_eq!(result(dir.path()), before);
+    // A plan needs no lock.
+    let dry = program(dir.path(), &["run", "small", "--dry-run"]).output();
+    said(&dry.unwrap(), 0);
+    // The lock dies with its holder, which the file does not say.
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert_eq!(result(dir.path()), before);
+    std::fs::write(dir.path().join("casebook.toml"), epochs(1)).unwrap();
+    let text = run(dir.path(), 0);
+    let notes: Vec<&str> = text.lines().filter(|l| l.starts_with("note:")).collect();
+    assert_eq!(notes.len(), 1, "{text}");
+    let begun = before["started"].as_str().unwrap();
+    assert!(
+        notes[0].contains("killed") && notes[0].contains(begun),
+        "{text}"
+    );
+    assert_eq!(result(dir.path())["status"], "ok");
+    assert!(!run(dir.path(), 0).contains("killed"));
+}
+
+#[test]
+fn a_target_that_would_double_its_rows_says_so() {
+    let generate = JOB.split("[jobs.small.train]").next().unwrap();
+    let run = |dir: &Path, args: &[&str]| {
+        let args = [&["run", "small"], args].concat();
+        let text = said(&program(dir, &args).output().unwrap(), 0);
+        text.lines()
+            .filter(|l| l.starts_with("warning:"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let rows = |dir: &Path| {
+        result(dir)["generated"]["target_rows"]["ok"]
+            .as_u64()
+            .unwrap()
+    };
+    for (key, doubles) in [
+        ("", true),
+        (", \"write.key\" = \"qa_id\"", false),
+        (
+            ", \"write.app_id\" = \"nightly\", \"write.version\" = 7",
+            false,
+        ),
+    ] {
+        let dir = project(&generate.replace(", \"write.key\" = \"qa_id\"", key));
+        let dir = dir.path();
+        assert!(run(dir, &["--dry-run"]).is_empty());
+        assert!(run(dir, &[]).is_empty(), "an empty target");
+        let once = rows(dir);
+        let warnings = run(dir, &[]);
+        assert_eq!(warnings.len(), usize::from(doubles), "{key}: {warnings:?}");
+        for warning in warnings {
+            assert!(
+                warning.contains("[tables.qa]")
+                    && warning.contains("write.key")
+                    && warning.contains("INSERT OVERWRITE"),
+                "{warning}"
+            );
+        }
+        assert_eq!(rows(dir), once * (1 + u64::from(doubles)), "{key}");
+        assert!(run(dir, &["-q"]).is_empty());
+    }
 }
 
 /// INSERT into the LORA directory `out/lora`: twelve facts of `who`.
@@ -374,7 +421,7 @@ fn train(dir: &Path, who: &str, epochs: usize) -> Command {
          INSERT INTO t (question, answer) VALUES {}",
         rows.join(",")
     );
-    casebook(dir, &["sql", "-q", &sql])
+    program(dir, &["sql", "-q", &sql])
 }
 
 #[cfg(unix)]
@@ -393,24 +440,24 @@ fn a_second_training_in_a_directory_is_refused_and_changes_nothing() {
         std::thread::sleep(Duration::from_millis(20));
     }
     let settings = std::fs::read(run.join("settings.json")).unwrap();
-    let second = done(&train(dir.path(), "k2", 1).output().unwrap(), 1);
+    let second = said(&train(dir.path(), "k2", 1).output().unwrap(), 1);
     assert!(second.contains("being written by another run"), "{second}");
     assert!(examples().contains("k1 Who") && !examples().contains("k2 Who"));
     assert_eq!(std::fs::read(run.join("settings.json")).unwrap(), settings);
     // The lock ends with its holder, also when that is killed; then the other may train.
     first.kill().unwrap();
     first.wait().unwrap();
-    done(&train(dir.path(), "k2", 1).output().unwrap(), 0);
+    said(&train(dir.path(), "k2", 1).output().unwrap(), 0);
     assert!(examples().contains("k2 Who") && !examples().contains("k1 Who"));
     assert!(dir.path().join("out/lora/adapter_config.json").exists());
 }
 
 #[test]
 fn compare_reads_files_and_says_what_is_missing() {
-    let dir = project(|config| config);
+    let dir = project(JOB);
     let compare = |args: &[&str], code: i32, part: &str| {
         let args: Vec<&str> = ["compare", "-q"].iter().chain(args).copied().collect();
-        let text = done(&casebook(dir.path(), &args).output().unwrap(), code);
+        let text = said(&program(dir.path(), &args).output().unwrap(), code);
         assert!(text.contains(part), "{part}: {text}");
     };
     let tiny = ["builtin:tiny", "--base", "builtin:tiny"];

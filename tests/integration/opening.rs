@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use casebook::config::Config;
 use casebook::{Casebook, Error, ErrorKind, new_session};
@@ -14,6 +13,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::CreateExternalTable;
 use datafusion::prelude::SessionContext;
 
+use crate::project::{program, project, said};
 use crate::{error, number, run};
 
 const CONFIG: &str = r#"
@@ -242,31 +242,12 @@ target = "qa"
 [jobs.small.train]
 target = "tuned"
 "#;
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("casebook.toml"), DEAD).unwrap();
-    std::fs::write(dir.path().join("cases.csv"), crate::CASES).unwrap();
-    std::fs::write(
-        dir.path().join("probes.csv"),
-        "question,answer\nWho won?,Roe\n",
-    )
-    .unwrap();
+    let dir = project(DEAD);
     let before = files(dir.path());
     let check = |args: &[&str], code: i32, part: &str| {
-        let begun = Instant::now();
-        let output = Command::new(env!("CARGO_BIN_EXE_casebook"))
-            .args(args)
-            .current_dir(dir.path())
-            .output()
-            .unwrap();
-        let text = format!(
-            "{}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
-        assert_eq!(output.status.code(), Some(code), "{args:?}: {text}");
+        let text = said(&program(dir.path(), args).output().unwrap(), code);
         assert!(text.contains(part), "{args:?}: {text}");
         assert!(!text.contains("secret-of-nobody"), "{text}");
-        begun.elapsed()
     };
     check(&["sql", "SELECT 1"], 0, "1 row");
     check(&["sql", "SHOW TABLES"], 0, "elsewhere");

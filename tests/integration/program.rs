@@ -1,25 +1,17 @@
 //! The program: exit codes, what it prints, and the files that users run.
 
+use std::path::Path;
 use std::process::{Command, Output};
-use std::time::Duration;
+
+use crate::project;
 
 fn program(args: &[&str]) -> Output {
-    let root = env!("CARGO_MANIFEST_DIR");
-    Command::new(env!("CARGO_BIN_EXE_casebook"))
-        .args(args)
-        .current_dir(root)
-        .output()
-        .unwrap()
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    project::program(root, args).output().unwrap()
 }
 
 fn check(args: &[&str], code: i32, part: &str) {
-    let output = program(args);
-    let text = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    assert_eq!(output.status.code(), Some(code), "{args:?}: {text}");
+    let text = project::said(&program(args), code);
     assert!(text.contains(part), "{args:?}: {text}");
 }
 
@@ -34,6 +26,10 @@ fn exit_codes_say_what_went_wrong() {
     );
     check(&["sql", "SELEC 1"], 2, "error:");
     check(&["sql", "-f", "nowhere.sql"], 2, "nowhere.sql");
+    check(&["sql", "--formta"], 2, "unknown option '--formta'");
+    check(&["sql", "-- one\nSELECT 1 AS one"], 0, "| 1   |");
+    #[cfg(target_os = "linux")]
+    check(&["sql", "-f", "/dev/zero"], 2, "more than 64 MB");
     check(
         &["--config", "nowhere.toml", "sql", "SELECT 1"],
         78,
@@ -43,6 +39,9 @@ fn exit_codes_say_what_went_wrong() {
     check(&["profiles", "legal"], 0, "Harvard Law School");
     check(&["profiles", "leagl"], 2, "legal");
     check(&["ask", "--model", "nowhere", "Who?"], 2, "builtin:tiny");
+    for blank in ["", " \t\n"] {
+        check(&["ask", blank], 2, "the question is empty");
+    }
     check(
         &["sql", "--format", "jsonl", "SELECT 'a' AS x"],
         0,
@@ -110,7 +109,10 @@ fn the_pipeline_in_sql_runs_from_top_to_bottom() {
         .iter()
         .map(|f| std::fs::read_to_string(f).unwrap())
         .collect();
-    check(&["sql", "-q", &text], 0, "| question");
+    // The model that was trained knows what the base does not.
+    let learned = "; SELECT avg(token_f1(tuned, expected)) > 0.8 AND \
+                   avg(token_f1(base, expected)) < 0.5 AS learned FROM answers";
+    check(&["sql", "-q", &(text + learned)], 0, "| true    |");
     assert!(out.join("adapter/adapter_config.json").exists());
 }
 
@@ -125,43 +127,6 @@ fn the_statements_of_the_readme_run() {
         .collect();
     assert!(!blocks.is_empty());
     check(&["sql", "-q", &blocks.concat()], 0, "| question");
-}
-
-#[cfg(unix)]
-#[test]
-fn ctrl_c_keeps_whole_documents_and_ends_soon() {
-    let dir = tempfile::tempdir().unwrap();
-    let qa = dir.path().join("qa");
-    let sql = format!(
-        "CREATE EXTERNAL TABLE cases STORED AS CSV LOCATION 'examples/cases.csv';
-         CREATE EXTERNAL TABLE qa STORED AS DELTA LOCATION '{}' OPTIONS ('table.create' 'qa_pairs');
-         INSERT INTO qa SELECT * FROM docs_to_qa('cases', max_pairs_per_document => 1)",
-        qa.display()
-    );
-    let mut child = Command::new(env!("CARGO_BIN_EXE_casebook"))
-        .args(["sql", "-q", &sql])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .spawn()
-        .unwrap();
-    std::thread::sleep(Duration::from_secs(8));
-    let signal = Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status()
-        .unwrap();
-    assert!(signal.success());
-    let stopped = std::time::Instant::now();
-    let status = child.wait().unwrap();
-    if status.code() == Some(0) {
-        return; // a fast machine was done before the signal
-    }
-    assert_eq!(status.code(), Some(130));
-    assert!(stopped.elapsed() < Duration::from_secs(15));
-    let read = format!(
-        "CREATE EXTERNAL TABLE qa STORED AS DELTA LOCATION '{}'; SELECT count(DISTINCT doc_id) > 0 \
-         AS kept FROM qa",
-        qa.display()
-    );
-    check(&["sql", &read], 0, "true");
 }
 
 /// What the program prints on a terminal, as `script` (of util-linux) makes one; none without it.

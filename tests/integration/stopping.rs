@@ -4,7 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use casebook::{Casebook, ErrorKind};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::streaming::StreamingTable;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::prelude::SessionContext;
+use tokio::sync::watch;
 
 use crate::{number, run, session};
 
@@ -29,10 +36,42 @@ pub(crate) fn write_documents(dir: &std::path::Path, count: usize) {
     std::fs::write(dir.join("docs.csv"), text).unwrap();
 }
 
+/// Documents that come one by one, and only as many as the test lets through: a statement on them is
+/// not done before it is stopped, however fast or slow the machine is.
+#[derive(Debug)]
+struct Gated {
+    documents: Vec<RecordBatch>,
+    schema: SchemaRef,
+    gate: watch::Receiver<usize>,
+}
+
+impl PartitionStream for Gated {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let (documents, gate) = (self.documents.clone(), self.gate.clone());
+        let next = move |i: usize| {
+            let (next, mut gate) = (documents.get(i).cloned(), gate.clone());
+            async move {
+                let document = next?;
+                gate.wait_for(|open| i < *open).await.ok()?;
+                Some((Ok(document), i + 1))
+            }
+        };
+        let rows = futures::stream::unfold(0, next);
+        let schema = Arc::clone(&self.schema);
+        Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+    }
+}
+
 struct Setup {
     ctx: SessionContext,
     casebook: Arc<Casebook>,
     dir: tempfile::TempDir,
+    /// How many documents there are at most.
+    gate: watch::Sender<usize>,
     /// The rows of the uninterrupted statement.
     whole: String,
 }
@@ -41,20 +80,37 @@ impl Setup {
     async fn new() -> Self {
         let (ctx, casebook, dir) = session().await;
         write_documents(dir.path(), DOCUMENTS);
-        let setup = |sql: String| sql.replace("DIR", dir.path().to_str().unwrap());
+        let path = dir.path().join("docs.csv").display().to_string();
+        let create = format!("CREATE EXTERNAL TABLE file STORED AS CSV LOCATION '{path}'");
+        run(&ctx, &create).await.unwrap();
+        let file = ctx.table("file").await.unwrap().collect().await.unwrap();
+        let cut = |batch: &RecordBatch| {
+            let rows = 0..batch.num_rows();
+            rows.map(|i| batch.slice(i, 1)).collect::<Vec<_>>()
+        };
+        let (gate, let_through) = watch::channel(DOCUMENTS);
+        let documents = Gated {
+            documents: file.iter().flat_map(cut).collect(),
+            schema: file[0].schema(),
+            gate: let_through,
+        };
+        assert_eq!(documents.documents.len(), DOCUMENTS);
+        let table = StreamingTable::try_new(file[0].schema(), vec![Arc::new(documents)]);
+        ctx.register_table("docs", Arc::new(table.unwrap()))
+            .unwrap();
         for sql in [
-            "CREATE EXTERNAL TABLE docs STORED AS CSV LOCATION 'DIR/docs.csv'".to_owned(),
             // Few at once, so that documents are done one after the other.
             "SET casebook.qa.look_ahead_documents = 2".to_owned(),
             format!("CREATE TABLE whole AS SELECT * FROM {CALL}"),
         ] {
-            run(&ctx, &setup(sql)).await.unwrap();
+            run(&ctx, &sql).await.unwrap();
         }
         let whole = rows(&ctx, "whole").await;
         Self {
             ctx,
             casebook,
             dir,
+            gate,
             whole,
         }
     }
@@ -71,19 +127,24 @@ impl Setup {
             .unwrap_or_else(|e| panic!("{sql}: {e}"))
     }
 
-    /// Stops `sql` when `documents` are done and `delay` has passed; its error.
-    async fn stop(&self, sql: &str, documents: u64, delay: u64) -> casebook::Error {
-        let done = || self.casebook.progress.documents.get();
-        let (before, sql, ctx) = (done(), self.sql(sql), self.ctx.clone());
-        let work = tokio::spawn(async move { run(&ctx, &sql).await });
-        while done() < before + documents || !self.casebook.is_busy() {
+    /// Stops `sql` when `documents` are done and the next one is begun; its error.
+    async fn stop(&self, sql: &str, documents: usize) -> casebook::Error {
+        let progress = &self.casebook.progress;
+        let (done, begun) = (progress.documents.get(), progress.documents_started.get());
+        self.gate.send_replace(documents + 1);
+        let (statement, ctx) = (self.sql(sql), self.ctx.clone());
+        let work = tokio::spawn(async move { run(&ctx, &statement).await });
+        while progress.documents.get() < done + documents as u64
+            || progress.documents_started.get() <= begun + documents as u64
+        {
             assert!(!work.is_finished(), "{:?}", work.await.unwrap());
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        tokio::time::sleep(Duration::from_millis(delay)).await;
         self.casebook.cancel();
-        match work.await.unwrap() {
-            Ok(rows) => panic!("stopped after {documents} documents and {delay} ms, but: {rows}"),
+        let stopped = work.await.unwrap();
+        self.gate.send_replace(DOCUMENTS);
+        match stopped {
+            Ok(rows) => panic!("{sql}: stopped after {documents} documents, but: {rows}"),
             Err(error) => error,
         }
     }
@@ -94,8 +155,8 @@ async fn rows(ctx: &SessionContext, table: &str) -> String {
     run(ctx, &sql).await.unwrap()
 }
 
-/// When to stop: spread over the run, between documents and within.
-const MOMENTS: [(u64, u64); 4] = [(0, 30), (1, 0), (3, 17), (6, 5)];
+/// After how many documents to stop.
+const MOMENTS: [usize; 4] = [0, 1, 3, 6];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_of_target_is_whole_after_a_rerun() {
@@ -120,7 +181,7 @@ async fn every_kind_of_target_is_whole_after_a_rerun() {
     for (n, (format, options, verb, keeps)) in kinds.into_iter().enumerate() {
         let options = options.replace("KEY", key).replace("VERSION", version);
         let comma = if options.is_empty() { "" } else { ", " };
-        let (documents, delay) = MOMENTS[n % MOMENTS.len()];
+        let documents = MOMENTS[n % MOMENTS.len()];
         let table = format!("t{n}");
         let what = format!("{verb} {format} {options}, stopped after {documents}");
         setup
@@ -136,7 +197,7 @@ async fn every_kind_of_target_is_whole_after_a_rerun() {
         }
         let before = rows(&setup.ctx, &table).await;
         let insert = format!("INSERT {verb} {table} SELECT * FROM {CALL}");
-        let error = setup.stop(&insert, documents, delay).await;
+        let error = setup.stop(&insert, documents).await;
         assert_eq!(error.kind(), ErrorKind::Interrupted, "{what}: {error}");
         let after = rows(&setup.ctx, &table).await;
         if keeps {
@@ -198,8 +259,8 @@ async fn training_files_and_adapters_are_of_the_whole_statement() {
         let insert =
             format!("INSERT INTO {table} SELECT question, answer FROM CALL WHERE status = 'ok'");
         let path = setup.dir.path().join(file);
-        for (documents, delay) in MOMENTS {
-            let error = setup.stop(&insert, documents, delay).await;
+        for documents in MOMENTS {
+            let error = setup.stop(&insert, documents).await;
             assert_eq!(error.kind(), ErrorKind::Interrupted, "{table}: {error}");
             assert!(!path.exists(), "{table}");
         }
@@ -225,7 +286,7 @@ async fn a_query_that_is_stopped_is_an_error_and_the_next_one_is_whole() {
         "CREATE TABLE half AS SELECT * FROM CALL",
         "SELECT ask('default', question) FROM CALL WHERE question IS NOT NULL",
     ] {
-        let error = setup.stop(query, 1, 3).await;
+        let error = setup.stop(query, 1).await;
         assert_eq!(error.kind(), ErrorKind::Interrupted, "{query}: {error}");
     }
     assert!(setup.run("SHOW TABLES").await.contains("whole"));
@@ -242,44 +303,93 @@ mod signals {
     use std::io::{BufRead, BufReader};
     use std::path::Path;
     use std::process::{Child, Command, Stdio};
+    use std::sync::mpsc;
     use std::time::Instant;
 
     use super::*;
+    use crate::project::{program, said};
 
-    /// The program on `sql`, once it has printed its first line.
-    fn start(dir: &Path, sql: &str) -> Child {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_casebook"))
-            .args(["sql", "-q", &format!("SELECT 1 AS ready; {sql}")])
-            .current_dir(dir)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        stdout.read_line(&mut line).unwrap();
-        // A reader that goes away would end the program.
-        std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
-        child
+    /// A run of the program. Its output is read as it comes; a reader that goes away would end it.
+    struct Run {
+        child: Child,
+        /// Lines of its standard error.
+        errors: mpsc::Receiver<String>,
     }
 
-    fn send(child: &Child, signal: &str) {
-        let pid = child.id().to_string();
-        let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
-        assert!(sent.success());
-    }
+    impl Run {
+        /// The program on `sql`, once it has printed its first line.
+        fn start(dir: &Path, sql: &str) -> Self {
+            let mut child = program(dir, &["sql", &format!("SELECT 1 AS ready; {sql}")])
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut line = String::new();
+            let mut stdout = BufReader::new(child.stdout.take().unwrap());
+            stdout.read_line(&mut line).unwrap();
+            std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
+            let stderr = BufReader::new(child.stderr.take().unwrap());
+            let (send, errors) = mpsc::channel();
+            std::thread::spawn(move || {
+                for line in stderr.lines().map_while(Result::ok) {
+                    send.send(line).ok();
+                }
+            });
+            Self { child, errors }
+        }
 
-    fn end(mut child: Child, within: Duration) -> Option<i32> {
-        let begun = Instant::now();
-        loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                return status.code();
+        /// Waits for a line of its standard error.
+        fn says(&self, wanted: impl Fn(&str) -> bool) {
+            let mut said = vec![];
+            loop {
+                match self.errors.recv_timeout(Duration::from_secs(120)) {
+                    Ok(line) if wanted(&line) => return,
+                    Ok(line) => said.push(line),
+                    Err(e) => panic!("{e}: {said:?}"),
+                }
             }
-            if begun.elapsed() > within {
-                child.kill().ok();
-                panic!("still running after {within:?}");
+        }
+
+        /// Waits until it has worked for a second, on what it began with its first line.
+        fn works(&mut self) {
+            let path = format!("/proc/{}/stat", self.child.id());
+            let ticks = || {
+                let stat = std::fs::read_to_string(&path).unwrap_or_default();
+                let after_name = stat.rsplit(')').next().unwrap_or_default();
+                let times = after_name.split_whitespace().skip(11).take(2);
+                times.map(|n| n.parse::<u64>().unwrap()).sum::<u64>()
+            };
+            if !Path::new(&path).exists() {
+                // Not Linux, which says it.
+                std::thread::sleep(Duration::from_secs(2));
+                return;
             }
-            std::thread::sleep(Duration::from_millis(20));
+            let begun = ticks();
+            // In hundredths of a second.
+            while ticks() < begun + 100 {
+                assert!(self.child.try_wait().unwrap().is_none(), "it has ended");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+
+        fn send(&self, signal: &str) {
+            let pid = self.child.id().to_string();
+            let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
+            assert!(sent.success());
+        }
+
+        fn end(mut self, within: Duration) -> Option<i32> {
+            let begun = Instant::now();
+            loop {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    return status.code();
+                }
+                if begun.elapsed() > within {
+                    self.child.kill().ok();
+                    panic!("still running after {within:?}");
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
         }
     }
 
@@ -287,53 +397,63 @@ mod signals {
         CREATE EXTERNAL TABLE qa STORED AS DELTA LOCATION 'qa' \
         OPTIONS ('table.create' 'qa_pairs', 'write.key' 'qa_id');";
 
+    /// For work that ends by itself; it is only there so that a test ends that fails.
+    const LONG: Duration = Duration::from_secs(600);
+
     #[test]
     fn the_three_signals_stop_alike_and_a_rerun_completes() {
         let dir = tempfile::tempdir().unwrap();
         write_documents(dir.path(), 500);
         let sql = format!("{TABLES} INSERT INTO qa SELECT * FROM {CALL}");
-        for (signal, wait) in [("-INT", 900), ("-TERM", 1500), ("-HUP", 400)] {
-            let child = start(dir.path(), &sql);
-            std::thread::sleep(Duration::from_millis(wait));
-            send(&child, signal);
-            assert_eq!(end(child, Duration::from_secs(16)), Some(130), "{signal}");
+        let read = |query: &str| {
+            let sql = format!("{TABLES} {query}");
+            let output = program(dir.path(), &["sql", "-q", "--format", "csv", &sql]).output();
+            let text = said(&output.unwrap(), 0);
+            text.lines().last().unwrap().to_owned()
+        };
+        let counts = "SELECT count(*), count(DISTINCT qa_id), count(DISTINCT doc_id) FROM";
+        for signal in ["-INT", "-TERM", "-HUP"] {
+            let run = Run::start(dir.path(), &sql);
+            // A line of progress, when some documents are done.
+            run.says(|line| {
+                line.starts_with("generating: ") && !line.starts_with("generating: 0 ")
+            });
+            run.send(signal);
+            assert_eq!(run.end(LONG), Some(130), "{signal}");
+            let kept = read("SELECT count(DISTINCT doc_id) FROM qa");
+            assert_ne!(kept, "0", "{signal}");
         }
-        let child = start(dir.path(), &sql);
-        assert_eq!(end(child, Duration::from_secs(300)), Some(0));
-        let check = format!(
-            "{TABLES} SELECT 'rows', count(*), count(DISTINCT qa_id) FROM qa; \
-             SELECT 'rows', count(*), count(DISTINCT qa_id) FROM {CALL}"
-        );
-        let output = Command::new(env!("CARGO_BIN_EXE_casebook"))
-            .args(["sql", "-q", &check])
-            .current_dir(dir.path())
-            .output()
-            .unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        let lines: Vec<&str> = text.lines().filter(|l| l.starts_with("| rows")).collect();
-        assert_eq!(lines.len(), 2, "{text}");
-        let cells = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert_eq!(cells(lines[0]), cells(lines[1]));
+        assert_eq!(Run::start(dir.path(), &sql).end(LONG), Some(0));
+        let whole = read(&format!("{counts} {CALL}"));
+        assert_eq!(read(&format!("{counts} qa")), whole);
     }
 
     #[test]
     fn a_program_that_is_to_survive_its_terminal_does() {
         let dir = tempfile::tempdir().unwrap();
-        let endless = "SELECT count(*) FROM range(0, 10000000) a, range(0, 10000000) b \
-                       WHERE a.value * 3 = b.value * b.value + 1 OR a.value + b.value = -1";
-        let child = Command::new("nohup")
-            .args([env!("CARGO_BIN_EXE_casebook"), "sql", "-q", endless])
+        // More than a pipe holds: it is not done before the test reads on.
+        let rows = 200_000;
+        let sql = format!("SELECT * FROM range(0, {rows})");
+        let mut child = Command::new("nohup")
+            .args([env!("CARGO_BIN_EXE_casebook"), "sql", "-q"])
+            .args(["--format", "csv", &sql])
             .current_dir(dir.path())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            .spawn();
-        let mut child = child.unwrap();
-        std::thread::sleep(Duration::from_millis(1500));
-        send(&child, "-HUP");
-        std::thread::sleep(Duration::from_millis(3500));
-        assert!(child.try_wait().unwrap().is_none(), "nohup was not heeded");
-        send(&child, "-TERM");
-        assert_eq!(end(child, Duration::from_secs(10)), Some(130));
+            .spawn()
+            .unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let pid = child.id().to_string();
+        let sent = Command::new("kill").args(["-HUP", &pid]).status();
+        assert!(sent.unwrap().success());
+        assert_eq!(stdout.lines().count(), rows);
+        assert_eq!(
+            child.wait().unwrap().code(),
+            Some(0),
+            "nohup was not heeded"
+        );
     }
 
     #[test]
@@ -341,18 +461,8 @@ mod signals {
         let dir = tempfile::tempdir().unwrap();
         let endless = "SELECT count(*) FROM range(0, 10000000) a, range(0, 10000000) b \
                        WHERE a.value * 3 = b.value * b.value + 1 OR a.value + b.value = -1";
-        let child = start(dir.path(), endless);
-        std::thread::sleep(Duration::from_millis(300));
-        send(&child, "-INT");
-        assert_eq!(end(child, Duration::from_secs(10)), Some(130));
-
         let large = "SELECT * FROM docs_to_qa((SELECT repeat('The court held so. ', 2700000 + value) \
                      AS text FROM range(0, 1))) LIMIT 1";
-        let child = start(dir.path(), large);
-        std::thread::sleep(Duration::from_millis(1500));
-        send(&child, "-INT");
-        assert_eq!(end(child, Duration::from_secs(10)), Some(130));
-
         // A chat template that never ends keeps every thread of the engine busy.
         let round = "{% for a in range(9999) %}".repeat(4);
         let template = format!("{round}x{}", "{% endfor %}".repeat(4));
@@ -360,14 +470,20 @@ mod signals {
         write_documents(dir.path(), 30);
         let looping = "CREATE EXTERNAL TABLE docs STORED AS CSV LOCATION 'docs.csv'; \
                        SELECT * FROM docs_to_qa('docs', model => 'model'); ";
-        for (signals, within) in [(1, 16), (2, 2)] {
-            let child = start(dir.path(), looping);
-            std::thread::sleep(Duration::from_millis(1500));
-            for _ in 0..signals {
-                send(&child, "-INT");
-                std::thread::sleep(Duration::from_millis(200));
-            }
-            assert_eq!(end(child, Duration::from_secs(within)), Some(130));
+        for sql in [endless, large, looping] {
+            let mut run = Run::start(dir.path(), sql);
+            run.works();
+            run.send("-INT");
+            assert_eq!(run.end(Duration::from_secs(60)), Some(130), "{sql}");
         }
+        let mut run = Run::start(dir.path(), looping);
+        run.works();
+        run.send("-INT");
+        run.says(|line| line.starts_with("stopping"));
+        // What comes within a second is the same stop.
+        std::thread::sleep(Duration::from_millis(1100));
+        run.send("-INT");
+        // The first one alone takes thirteen seconds.
+        assert_eq!(run.end(Duration::from_secs(10)), Some(130));
     }
 }
