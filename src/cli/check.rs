@@ -3,7 +3,7 @@
 //! What is found is what `casebook run` would refuse, as far as that shows without a token or a row.
 
 use casebook::{Error, ErrorKind, Result, check_table, jobs};
-use casebook_connectors::{CheckStep, shown};
+use casebook_connectors::shown;
 use clap::Args;
 
 use super::{Program, output};
@@ -66,7 +66,7 @@ impl Check {
             };
             let mut is_right = steps.iter().all(|step| step.result.is_ok());
             for step in &steps {
-                report.step(step)?;
+                report.result(step.name, &step.result)?;
             }
             if is_right {
                 let opened = check_table(&ctx, &program.casebook, name, self.write).await;
@@ -101,15 +101,11 @@ impl Report<'_> {
         output::line(&self.0.casebook.hidden.out_of(text))
     }
 
-    fn step(&self, step: &CheckStep) -> Result<()> {
-        self.result(step.name, &step.result).map(|_| ())
-    }
-
     /// A line for what came of a step; true if it went well.
     fn result<T: std::fmt::Display, E: std::fmt::Display>(
         &self,
         name: &str,
-        result: &std::result::Result<T, E>,
+        result: &Result<T, E>,
     ) -> Result<bool> {
         match result {
             Ok(found) => self.line(&format!("  ok      {name:8} {found}"))?,

@@ -62,8 +62,7 @@ impl Compare {
         output::line(report.to_string().trim_end())?;
         match &comparison.html {
             Some(path) => {
-                let path = path.display().to_string();
-                let path = program.casebook.hidden.out_of(&path);
+                let path = program.casebook.hidden.out_of(&path.display().to_string());
                 output::line(&format!("\nwrote {path}"))
             }
             None => Ok(()),

@@ -21,7 +21,6 @@ impl Log for Notices {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            // File names and columns are the data's.
             let text = self.0.out_of(&record.args().to_string());
             let kind = match record.level() {
                 Level::Info => "note",

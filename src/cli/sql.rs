@@ -63,15 +63,12 @@ impl Sql {
         let statements =
             DFParser::parse_sql(text).map_err(|e| Error::invalid(e.strip_backtrace()))?;
         let count = statements.len();
-        let mut statements = statements.into_iter();
-        for i in 1..=count {
-            let Some(statement) = statements.next() else {
-                break;
-            };
+        let mut statements = (1..).zip(statements);
+        while let Some((i, statement)) = statements.next() {
             let Err(error) = self.run_statement(program, ctx, statement).await else {
                 continue;
             };
-            if output::is_unread(&error) && statements.any(|statement| writes(&statement)) {
+            if output::is_unread(&error) && statements.any(|(_, left)| writes(&left)) {
                 // A filter may end when nobody reads it; with an INSERT to come it is no filter.
                 let message =
                     format!("statement {i} of {count}: {error}; those after it were not run");
