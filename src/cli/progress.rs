@@ -38,7 +38,8 @@ pub(super) fn show(casebook: &Arc<Casebook>) -> Shown {
         bar.set_style(style);
     }
     let shown = bar.clone();
-    output::make_way_for(Some(bar.clone()));
+    // A hidden bar needs no room, and whoever waits in a write would keep others from saying a word.
+    output::make_way_for(terminal.then(|| bar.clone()));
     let task = tokio::spawn(async move {
         let mut begun = Begun::new(&progress);
         let mut last = String::new();
