@@ -262,6 +262,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_contract_takes_the_declared_columns_that_it_lacks() {
+        let column = |name: &str| Field::new(name, DataType::Utf8, true);
+        let of = |names: &[&str]| Schema::new(names.iter().map(|n| column(n)).collect::<Vec<_>>());
+        let known = [
+            ("one", Arc::new(of(&["x"]))),
+            ("two", Arc::new(of(&["x", "y"]))),
+        ];
+        let more = of(&["y", "z"]);
+        let made = |name| asked_for(&known, name, &more);
+        assert_eq!(made(None).unwrap(), None);
+        for (name, columns) in [("one", ["x", "y", "z"]), ("two", ["x", "y", "z"])] {
+            assert_eq!(*made(Some(name)).unwrap().unwrap(), of(&columns), "{name}");
+        }
+        let text = made(Some("three")).unwrap_err().to_string();
+        assert!(
+            text.contains("table.create") && text.contains("one, two"),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn differences_are_listed() {
         let a = Schema::new(vec![
             Field::new("x", DataType::Utf8View, true),

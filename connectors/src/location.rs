@@ -60,7 +60,7 @@ fn without_user(rest: &str) -> &str {
         return &rest[at + 1..];
     }
     let port = rest[..end].rsplit_once(':').map(|(_, port)| port);
-    let is_port = |port: &str| port.bytes().all(|b| b.is_ascii_digit() || b == b']');
+    let is_port = |port: &str| port.bytes().all(|b| b.is_ascii_digit());
     let bracketed = rest.starts_with('[');
     match (port, rest.rfind('@')) {
         (Some(port), Some(at)) if !is_port(port) && !bracketed => &rest[at + 1..],
@@ -239,6 +239,8 @@ mod tests {
             ("az://c/x?sv=1&sig=a/b/SECRET", "az://c/x"),
             ("s3://b/part-?.csv", "s3://b/part-?.csv"),
             ("http://[::1]:9/x@y", "http://[::1]:9/x@y"),
+            ("http://[::1]/x@y", "http://[::1]/x@y"),
+            ("http://h:80/x@y", "http://h:80/x@y"),
             ("abfss://box@a.net/x?sig=SECRET", "abfss://box@a.net/x"),
             ("abfss://box:SECRET@a.net/x", "abfss://a.net/x"),
         ] {

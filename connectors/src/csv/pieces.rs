@@ -80,6 +80,7 @@ impl Pieces {
         pieces
     }
 
+    /// True for the pieces of these files, as they are listed now, in these ranges.
     fn are_of(&self, ranges: &HashMap<Path, (ObjectMeta, Vec<u64>)>) -> bool {
         self.files.len() == ranges.len()
             && self.files.iter().all(|(location, file)| {
@@ -365,5 +366,68 @@ impl Waiting {
         let piece = self.pieces.remove(index)?;
         self.bytes -= piece.len();
         Some(piece)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::csv::options::OwnOptions;
+
+    #[test]
+    fn as_many_pieces_wait_as_there_is_room_for() {
+        let mut waiting = Waiting::default();
+        for index in 0..4 {
+            waiting.keep(index, vec![0; WAITING_BYTES / 4]);
+        }
+        assert_eq!(waiting.pieces.len(), 4);
+        waiting.keep(4, vec![0; 1]);
+        // The oldest made room.
+        assert_eq!(waiting.remove(&0), None);
+        assert_eq!(waiting.remove(&1), Some(vec![0; WAITING_BYTES / 4]));
+        assert_eq!(waiting.bytes, WAITING_BYTES / 2 + 1);
+    }
+
+    #[test]
+    fn pieces_are_shared_by_the_same_ranges_of_the_same_files_alone() {
+        let meta = |size| ObjectMeta {
+            location: Path::from("a.csv"),
+            last_modified: Default::default(),
+            size,
+            e_tag: None,
+            version: None,
+        };
+        let ranges = |size, starts: &[u64]| {
+            HashMap::from([(Path::from("a.csv"), (meta(size), starts.to_vec()))])
+        };
+        let scan = || {
+            let place = Place {
+                store: Arc::new(object_store::memory::InMemory::new()),
+                location: Path::from("a.csv"),
+                size: 9,
+            };
+            let scan = FileScan::new(
+                place,
+                &CsvLayout::standard(OwnOptions::default()),
+                BlankLines::Skipped,
+                vec![0, 5],
+            );
+            Arc::new(Mutex::new(scan))
+        };
+        let file = FileRanges {
+            meta: meta(9),
+            starts: vec![0, 5],
+            scan: scan(),
+        };
+        let pieces = Pieces {
+            files: HashMap::from([(Path::from("a.csv"), file)]),
+        };
+        assert!(pieces.are_of(&ranges(9, &[0, 5])));
+        for other in [ranges(9, &[0, 6]), ranges(8, &[0, 5]), HashMap::new()] {
+            assert!(!pieces.are_of(&other), "{other:?}");
+        }
+        let mut more = ranges(9, &[0, 5]);
+        more.insert(Path::from("b.csv"), (meta(9), vec![0]));
+        assert!(!pieces.are_of(&more));
     }
 }

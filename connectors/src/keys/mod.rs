@@ -151,10 +151,11 @@ pub(crate) fn collect(out: &mut Hashes, column: &ArrayRef, key: &str) -> Result<
 }
 
 fn hash(key: &str) -> u128 {
-    let hash = blake3::hash(key.as_bytes());
-    hash.as_bytes()[..16]
-        .iter()
-        .fold(0, |n, byte| n << 8 | u128::from(*byte))
+    let mut first = [0; 16];
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(key.as_bytes());
+    hasher.finalize_xof().fill(&mut first);
+    u128::from_be_bytes(first)
 }
 
 #[cfg(test)]

@@ -252,6 +252,16 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn a_file_that_cannot_be_read_is_not_at_its_end() {
+        let mut whole = &[7u8; WIDTH][..];
+        assert!(next(&mut whole).unwrap().is_some());
+        assert!(next(&mut whole).unwrap().is_none());
+        let dir = tempfile::tempdir().unwrap();
+        let mut directory = File::open(dir.path()).unwrap();
+        assert!(next(&mut directory).is_err());
+    }
+
     proptest! {
         /// However little fits into memory, the set is the set.
         #[test]
