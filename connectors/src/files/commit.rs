@@ -56,6 +56,12 @@ impl Target {
     /// Starts a write into `hidden`; none if it was done before.
     pub(super) async fn begin(&self, hidden: Path, write: &WriteOptions) -> Result<Option<Commit>> {
         self.make().await?;
+        // Before earlier writes are completed and the keys are read: who takes a name after that finds
+        // it taken, or we do, and whose name is counted has its rows visible.
+        let number = match write.key {
+            Some(_) => self.next_number().await?,
+            None => 0,
+        };
         self.complete().await?;
         self.remove_leftovers().await;
         if let Some(recorded) = &write.recorded
@@ -69,7 +75,7 @@ impl Target {
             return Ok(None);
         }
         let file = match (&write.key, &write.recorded) {
-            (Some(_), _) => format!("{KEYED}{:08}", self.next_number().await?),
+            (Some(_), _) => format!("{KEYED}{number:08}"),
             (None, Some(recorded)) => name(recorded),
             (None, None) => format!("{UNIQUE}{}", uuid::Uuid::new_v4().simple()),
         };

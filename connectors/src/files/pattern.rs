@@ -74,6 +74,12 @@ impl Glob {
                  names; use * or several tables"
             ))
         })?;
+        if base.is_empty() && words.iter().any(|word| word.starts_with('/')) {
+            return Err(Error::invalid(format!(
+                "location '{location}' names files of the root directory where its first braces stand \
+                 for nothing; give what is in them a name, or use several tables"
+            )));
+        }
         let patterns: Vec<Pattern> = words.iter().map(|word| Pattern::parse(word)).collect();
         let is_plain = patterns.len() == 1 && patterns.iter().all(Pattern::is_plain);
         Ok((!is_plain).then(|| Self {
@@ -513,6 +519,8 @@ mod tests {
         }
         assert!(Glob::parse("{1..1000000}").is_err());
         assert!(Glob::parse("{1..999}{1..999}").is_err());
+        assert!(Glob::parse("{,a}/b*").is_err());
+        assert!(Glob::parse("a/{,b}/c*").is_ok() && Glob::parse("/{,b}/c*").is_ok());
     }
 
     /// The files below `root` that bash expands `pattern` to; none where there is no bash.
@@ -574,7 +582,11 @@ mod tests {
         let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(150));
         let outcome = runner.run(&pattern, |pattern| {
             // What ends with a slash names directories, whose files are a matter of the format.
-            let glob = Glob::parse(&pattern).unwrap();
+            // Braces that stand for nothing at the beginning lead to the root directory.
+            let Ok(glob) = Glob::parse(&pattern) else {
+                prop_assert!(pattern.starts_with('{'), "{}", pattern);
+                return Ok(());
+            };
             let directories = |glob: &Glob| glob.patterns.iter().any(|p| p.directories);
             prop_assume!(!glob.as_ref().is_some_and(directories));
             let mut expected = in_bash(root.path(), &pattern).unwrap_or_default();

@@ -133,7 +133,6 @@ impl FilesSink {
         let session = session(ctx);
         let state = session.state();
         let hidden = self.target.hidden()?;
-        // Before the keys are read: who adds a file after that finds its name taken, or we do.
         let next = self.target.begin(hidden.prefix().clone(), &self.write);
         let (Some(next), Some(key)) = (next.await?, &self.write.key) else {
             return Ok(None);

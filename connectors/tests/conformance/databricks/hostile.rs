@@ -332,7 +332,10 @@ async fn texts_of_any_layout_are_written() {
     let error = frame
         .write_table("target", DataFrameWriteOptions::new())
         .await;
-    assert_has(&message(&error.unwrap_err()), &["column id", "cast it"]);
+    assert_has(
+        &message(&error.unwrap_err()),
+        &["row 1", "column id", "'7x'", "CAST"],
+    );
     // Of a table, because the planner casts what stands in a statement itself.
     let given = "CREATE TABLE given AS VALUES ('1', 'a'), ('7x', 'b')";
     query(&ctx, given).await.unwrap();
