@@ -1,5 +1,7 @@
 //! The `casebook` program: argv, the environment and signals enter here and nowhere else.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 mod cli;
 
 use std::process::ExitCode;

@@ -215,8 +215,11 @@ fn doubled(text: &str) -> Option<Read> {
     has.then(|| decoded(plain(text)?, undo_doubling)).flatten()
 }
 
+/// What some bytes stand for at their beginning, and how many of them do; none: for themselves.
+type Undo = fn(&[u8]) -> Option<(Vec<u8>, usize)>;
+
 /// Undoes a writing: `undo` says what the bytes at its beginning stand for, and how many they are.
-fn decoded(read: Read, undo: fn(&[u8]) -> Option<(Vec<u8>, usize)>) -> Option<Read> {
+fn decoded(read: Read, undo: Undo) -> Option<Read> {
     let mut out = Read {
         bytes: vec![],
         starts: vec![],

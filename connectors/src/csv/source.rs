@@ -193,7 +193,7 @@ impl FileOpener for CsvTextOpener {
                 Some(piece) => Input::Piece(piece),
                 None => {
                     let blocks = Blocks::open(&store, &location, &layout.compression).await?;
-                    Input::File(blocks)
+                    Input::File(Box::new(blocks))
                 }
             };
             let name = stores::shown_file(store.as_ref(), &location);
@@ -207,7 +207,7 @@ impl FileOpener for CsvTextOpener {
 
 /// What one stream of batches is made from.
 pub(super) enum Input {
-    File(Blocks),
+    File(Box<Blocks>),
     Piece(PieceRef),
 }
 
@@ -224,7 +224,7 @@ pub(super) fn decode(
     let start = Position { record: 1, byte: 0 };
     let mut columns = (!layout.has_header()).then(|| target.wanted.by_position());
     let (start, lines, mut held, mut text) = match input {
-        Input::File(blocks) => (start, lines, vec![], Some(from_start(blocks))),
+        Input::File(blocks) => (start, lines, vec![], Some(from_start(*blocks))),
         Input::Piece(piece) => match piece.take(&closed)? {
             None => return Ok(()),
             Some(Piece { start, head, bytes }) => {

@@ -80,7 +80,10 @@ fn read(
         batches.push(batch);
         true
     };
-    decode(Input::File(blocks), layout, target, emit, || false).map_err(|e| e.to_string())?;
+    decode(Input::File(Box::new(blocks)), layout, target, emit, || {
+        false
+    })
+    .map_err(|e| e.to_string())?;
     Ok(batches)
 }
 

@@ -68,7 +68,7 @@ impl Wanted {
 pub(super) fn check_folders(table: &DeltaTable, asked: &[String], location: &str) -> Result<()> {
     let state = table.snapshot().map_err(|e| log::opening(location, e))?;
     let found = state.metadata().partition_columns();
-    if asked.is_empty() || asked == &found[..] {
+    if asked.is_empty() || asked == found {
         return Ok(());
     }
     Err(Error::invalid(format!(

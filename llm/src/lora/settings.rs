@@ -267,7 +267,7 @@ impl Limits {
 
     fn reason(&self) -> &'static str {
         match self {
-            Self::Count(_, _, why) | Self::Number(_, why) | Self::Positive(_, why) => *why,
+            Self::Count(_, _, why) | Self::Number(_, why) | Self::Positive(_, why) => why,
             _ => "",
         }
     }
