@@ -99,7 +99,7 @@ impl Glob {
 impl Pattern {
     fn parse(text: &str) -> Self {
         let directories = text.ends_with('/');
-        let names = text.split('/').filter(|name| !name.is_empty());
+        let names = text.split('/').filter(|name| !matches!(*name, "" | "."));
         let segments = names.map(|name| match name {
             "**" => Segment::AnyDepth,
             name => Segment::Name(tokens(name)),
@@ -533,7 +533,13 @@ mod tests {
             .output();
         let output = String::from_utf8(output.ok()?.stdout).unwrap();
         let files = output.lines().filter(|path| root.join(path).is_file());
-        let mut files: Vec<String> = files.map(str::to_owned).collect();
+        let named = |path: &str| {
+            path.split('/')
+                .filter(|n| *n != ".")
+                .collect::<Vec<_>>()
+                .join("/")
+        };
+        let mut files: Vec<String> = files.map(named).collect();
         files.sort();
         files.dedup();
         Some(files)
