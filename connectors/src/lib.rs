@@ -21,6 +21,7 @@ mod error;
 mod evolve;
 mod exact;
 mod files;
+mod folders;
 #[cfg(feature = "gcs")]
 mod gcs;
 mod guard;
@@ -54,6 +55,7 @@ mod snowflake;
 mod sql;
 mod stores;
 mod text;
+mod whole;
 mod write;
 
 pub mod csv;

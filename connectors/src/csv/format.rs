@@ -32,6 +32,7 @@ use crate::csv_limits::CsvLimits;
 use crate::error::{Error, ErrorKind};
 use crate::stores;
 use crate::text::{in_file, scan};
+use crate::whole::whole;
 
 /// Makes the CSV format of a table; takes the place of DataFusion's factory for `csv`.
 #[derive(Debug)]
@@ -226,8 +227,10 @@ impl FileFormat for CsvTextFormat {
             _ => &conf.file_extension,
         };
         let layout = layout.of_name(&format!("x.{}", named.trim_start_matches('.')));
-        let sink = Arc::new(CsvTextSink::new(conf, layout));
-        Ok(Arc::new(DataSinkExec::new(input, sink, order_requirements)))
+        let sink = Arc::new(CsvTextSink::new(conf.clone(), layout));
+        let plan: Arc<dyn ExecutionPlan> =
+            Arc::new(DataSinkExec::new(input, sink, order_requirements));
+        whole(&plan, &conf)
     }
 
     fn file_source(&self, table_schema: TableSchema) -> Arc<dyn FileSource> {

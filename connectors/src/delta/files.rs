@@ -6,8 +6,9 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, RecordBatch};
-use datafusion::arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
+use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::parquet::arrow::ParquetRecordBatchStreamBuilder;
 use datafusion::parquet::basic::Compression;
@@ -25,6 +26,7 @@ use super::checks::Checks;
 use super::layout::{Layout, bytes, pieces};
 use crate::cast::CheckedCast;
 use crate::error::{Error, Result};
+use crate::folders::NULL;
 use crate::keys::Keys;
 
 /// Bytes of rows, not yet encoded, after which the open files are finished and the next begun.
@@ -48,6 +50,8 @@ pub(super) struct Files {
     config: WriterConfig,
     /// Into columns as they are in the files, with partition columns.
     physical: CheckedCast,
+    /// Columns whose values stand in the log, as they are called in the files.
+    partition_columns: Vec<String>,
     writer: Option<DeltaWriter>,
     open_bytes: usize,
     rows: u64,
@@ -75,7 +79,7 @@ impl Files {
             .build();
         let config = WriterConfig::new(
             Arc::clone(&physical),
-            partition_columns,
+            partition_columns.clone(),
             Some(properties),
             None,
             None,
@@ -90,6 +94,7 @@ impl Files {
             columns,
             config,
             physical: CheckedCast::new(physical, format!("the Delta table at '{location}'")),
+            partition_columns,
             writer: None,
             open_bytes: 0,
             rows: 0,
@@ -105,6 +110,7 @@ impl Files {
             self.rows += piece.num_rows() as u64;
             self.open_bytes += bytes(&piece);
             let piece = self.physical.cast(&piece)?;
+            self.check_partitions(&piece)?;
             let (store, config) = (&self.store, &self.config);
             let writer = self
                 .writer
@@ -113,6 +119,33 @@ impl Files {
             written.map_err(|e| self.failed("writing rows", e))?;
             if self.open_bytes >= FILE_BYTES {
                 self.finish().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An error for a text that stands for null in the log: the empty one, by the protocol, and the
+    /// one of Hive's folders, by the library.
+    fn check_partitions(&self, piece: &RecordBatch) -> Result<()> {
+        for name in &self.partition_columns {
+            let Some(column) = piece.column_by_name(name) else {
+                continue;
+            };
+            if !matches!(
+                column.data_type(),
+                DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+            ) {
+                continue;
+            }
+            let texts =
+                cast(column, &DataType::Utf8View).map_err(|e| self.failed("reading rows", e))?;
+            let mut texts = texts.as_string_view().iter().flatten();
+            if let Some(text) = texts.find(|text| text.is_empty() || *text == NULL) {
+                return Err(Error::invalid(format!(
+                    "a row has '{text}' in column {name}, by which the Delta table at '{}' is partitioned \
+                     and where that stands for null; write null, another text, or leave the row out",
+                    self.location
+                )));
             }
         }
         Ok(())

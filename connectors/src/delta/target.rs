@@ -210,12 +210,18 @@ impl Target {
     /// Goes to the latest version, after other writers committed.
     async fn catch_up(&mut self) -> Result<()> {
         let before = self.table.version().unwrap_or_default();
-        let commits = log::commits_from(&self.table, &self.location, before + 1).await?;
         let updated = self.table.update_state().await;
         updated.map_err(|e| self.failed("reading the log", e))?;
+        let now = self.table.version().unwrap_or_default();
+        // After the update, so that no version which it brings goes unseen. One that comes later makes
+        // the next attempt fail, and is seen then.
+        let commits = log::commits_from(&self.table, &self.location, before + 1).await?;
         let mut added = vec![];
-        for (version, bytes) in &commits {
-            let actions = get_actions(*version, bytes);
+        for version in before + 1..=now {
+            let Some(bytes) = commits.get(&version) else {
+                return Err(self.overtaken("the commit of another writer cannot be found"));
+            };
+            let actions = get_actions(version, bytes);
             for action in actions.map_err(|e| self.failed("reading the log", e))? {
                 match action {
                     Action::Metadata(_) | Action::Protocol(_) => {

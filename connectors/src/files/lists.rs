@@ -27,6 +27,11 @@ struct List {
     files: Vec<String>,
 }
 
+/// True for names as [`Target::hidden`] makes them.
+fn is_ours(folder: &str) -> bool {
+    uuid::Uuid::try_parse(folder).is_ok_and(|id| id.simple().to_string() == folder)
+}
+
 impl Target {
     /// Puts the list `name` of `files`, which wait below `hidden`; false if there is one already.
     pub(super) async fn put_list(&self, name: &str, hidden: &Path, files: &[Path]) -> Result<bool> {
@@ -68,9 +73,15 @@ impl Target {
         };
         match content.is_empty() {
             true => Ok(None),
-            false => serde_json::from_slice(&content)
-                .map(Some)
-                .map_err(|e| self.no_list(path, &e.to_string())),
+            false => {
+                let list: List = serde_json::from_slice(&content)
+                    .map_err(|e| self.no_list(path, &e.to_string()))?;
+                // It will be removed: a list that somebody else wrote must not name another one.
+                match is_ours(&list.folder) {
+                    true => Ok(Some(list)),
+                    false => Err(self.no_list(path, "its folder has no name of a folder of ours")),
+                }
+            }
         }
     }
 
@@ -145,7 +156,7 @@ impl Target {
 
     /// On this machine folders are there without files.
     pub(super) async fn remove_folder(&self, name: &str) {
-        if let Some(local) = &self.local {
+        if let (Some(local), true) = (&self.local, is_ours(name)) {
             let folder = local.join(HIDDEN).join("tmp").join(name);
             tokio::task::spawn_blocking(|| std::fs::remove_dir_all(folder))
                 .await

@@ -4,27 +4,20 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, AsArray, RecordBatch, StringArray};
-use datafusion::arrow::compute::cast;
+use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema};
-use datafusion::arrow::error::ArrowError;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::DataFusionError;
-use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::StreamExt;
 use object_store::path::Path as StorePath;
 use percent_encoding::percent_decode_str;
 
 use super::locate::Located;
 use crate::error::{Error, Result};
-
-/// The value of a folder that stands for null.
-pub(super) const NULL: &str = "__HIVE_DEFAULT_PARTITION__";
+use crate::folders::NULL;
 
 /// Names and types of the columns, the outermost folder first.
 pub(super) type Partitions = Vec<(String, DataType)>;
@@ -126,44 +119,6 @@ pub(super) fn values(
         })
     };
     partitions.iter().map(value).collect()
-}
-
-/// `rows` as the library's writer makes folders of them: it knows no nulls and no types but text.
-pub(super) fn written(
-    rows: SendableRecordBatchStream,
-    partitions: &Partitions,
-) -> SendableRecordBatchStream {
-    let names: Vec<String> = partitions.iter().map(|(name, _)| name.clone()).collect();
-    let schema = rows.schema();
-    let written = rows.map(move |batch| Ok(as_text(&batch?, &names)?));
-    Box::pin(RecordBatchStreamAdapter::new(schema, written))
-}
-
-fn as_text(batch: &RecordBatch, names: &[String]) -> Result<RecordBatch> {
-    let schema = batch.schema();
-    let mut fields: Vec<FieldRef> = schema.fields().iter().cloned().collect();
-    let mut columns = batch.columns().to_vec();
-    for (field, column) in fields.iter_mut().zip(&mut columns) {
-        let name = field.name().clone();
-        if !names.contains(&name) {
-            continue;
-        }
-        let doing = || format!("making folders of column {name}");
-        let failed = |e: ArrowError| Error::while_doing(doing(), e);
-        let texts = cast(column, &DataType::Utf8).map_err(failed)?;
-        let texts = texts.as_string::<i32>();
-        if texts.iter().flatten().any(|text| text == NULL) {
-            return Err(Error::invalid(format!(
-                "column {name} has the text {NULL}, which stands for null in the name of a folder; \
-                 leave the rows out or change the text"
-            )));
-        }
-        let texts = texts.iter().map(|text| Some(text.unwrap_or(NULL)));
-        *column = Arc::new(texts.collect::<StringArray>());
-        *field = Arc::new(Field::new(name, DataType::Utf8, true));
-    }
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
-        .map_err(|e| Error::while_doing("making folders of columns", e))
 }
 
 /// Tells files by the values of their folders.

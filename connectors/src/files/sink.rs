@@ -19,7 +19,6 @@ use object_store::path::Path;
 use super::commit::{Commit, Published};
 use super::keys;
 use super::locate::Located;
-use super::partitions;
 use super::scan::Reading;
 use super::target::Target;
 use crate::cast::CheckedCast;
@@ -80,10 +79,6 @@ impl FilesSink {
         commit: &Commit,
         ctx: &Arc<TaskContext>,
     ) -> Result<u64> {
-        let rows = match self.reading.partitions.is_empty() {
-            true => rows,
-            false => partitions::written(rows, &self.reading.partitions),
-        };
         match writer.sink().write_all(rows, ctx).await {
             Ok(count) => Ok(count),
             Err(error) => {

@@ -29,6 +29,7 @@ use super::source::{GuardedSource, shown};
 use super::store::GuardedStore;
 use super::{caught_while, merge, named, parquet};
 use crate::stores;
+use crate::whole::whole;
 
 /// Encoded bytes of a row group: what a writer, and later a reader, has in memory.
 const ROW_GROUP_BYTES: &str = "67108864";
@@ -224,9 +225,10 @@ impl FileFormat for GuardedFormat {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         stores::check_written(&config.table_paths).await?;
         let inner = &self.inner;
-        inner
-            .create_writer_physical_plan(input, state, config, order)
-            .await
+        let plan = inner
+            .create_writer_physical_plan(input, state, config.clone(), order)
+            .await?;
+        whole(&plan, &config)
     }
 
     fn file_source(&self, schema: TableSchema) -> Arc<dyn FileSource> {

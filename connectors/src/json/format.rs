@@ -27,6 +27,7 @@ use super::write::JsonTextSink;
 use crate::error::{Error, ErrorKind};
 use crate::stores;
 use crate::text::scan;
+use crate::whole::whole;
 
 /// Objects that columns are read from, over all files of a table, where options say nothing.
 const SAMPLE: usize = 1000;
@@ -181,18 +182,19 @@ impl FileFormat for JsonTextFormat {
         }
         let plan = self
             .library()
-            .create_writer_physical_plan(input, state, conf, order_requirements)
+            .create_writer_physical_plan(input, state, conf.clone(), order_requirements)
             .await?;
         let Some(writer) = plan.downcast_ref::<DataSinkExec>() else {
             let message = "the library's writer of JSON has another type";
             return Err(Error::new(ErrorKind::Internal, message).into());
         };
         let sink = JsonTextSink(writer.clone());
-        Ok(Arc::new(DataSinkExec::new(
+        let plan: Arc<dyn ExecutionPlan> = Arc::new(DataSinkExec::new(
             Arc::clone(writer.input()),
             Arc::new(sink),
             writer.sort_order().clone(),
-        )))
+        ));
+        whole(&plan, &conf)
     }
 
     fn file_source(&self, table_schema: TableSchema) -> Arc<dyn FileSource> {

@@ -102,6 +102,15 @@ async fn listed_columns_make_a_table_or_are_compared_with_it() {
     run(&ctx, "INSERT INTO t (court, id) VALUES ('ca1', 7)").await;
     assert_eq!(rows(&ctx, "SELECT * FROM t").await, ["7 | nobody | ca1"]);
     assert!(at.join("court=ca1").exists());
+    for text in ["", "__HIVE_DEFAULT_PARTITION__"] {
+        let sql = format!("INSERT INTO t (court, id) VALUES ('ca2', 8), ('{text}', 9)");
+        let refused = error(&ctx, &sql).await;
+        assert!(
+            refused.contains("column court") && refused.contains("stands for null"),
+            "{refused}"
+        );
+    }
+    assert_eq!(rows(&ctx, "SELECT * FROM t").await, ["7 | nobody | ca1"]);
     let (log, version) = (at.join("_delta_log"), "00000000000000000000.json");
     let made = fs::read_to_string(log.join(version)).unwrap();
     assert!(made.contains(r#""partitionColumns":["court"]"#), "{made}");

@@ -261,13 +261,14 @@ async fn an_insert_goes_on_where_a_killed_one_ended() {
             files.push(format!("{court}/{file}"));
         }
         // One has its name, one has two, one has none.
-        let waiting = hidden.join("tmp/dead");
+        let dead = "0123456789abcdef0123456789abcdef";
+        let waiting = hidden.join("tmp").join(dead);
         for file in &files[1..] {
             std::fs::create_dir_all(waiting.join(file).parent().unwrap()).unwrap();
             std::fs::copy(table.join(file), waiting.join(file)).unwrap();
         }
         std::fs::remove_file(table.join(&files[2])).unwrap();
-        let list = serde_json::json!({"folder": "dead", "files": files});
+        let list = serde_json::json!({"folder": dead, "files": files});
         std::fs::create_dir_all(hidden.join("lists")).unwrap();
         let list_at = hidden.join(format!("lists/{kept}.json"));
         std::fs::write(&list_at, list.to_string()).unwrap();
@@ -282,12 +283,25 @@ async fn an_insert_goes_on_where_a_killed_one_ended() {
         // The list of a write that may come again says that there was one.
         let left = std::fs::read(&list_at).ok();
         assert_eq!(left, (!once.is_empty()).then(Vec::new), "{kept}");
-        std::fs::write(&list_at, "{\"folder\": \"../..\", \"files\": [\"../x\"]}").unwrap();
-        let error = ask(&ctx, more).await.unwrap_err();
-        assert!(
-            error.contains("is no list of files") && error.contains(kept),
-            "{error}"
-        );
+        // A list of somebody else's neither moves nor removes what is not ours.
+        let victim = tempfile::tempdir().unwrap();
+        let outside = victim.path().to_str().unwrap();
+        for list in [
+            serde_json::json!({"folder": "../..", "files": ["../x"]}),
+            serde_json::json!({"folder": "../../..", "files": []}),
+            serde_json::json!({"folder": "..", "files": []}),
+            serde_json::json!({"folder": "", "files": []}),
+            serde_json::json!({"folder": outside, "files": []}),
+            serde_json::json!({"folder": dead, "files": ["../x"]}),
+        ] {
+            std::fs::write(&list_at, list.to_string()).unwrap();
+            let error = ask(&ctx, more).await.unwrap_err();
+            assert!(
+                error.contains("is no list of files") && error.contains(kept),
+                "{list}: {error}"
+            );
+            assert!(victim.path().exists() && list_at.exists(), "{list}");
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! CSV, Parquet and JSON on local disk, S3 (moto) and Azure (Azurite).
 
+mod copy;
 mod folders;
 mod json;
 mod parquet;
