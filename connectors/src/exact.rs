@@ -5,7 +5,7 @@
 //! moment is exact if nothing of it is cut off. What only an explicit CAST decides: a truth value
 //! or a moment as a number, a moment of another zone in a column without one, a list as a text.
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringViewArray};
 use datafusion::arrow::compute::kernels::cmp::not_distinct;
 use datafusion::arrow::compute::{CastOptions, can_cast_types, cast, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, Int64Type, TimeUnit};
@@ -152,6 +152,13 @@ pub(crate) fn changed(given: &ArrayRef, cast: &ArrayRef) -> Result<Option<usize>
     }
 }
 
+/// True if a value of `to` holds all of what `text` says, or `text` is none.
+pub(crate) fn holds(to: &DataType, text: &str) -> Result<bool, ArrowError> {
+    let given: ArrayRef = std::sync::Arc::new(StringViewArray::from(vec![text]));
+    let cast = cast_with_options(&given, to, &LENIENT)?;
+    Ok(cast.is_null(0) || changed(&given, &cast)?.is_none())
+}
+
 /// The values of dictionaries and runs.
 fn unpacked(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     match array.data_type() {
@@ -197,7 +204,7 @@ fn not_coming_back(given: &ArrayRef, cast: &ArrayRef) -> Result<Vec<usize>, Arro
 }
 
 /// True if two texts show one number, however it is written.
-fn same_number(a: &str, b: &str) -> bool {
+pub(crate) fn same_number(a: &str, b: &str) -> bool {
     match (digits(a), digits(b)) {
         (Some(a), Some(b)) => a == b,
         // Infinity and what is no number: whoever made one of the other has read it.

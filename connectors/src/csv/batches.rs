@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringViewBuilder};
+use datafusion::arrow::array::{
+    ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringViewBuilder,
+};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 
 use super::columns::{Columns, Wanted};
@@ -89,17 +91,30 @@ impl<F: FnMut(RecordBatch) -> bool> BatchSink<F> {
         Ok((self.emit)(batch))
     }
 
-    /// Parses a declared type; the error names the first bad value.
+    /// Parses a declared type; the error names the first bad value, or the first that the type does not
+    /// hold exactly.
     fn parse(&self, text: &ArrayRef, to: &DataType, name: &str) -> Result<ArrayRef> {
-        typed::parse(text, to, &self.layout.formats).map_err(|e| {
+        let first = &self.first;
+        let at = format!(
+            "column {name}, records from {} on (byte {})",
+            first.record, first.byte
+        );
+        let formats = &self.layout.formats;
+        let parsed = typed::parse(text, to, formats).map_err(|e| {
             Error::invalid(format!(
-                "column {name}, records from {} on (byte {}): {e}; declare the column as VARCHAR \
-                 to read it as it is, or name what means null as format.null_value or \
-                 format.null_regex",
-                self.first.record, self.first.byte
+                "{at}: {e}; declare the column as VARCHAR to read it as it is, or name what means \
+                 null as format.null_value or format.null_regex"
             ))
             .with_source(e)
-        })
+        })?;
+        match typed::changed(text, &parsed, formats) {
+            Ok(None) => Ok(parsed),
+            Ok(Some(row)) => Err(Error::invalid(format!(
+                "{at}: '{}' is more than {to} holds; declare a type that does, or VARCHAR",
+                text.as_string_view().value(row)
+            ))),
+            Err(e) => Err(Error::while_doing(at, e)),
+        }
     }
 
     /// A record may be short or long only if that is allowed, or a delimiter ends it.

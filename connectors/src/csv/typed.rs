@@ -9,11 +9,12 @@ use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, Seconds
 use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringViewArray, StringViewBuilder};
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use crate::error::{Error, Result};
+use crate::exact;
 
 /// How dates and times are written and read; none: as the library does, in RFC 3339.
 #[derive(Debug, Clone, Default)]
@@ -97,6 +98,55 @@ pub(super) fn parse(
     cast_with_options(&plain, to, &strict)
 }
 
+/// The first row whose value is not what its text says: rounded, cut or infinite. Floating numbers are
+/// near what is written, but a whole number has all its digits. What a format of the user's leaves out
+/// is left out.
+pub(super) fn changed(
+    text: &ArrayRef,
+    parsed: &ArrayRef,
+    formats: &Formats,
+) -> std::result::Result<Option<usize>, ArrowError> {
+    let to = parsed.data_type();
+    if to.is_integer() || formats.of(to).is_some() {
+        return Ok(None);
+    }
+    if !to.is_floating() {
+        return exact::changed(text, parsed);
+    }
+    let texts = text.as_string_view().iter();
+    Ok(match parsed.as_primitive_opt::<Float32Type>() {
+        Some(numbers) => {
+            let mut pairs = texts.zip(numbers);
+            pairs.position(|(text, n)| loses(text, n.map(|n| (n.into(), n.to_string()))))
+        }
+        None => {
+            let wide = cast_with_options(parsed, &DataType::Float64, &CastOptions::default())?;
+            let mut pairs = texts.zip(wide.as_primitive::<Float64Type>());
+            pairs.position(|(text, n)| loses(text, n.map(|n| (n, n.to_string()))))
+        }
+    })
+}
+
+/// True if the number that was read from `text`, with how it is shown, is infinite or has not all
+/// digits of a whole one.
+fn loses(text: Option<&str>, number: Option<(f64, String)>) -> bool {
+    let (Some(text), Some((number, shown))) = (text, number) else {
+        return false;
+    };
+    if number.is_infinite() {
+        return text.contains(|c: char| c.is_ascii_digit());
+    }
+    let (whole, rest) = text.split_once('.').unwrap_or((text, ""));
+    let digits = whole.trim().trim_start_matches(['-', '+']);
+    let is_whole =
+        digits.bytes().all(|b| b.is_ascii_digit()) && rest.trim().bytes().all(|b| b == b'0');
+    // As many digits as every number of the type has.
+    is_whole
+        && digits.len() > 6
+        && !exact::same_number(text, &shown)
+        && !exact::same_number(text, &format!("{number:.0}"))
+}
+
 /// `value`, written in `format`, as the library reads it.
 fn standard(value: &str, to: &DataType, format: &str) -> std::result::Result<String, ArrowError> {
     let moment = || {
@@ -170,16 +220,16 @@ pub(super) fn texts(
         out.append_value(&text);
     }
     let out = out.finish();
-    if checked && loses(column.data_type()) {
+    if checked && may_lose(column.data_type()) {
         check_same(name, column, &out, formats)?;
     }
     Ok(out)
 }
 
 /// True for types whose texts may say less than the value, or cannot be read.
-fn loses(data_type: &DataType) -> bool {
+fn may_lose(data_type: &DataType) -> bool {
     match data_type {
-        DataType::Dictionary(_, values) => loses(values),
+        DataType::Dictionary(_, values) => may_lose(values),
         DataType::Null | DataType::Boolean | DataType::Float32 | DataType::Float64 => false,
         other => !other.is_integer(),
     }
@@ -284,6 +334,65 @@ mod tests {
         let words: ArrayRef = Arc::new(StringViewArray::from(vec!["1970-02-01"]));
         let error = parse(&words, &DataType::Date32, &formats).unwrap_err();
         assert!(error.to_string().contains("%d.%m.%Y"), "{error}");
+    }
+
+    #[test]
+    fn a_text_that_its_type_does_not_hold_is_found() {
+        use datafusion::arrow::datatypes::TimeUnit::{Microsecond, Millisecond};
+        let none = Formats::default();
+        let days = Formats {
+            date: Some("%Y-%m-%d %H".into()),
+            ..Formats::default()
+        };
+        for (text, to, formats, wrong) in [
+            ("1.005", DataType::Decimal128(5, 2), &none, true),
+            ("1.50", DataType::Decimal128(5, 1), &none, false),
+            ("9007199254740993", DataType::Float64, &none, true),
+            ("1e400", DataType::Float64, &none, true),
+            ("inf", DataType::Float64, &none, false),
+            ("0.1", DataType::Float32, &none, false),
+            ("0.123456789", DataType::Float32, &none, false),
+            ("16777217", DataType::Float32, &none, true),
+            ("830168100.0", DataType::Float32, &none, false),
+            ("-00016777216.00", DataType::Float32, &none, false),
+            ("3.14159265358979323846", DataType::Float64, &none, false),
+            ("9007199254740993.0", DataType::Float64, &none, true),
+            ("1e23", DataType::Float64, &none, false),
+            ("0", DataType::Float64, &none, false),
+            ("2024-01-01T23:00:00", DataType::Date32, &none, true),
+            ("2024-01-01", DataType::Date32, &none, false),
+            ("2024-01-01 23", DataType::Date32, &days, false),
+            (
+                "2024-01-01T00:00:00.1239",
+                DataType::Timestamp(Millisecond, None),
+                &none,
+                true,
+            ),
+            (
+                "2024-01-01T00:00:00.123",
+                DataType::Timestamp(Millisecond, None),
+                &none,
+                false,
+            ),
+            (
+                "2024-01-01T00:00:00+05:30",
+                DataType::Timestamp(Microsecond, None),
+                &none,
+                true,
+            ),
+            (
+                "2024-01-01T00:00:00Z",
+                DataType::Timestamp(Microsecond, None),
+                &none,
+                false,
+            ),
+            ("7", DataType::Int32, &none, false),
+        ] {
+            let texts: ArrayRef = Arc::new(StringViewArray::from(vec![None, Some(text)]));
+            let parsed = parse(&texts, &to, formats).unwrap();
+            let found = changed(&texts, &parsed, formats).unwrap();
+            assert_eq!(found, wrong.then_some(1), "{text} as {to}");
+        }
     }
 
     #[test]

@@ -98,7 +98,7 @@ impl Glob {
 
 impl Pattern {
     fn parse(text: &str) -> Self {
-        let directories = text.ends_with('/');
+        let directories = matches!(text.rsplit('/').next(), None | Some("" | "."));
         let names = text.split('/').filter(|name| !matches!(*name, "" | "."));
         let segments = names.map(|name| match name {
             "**" => Segment::AnyDepth,

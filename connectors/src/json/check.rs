@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use super::records::Position;
 use super::shape::{is_integer, short, twice};
 use crate::error::{Error, ErrorKind, Result};
+use crate::exact;
 
 /// Integers below this are floating numbers without loss, and so the other way round.
 const EXACT: f64 = 9_007_199_254_740_992.0;
@@ -108,6 +109,25 @@ impl<'a> Value<'a> {
         ))
     }
 
+    /// A decimal, a date or a time, as it is written: nothing of it may be rounded or cut.
+    fn exact<E: serde::de::Error>(&self, raw: &str) -> std::result::Result<(), E> {
+        match raw.as_bytes().first() {
+            Some(b'n') => Ok(()),
+            Some(b'{') => Err(self.mismatch("an object")),
+            Some(b'[') => Err(self.mismatch("an array")),
+            Some(b't' | b'f') => Err(self.mismatch(raw)),
+            _ => match exact::holds(self.kind, raw.trim_matches('"')) {
+                Ok(false) => Err(self.fail(format!(
+                    "{} is more than {} holds; declare a type that does, or VARCHAR",
+                    short(raw),
+                    sql_name(self.kind)
+                ))),
+                // What is no such value is the library's to say.
+                _ => Ok(()),
+            },
+        }
+    }
+
     fn is_text(&self) -> bool {
         matches!(
             self.kind,
@@ -156,8 +176,12 @@ fn sql_name(kind: &DataType) -> String {
     }
 }
 
-/// True for an integer that is not the same as a floating number.
+/// True for a whole number that is not the same as a floating number.
 fn loses_digits(raw: &str) -> bool {
+    let raw = match raw.split_once('.') {
+        Some((whole, rest)) if rest.bytes().all(|b| b == b'0') => whole,
+        _ => raw,
+    };
     let digits = raw.trim_start_matches('-');
     match (is_integer(raw), digits.len()) {
         (true, 16..) => raw.parse::<f64>().is_ok_and(|f| format!("{f:.0}") != raw),
@@ -169,6 +193,10 @@ impl<'de> DeserializeSeed<'de> for Value<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> std::result::Result<(), D::Error> {
+        if self.kind.is_decimal() || self.kind.is_temporal() {
+            let raw: &RawValue = serde::Deserialize::deserialize(json)?;
+            return self.exact(raw.get());
+        }
         if !self.kind.is_floating() {
             return json.deserialize_any(self);
         }
@@ -244,7 +272,6 @@ impl<'de> Visitor<'de> for Value<'_> {
                     let number = text.parse::<i128>();
                     number.is_ok_and(|n| (least..=most).contains(&n))
                 }
-                // Dates, times and decimals have their own syntax, which the library knows.
                 None => true,
             },
         };
@@ -376,6 +403,7 @@ mod tests {
             ("score", DataType::Float64),
             ("flag", DataType::Boolean),
             ("day", DataType::Date32),
+            ("price", DataType::Decimal128(5, 2)),
             ("tags", DataType::new_list(DataType::Utf8, true)),
             ("more", DataType::Struct(inner)),
         ];
@@ -397,6 +425,8 @@ mod tests {
             r#"{"id":"7","text":18446744073709551615,"score":3,"flag":null,"tags":["a",1,null]}"#,
             r#"{"more":{"x":1},"tags":[],"year":2026}"#,
             r#"{"id":1e3,"score":9007199254740992,"text":false}"#,
+            r#"{"price":1.50,"day":"2026-01-02T00:00:00","score":3.14159265358979323846}"#,
+            r#"{"price":"7.250","day":null,"score":9007199254740992.0}"#,
         ] {
             checker().check(record.as_bytes(), AT).unwrap();
         }
@@ -427,6 +457,15 @@ mod tests {
             ),
             (r#"{"score":9007199254740993}"#, "more digits than a DOUBLE"),
             (r#"{"score":123456789012345678901234567890}"#, "more digits"),
+            (r#"{"score":9007199254740993.0}"#, "more digits"),
+            (
+                r#"{"price":1.005}"#,
+                "1.005 is more than Decimal128(5, 2) holds",
+            ),
+            (r#"{"price":"1.005"}"#, "more than Decimal128(5, 2) holds"),
+            (r#"{"price":[1]}"#, "an array, and the column is"),
+            (r#"{"day":"2026-01-02T03:00:00"}"#, "more than Date32 holds"),
+            (r#"{"day":true}"#, "the value is true"),
             (r#"{"score":"x"}"#, "the text \"x\""),
             (r#"{"flag":1}"#, "the column is BOOLEAN"),
             (r#"{"flag":"true"}"#, "the column is BOOLEAN"),
