@@ -129,10 +129,16 @@ impl StagedSink {
         let mut published = session.publish(&doing, &statements).await;
         if key.is_some() && opened.described.dialect.enforces_keys {
             // Other writers may have added the same keys meanwhile, which another look sees; or the
-            // system ended this statement because two of them waited for each other.
-            for attempt in 1..PUBLISH_TRIES {
+            // system ended this statement because two of them waited for each other. A row that the
+            // table refuses for another reason is refused each time.
+            for _ in 1..PUBLISH_TRIES {
                 match &published {
-                    Err(error) if attempt == 1 || error.kind() == ErrorKind::Unavailable => {
+                    Err(error)
+                        if matches!(
+                            error.kind(),
+                            ErrorKind::InvalidInput | ErrorKind::Unavailable
+                        ) =>
+                    {
                         published = session.publish(&doing, &statements).await;
                     }
                     _ => break,
