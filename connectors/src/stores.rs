@@ -13,6 +13,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use datafusion::datasource::listing::ListingTableUrl;
+use datafusion::execution::TaskContext;
+use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use object_store::{ObjectStore, RetryConfig};
 use url::Url;
@@ -40,6 +42,27 @@ pub(crate) fn shown_file(store: &dyn ObjectStore, file: &object_store::path::Pat
 /// True for the store of this machine's files.
 pub(crate) fn is_disk(store: &dyn ObjectStore) -> bool {
     store.to_string().starts_with("LocalFileSystem")
+}
+
+/// `context` with other stores: what runs in it reads and writes there.
+pub(crate) fn with_stores(
+    context: &TaskContext,
+    stores: Arc<dyn ObjectStoreRegistry>,
+) -> Arc<TaskContext> {
+    let runtime = RuntimeEnv {
+        object_store_registry: stores,
+        ..context.runtime_env().as_ref().clone()
+    };
+    Arc::new(TaskContext::new(
+        context.task_id(),
+        context.session_id(),
+        context.session_config().clone(),
+        context.scalar_functions().clone(),
+        context.higher_order_functions().clone(),
+        context.aggregate_functions().clone(),
+        context.window_functions().clone(),
+        Arc::new(runtime),
+    ))
 }
 
 /// An error if one of `targets`, which are about to be written, is a symbolic link or no file: what

@@ -13,7 +13,6 @@ use datafusion::datasource::physical_plan::FileSinkConfig;
 use datafusion::datasource::sink::{DataSink, DataSinkExec};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::object_store::{ObjectStoreRegistry, ObjectStoreUrl};
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
@@ -27,6 +26,7 @@ use url::Url;
 
 use crate::error::{Error, ErrorKind};
 use crate::folders;
+use crate::stores;
 
 /// `plan`, which is a writer of the library or of ours for `config`, so that its files are whole and
 /// nulls have folders.
@@ -95,19 +95,7 @@ impl DataSink for WholeSink {
             held: Arc::clone(&held),
             others: Arc::clone(&runtime.object_store_registry),
         };
-        let runtime = RuntimeEnvBuilder::from_runtime_env(&runtime)
-            .with_object_store_registry(Arc::new(registry))
-            .build_arc()?;
-        let own = Arc::new(TaskContext::new(
-            context.task_id(),
-            context.session_id(),
-            context.session_config().clone(),
-            context.scalar_functions().clone(),
-            context.higher_order_functions().clone(),
-            context.aggregate_functions().clone(),
-            context.window_functions().clone(),
-            runtime,
-        ));
+        let own = stores::with_stores(context, Arc::new(registry));
         let written = self.writer.sink().write_all(rows, &own).await;
         match written {
             Ok(count) => held.end().await.map(|()| count),

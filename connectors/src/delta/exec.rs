@@ -12,7 +12,6 @@ use datafusion::datasource::physical_plan::{FileScanConfig, FileScanConfigBuilde
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result;
 use datafusion::execution::object_store::ObjectStoreRegistry;
-use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalSortExpr;
 use datafusion::physical_plan::execution_plan::{CardinalityEffect, ReplaceChildrenOptions};
@@ -29,6 +28,7 @@ use datafusion::physical_plan::{
 };
 
 use crate::guard::{GuardedSource, caught, shown, stream};
+use crate::stores;
 
 /// Files that an error names where it is not known which of them it is about.
 const NAMED_FILES: usize = 3;
@@ -114,20 +114,7 @@ impl ExecutionPlan for DeltaExec {
         partition: usize,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
-        let runtime = RuntimeEnv {
-            object_store_registry: Arc::clone(&self.stores),
-            ..context.runtime_env().as_ref().clone()
-        };
-        let context = Arc::new(TaskContext::new(
-            context.task_id(),
-            context.session_id(),
-            context.session_config().clone(),
-            context.scalar_functions().clone(),
-            context.higher_order_functions().clone(),
-            context.aggregate_functions().clone(),
-            context.window_functions().clone(),
-            Arc::new(runtime),
-        ));
+        let context = stores::with_stores(&context, Arc::clone(&self.stores));
         let batches = caught(&self.what, || self.inner.execute(partition, context))??;
         let schema = batches.schema();
         let batches = stream(Arc::clone(&self.what), batches);
