@@ -47,6 +47,7 @@ mod reference;
 mod registry;
 mod rejects;
 mod secret;
+mod sizes;
 #[cfg(feature = "snowflake")]
 mod snowflake;
 #[cfg(not(feature = "snowflake"))]
