@@ -55,6 +55,8 @@ mod snowflake;
 mod snowflake;
 mod sql;
 mod stores;
+#[cfg(test)]
+mod test_store;
 mod text;
 mod whole;
 mod write;
