@@ -25,6 +25,7 @@ mod folders;
 #[cfg(feature = "gcs")]
 mod gcs;
 mod guard;
+mod held;
 #[cfg(any(feature = "snowflake", feature = "databricks", feature = "gcs"))]
 #[cfg_attr(
     not(any(feature = "snowflake", feature = "databricks")),
