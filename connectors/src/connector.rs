@@ -139,3 +139,21 @@ pub(crate) const CA_FILE: OptionSpec = OptionSpec {
 
 /// How files are signed in to.
 pub(crate) const FILES: &str = "keys, roles and tokens of the object store";
+
+/// `first`, which is not empty, and `more`: `N` together.
+pub(crate) const fn joined<const N: usize>(
+    first: &[OptionSpec],
+    more: &[OptionSpec],
+) -> [OptionSpec; N] {
+    assert!(first.len() + more.len() == N);
+    let mut all = [first[0]; N];
+    let mut i = 0;
+    while i < N {
+        all[i] = match i < first.len() {
+            true => first[i],
+            false => more[i - first.len()],
+        };
+        i += 1;
+    }
+    all
+}

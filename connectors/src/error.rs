@@ -1,5 +1,6 @@
 //! What can go wrong at a source or target, and the way into and out of DataFusion's error.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 
@@ -141,6 +142,14 @@ impl Error {
             format!("{doing}: {}{advice}", deepest(source.as_ref())),
         )
         .with_source(source)
+    }
+}
+
+/// The first `chars` of a text that an error shows: it can be megabytes.
+pub(crate) fn beginning(text: &str, chars: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(chars) {
+        Some((end, _)) => format!("{}...", &text[..end]).into(),
+        None => text.into(),
     }
 }
 

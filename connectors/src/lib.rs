@@ -25,6 +25,7 @@ mod folders;
 #[cfg(feature = "gcs")]
 mod gcs;
 mod guard;
+mod held;
 #[cfg(any(feature = "snowflake", feature = "databricks", feature = "gcs"))]
 #[cfg_attr(
     not(any(feature = "snowflake", feature = "databricks")),
@@ -47,6 +48,7 @@ mod reference;
 mod registry;
 mod rejects;
 mod secret;
+mod sizes;
 #[cfg(feature = "snowflake")]
 mod snowflake;
 #[cfg(not(feature = "snowflake"))]
@@ -54,6 +56,8 @@ mod snowflake;
 mod snowflake;
 mod sql;
 mod stores;
+#[cfg(test)]
+mod test_store;
 mod text;
 mod whole;
 mod write;

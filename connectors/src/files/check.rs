@@ -90,8 +90,7 @@ async fn first_object(
     loop {
         match files.next().await {
             None => return Ok(None),
-            // What Casebook and others keep beside the data.
-            Some(Ok(meta)) if meta.location.as_ref().contains("/_") => {}
+            // What Casebook and others keep beside the data, too.
             Some(Ok(meta)) if !place.may_have(&meta.location) => {}
             Some(Ok(meta)) => return Ok(Some((meta.location, meta.size))),
             Some(Err(error)) => return Err(place.failed("listing", error)),
@@ -184,6 +183,30 @@ mod tests {
         assert_eq!(names, ["options", "reach", "list", "read", "write"]);
         assert!(steps.iter().all(|s| s.1.is_ok()), "{steps:?}");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn the_location_may_be_below_a_hidden_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let cases = dir.path().join("_raw/.cases");
+        std::fs::create_dir_all(cases.join("_casebook")).unwrap();
+        std::fs::create_dir_all(cases.join("_done")).unwrap();
+        std::fs::create_dir_all(cases.join("_year=2026")).unwrap();
+        for name in ["_a.csv", "_casebook/a.csv", "_done/a.csv"] {
+            std::fs::write(cases.join(name), "id\n").unwrap();
+        }
+        let listed = || async {
+            let steps = checked(&cases.display().to_string()).await;
+            let list = steps.iter().find(|step| step.0 == "list").unwrap();
+            list.1.clone().unwrap()
+        };
+        assert_eq!(listed().await, "nothing is there yet");
+        std::fs::write(cases.join("_year=2026/b.csv"), "id,text\n1,x\n").unwrap();
+        let found = listed().await;
+        assert!(
+            found.contains("_raw/.cases/_year=2026/b.csv, 12 bytes"),
+            "{found}"
+        );
     }
 
     #[tokio::test]

@@ -33,7 +33,7 @@ pub(super) async fn read(
         .map_err(failed)?;
     let mut there = Hashes::default();
     while let Some(batch) = rows.try_next().await.map_err(failed)? {
-        collect(&mut there, batch.column(0), column)?;
+        there = collect(there, batch.column(0), column).await?;
     }
     Ok(Keys::new(column, there))
 }

@@ -101,7 +101,7 @@ fn is_disk(store: &ObjectStoreUrl) -> bool {
 }
 
 fn local(location: &str, is_new: bool) -> Result<Located> {
-    let plain = local_path(location);
+    let plain = stores::local_path(location);
     let plain = plain.as_str();
     let found = |kind: Kind, path: &str| -> Result<Located> {
         Ok(Located {
@@ -159,22 +159,6 @@ fn local(location: &str, is_new: bool) -> Result<Located> {
     }
 }
 
-/// The path that `location` names: a `file://` URL may be percent-encoded.
-fn local_path(location: &str) -> String {
-    let Some(plain) = location.strip_prefix("file://") else {
-        return location.to_owned();
-    };
-    let decoded = Url::parse(location)
-        .ok()
-        .and_then(|u| u.to_file_path().ok());
-    match decoded.as_deref().and_then(LocalPath::to_str) {
-        Some(decoded) if !LocalPath::new(plain).exists() && LocalPath::new(decoded).exists() => {
-            decoded.to_owned()
-        }
-        _ => plain.to_owned(),
-    }
-}
-
 /// The name of a local path in the store of this machine's files.
 fn object_path(path: &str) -> Result<StorePath> {
     let doing = || format!("finding '{path}'");
@@ -206,7 +190,10 @@ async fn remote(
     options: &TableOptions,
     is_new: bool,
 ) -> Result<Located> {
-    let is_web = location.starts_with("http://") || location.starts_with("https://");
+    let scheme = location.split("://").next().unwrap_or_default();
+    let is_web = ["http", "https"]
+        .iter()
+        .any(|web| scheme.eq_ignore_ascii_case(web));
     let path = match is_web {
         // There a question mark begins the query.
         true => location.split(['?', '#']).next().unwrap_or_default(),

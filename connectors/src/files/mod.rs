@@ -7,6 +7,8 @@
 mod batches;
 pub(crate) mod check;
 mod commit;
+mod cut;
+mod durable;
 mod ending;
 mod keys;
 mod listing;
@@ -20,6 +22,8 @@ mod schema;
 mod sink;
 mod table;
 mod target;
+#[cfg(test)]
+mod test_published;
 mod web;
 mod writer;
 

@@ -83,7 +83,7 @@ impl Keys {
         .await
     }
 
-    /// Runs `work` here, or on a thread that may wait for the disk if that is where the keys are.
+    /// Runs `work` on a thread that may wait for the disk, where many keys are.
     async fn look<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&mut Sets) -> io::Result<T> + Send + 'static,
@@ -95,18 +95,11 @@ impl Keys {
                 format!("{}: an earlier comparison did not end", doing()),
             ));
         };
-        let (sets, result) = match sets.there.is_on_disk() || sets.added.is_on_disk() {
-            false => {
-                let result = work(&mut sets);
-                (sets, result)
-            }
-            true => tokio::task::spawn_blocking(move || {
-                let result = work(&mut sets);
-                (sets, result)
-            })
-            .await
-            .map_err(|e| Error::while_doing(doing(), e))?,
-        };
+        let looked = tokio::task::spawn_blocking(move || {
+            let result = work(&mut sets);
+            (sets, result)
+        });
+        let (sets, result) = looked.await.map_err(|e| Error::while_doing(doing(), e))?;
         self.sets = Some(sets);
         result.map_err(|e| Error::while_doing(doing(), e))
     }
@@ -132,28 +125,46 @@ impl Sets {
 /// # Errors
 /// A row without a key.
 fn hashes(column: &ArrayRef, key: &str) -> Result<Vec<u128>> {
-    let text = cast(column, &DataType::Utf8View)
-        .map_err(|e| Error::while_doing(format!("reading {key} as text"), e))?;
-    let text = text.as_string_view();
-    if text.null_count() > 0 {
+    // Bytes need not be a text.
+    let bytes = match column.data_type() {
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => {
+            Ok(ArrayRef::clone(column))
+        }
+        DataType::FixedSizeBinary(_) => cast(column, &DataType::Binary),
+        _ => cast(column, &DataType::Utf8View),
+    };
+    let bytes = bytes.and_then(|bytes| cast(&bytes, &DataType::BinaryView));
+    let bytes = bytes.map_err(|e| Error::while_doing(format!("reading {key} as text"), e))?;
+    let bytes = bytes.as_binary_view();
+    if bytes.null_count() > 0 {
         return Err(no_key(key));
     }
-    Ok(text.iter().flatten().map(hash).collect())
+    Ok(bytes.iter().flatten().map(hash).collect())
 }
 
-/// Adds the hashes of `column` to `out`.
+/// `hashes` and those of `column`. Beyond what memory holds they are written to disk, so the work is
+/// done on a thread that may wait for that.
 ///
 /// # Errors
 /// A row without a key.
-pub(crate) fn collect(out: &mut Hashes, column: &ArrayRef, key: &str) -> Result<()> {
-    out.extend(hashes(column, key)?)
-        .map_err(|e| Error::while_doing(format!("keeping the keys of {key} on disk"), e))
+pub(crate) async fn collect(mut hashes: Hashes, column: &ArrayRef, key: &str) -> Result<Hashes> {
+    let doing = || format!("keeping the keys of {key} on disk");
+    let (rows, name) = (ArrayRef::clone(column), key.to_owned());
+    let collected = tokio::task::spawn_blocking(move || {
+        let more = self::hashes(&rows, &name)?;
+        let added = hashes.extend(more);
+        Ok::<_, Error>(added.map(|()| hashes))
+    });
+    let collected = collected
+        .await
+        .map_err(|e| Error::while_doing(doing(), e))?;
+    collected?.map_err(|e| Error::while_doing(doing(), e))
 }
 
-fn hash(key: &str) -> u128 {
+fn hash(key: &[u8]) -> u128 {
     let mut first = [0; 16];
     let mut hasher = blake3::Hasher::new();
-    hasher.update(key.as_bytes());
+    hasher.update(key);
     hasher.finalize_xof().fill(&mut first);
     u128::from_be_bytes(first)
 }
@@ -161,7 +172,7 @@ fn hash(key: &str) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use datafusion::arrow::array::StringArray;
+    use datafusion::arrow::array::{BinaryArray, FixedSizeBinaryArray, StringArray};
     use std::sync::Arc;
 
     #[tokio::test]
@@ -171,9 +182,10 @@ mod tests {
             Arc::new(StringArray::from_iter_values(texts))
         };
         for bound in [3, 1000] {
-            let mut there = Hashes::with_bound(bound);
             let ids: Vec<u32> = (0..100).collect();
-            collect(&mut there, &column(&ids), "id").unwrap();
+            let ids = column(&ids);
+            let there = collect(Hashes::with_bound(bound), &ids, "id").await;
+            let there = there.unwrap();
             assert_eq!(there.is_on_disk(), bound == 3);
             let mut keys = Keys::new("id", there);
             let rows = column(&[5, 100, 101, 100, 99]);
@@ -181,14 +193,39 @@ mod tests {
             let new = keys.keep_new(&batch).await.unwrap();
             assert_eq!(new.column(0), &column(&[100, 101]));
             assert_eq!(keys.keep_new(&batch).await.unwrap().num_rows(), 0);
-            let mut theirs = Hashes::with_bound(bound);
-            collect(&mut theirs, &column(&[101, 200, 201]), "id").unwrap();
-            assert_eq!(keys.meet(theirs).await.unwrap(), 1);
+            let theirs = column(&[101, 200, 201]);
+            let theirs = collect(Hashes::with_bound(bound), &theirs, "id").await;
+            assert_eq!(keys.meet(theirs.unwrap()).await.unwrap(), 1);
             let mine = RecordBatch::try_from_iter([("id", column(&[100, 101]))]).unwrap();
             let left = keys.not_there(&mine).await.unwrap();
             assert_eq!(left.column(0), &column(&[100]));
             let batch = RecordBatch::try_from_iter([("id", column(&[200, 300]))]).unwrap();
             assert_eq!(keys.keep_new(&batch).await.unwrap().num_rows(), 1);
         }
+    }
+
+    #[tokio::test]
+    async fn work_that_may_wait_for_the_disk_leaves_the_thread() {
+        // The first file is written while all keys are still in memory.
+        let mut keys = Keys::new("id", Hashes::with_bound(3));
+        let here = std::thread::current().id();
+        let there = keys.look(|_| Ok(std::thread::current().id())).await;
+        assert_ne!(there.unwrap(), here);
+    }
+
+    #[test]
+    fn keys_are_told_apart_by_their_bytes() {
+        let values: [&[u8]; 3] = [b"\xff", b"\xfe", b"ab"];
+        let bytes: ArrayRef = Arc::new(BinaryArray::from_vec(values.to_vec()));
+        let found = hashes(&bytes, "id").unwrap();
+        let text: ArrayRef = Arc::new(StringArray::from(vec!["ab"]));
+        assert_eq!(hashes(&text, "id").unwrap(), [found[2]]);
+        assert!(found[0] != found[1]);
+        let fixed = FixedSizeBinaryArray::try_from_iter([[0xff], [0xfe]].into_iter()).unwrap();
+        let fixed: ArrayRef = Arc::new(fixed);
+        assert_eq!(hashes(&fixed, "id").unwrap(), found[..2]);
+        let missing: ArrayRef = Arc::new(BinaryArray::from(vec![None, Some(&b"x"[..])]));
+        let error = hashes(&missing, "id").unwrap_err().to_string();
+        assert!(error.contains("a row has no id"), "{error}");
     }
 }

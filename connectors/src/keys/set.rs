@@ -42,7 +42,8 @@ impl HashesSet {
     }
 
     /// True if a look at it may read a file.
-    pub(crate) fn is_on_disk(&self) -> bool {
+    #[cfg(test)]
+    pub(super) fn is_on_disk(&self) -> bool {
         !self.files.is_empty()
     }
 

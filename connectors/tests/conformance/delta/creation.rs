@@ -246,3 +246,23 @@ async fn an_older_table_takes_new_columns_if_asked_to() {
     let refused = error(&ctx, "INSERT INTO old VALUES ('4', 'd', 'ok')").await;
     assert!(refused.contains("have changed"), "{refused}");
 }
+
+#[tokio::test]
+async fn a_url_may_be_percent_encoded() {
+    let scratch = tempfile::tempdir().unwrap();
+    let location = scratch.path().join("my table");
+    let ctx = session();
+    run(&ctx, &create("t", &location, PAIRS)).await;
+    let sql = "INSERT INTO t VALUES ('1', 'a', 'ok')";
+    assert_eq!(insert(&ctx, sql).await, 1);
+    let below = scratch.path().display();
+    for (name, url) in [
+        ("encoded", format!("file://{below}/my%20table")),
+        ("capitals", format!("FILE://{below}/my table")),
+    ] {
+        let sql = format!("CREATE EXTERNAL TABLE {name} STORED AS DELTA LOCATION '{url}'");
+        run(&ctx, &sql).await;
+        let found = rows(&ctx, &format!("SELECT * FROM {name}")).await;
+        assert_eq!(found, ["1 | a | ok"], "{url}");
+    }
+}
