@@ -20,6 +20,9 @@ mod declared;
 mod error;
 mod evolve;
 mod exact;
+#[cfg(any(feature = "s3", feature = "databricks"))]
+#[cfg_attr(not(feature = "databricks"), allow(dead_code))] // what a token takes that can be revoked
+mod expiring;
 mod files;
 mod folders;
 #[cfg(feature = "gcs")]
@@ -76,6 +79,7 @@ pub use csv_limits::{CsvLimits, InvalidUtf8};
 pub use declared::fitted;
 pub use error::{Error, ErrorKind, Result};
 pub use guard::hide_caught_panics;
+pub use interrupt::is_committing;
 pub use location::{shown, without_credentials};
 pub use reference::{connector_table, option_reference};
 pub use registry::{CONNECTORS, register};

@@ -48,6 +48,9 @@ impl Run {
         let mut printed = Ok(());
         let mut show = |event: Event<'_>| {
             let line = match event {
+                Event::Generated(done) if done.target_rows.is_empty() => {
+                    format!("generate  {}", done.summary())
+                }
                 Event::Generated(done) => format!(
                     "generate  {}\n          {} now holds {}",
                     done.summary(),

@@ -193,7 +193,9 @@ async fn examples(
 
 /// The smallest leading digits of the qa_id of a pair that is trained; none if all are.
 fn threshold(holdout_share: f64) -> Option<String> {
-    let cut = (holdout_share * f64::from(16u32.pow(HOLDOUT_DIGITS))).round() as u32;
+    let all = 16u32.pow(HOLDOUT_DIGITS);
+    // A digit more would be compared as a text, which begins with a 1.
+    let cut = ((holdout_share * f64::from(all)).round() as u32).min(all - 1);
     (cut > 0).then(|| format!("{cut:0width$x}", width = HOLDOUT_DIGITS as usize))
 }
 
@@ -207,5 +209,20 @@ fn argument_name(key: &str) -> String {
     match key.contains('.') {
         true => quoted(key),
         false => key.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_holds_out_as_much_as_it_says() {
+        for share in [0.0, 0.00001, 0.1, 0.5, 0.9, 0.9999, 0.999_993, 0.999_999_9] {
+            let threshold = threshold(share).unwrap_or_default();
+            let held_out = (0..0x1_0000u32).filter(|id| format!("{id:04x}") < threshold);
+            let found = held_out.count() as f64 / f64::from(0x1_0000);
+            assert!((found - share).abs() < 0.0001, "{share}: {found}");
+        }
     }
 }

@@ -17,7 +17,6 @@ mod catalog;
 mod check;
 mod encode;
 mod errors;
-mod expiring;
 mod features;
 mod listing;
 mod messages;

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use datafusion::arrow::array::{Array, Int64Array, RecordBatch};
@@ -15,6 +16,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType};
 use futures::{StreamExt, stream};
+use tokio::time::sleep;
 
 use super::dialect::Adding;
 use super::exchange::{Described, Rows, Staged};
@@ -30,6 +32,10 @@ use crate::write;
 
 /// How often rows with a key are brought into a target where others add the same keys at once.
 const PUBLISH_TRIES: u32 = 6;
+
+/// How long such a target is left alone after the first try, where it does not say itself when the
+/// others are done; doubled for each further one.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
 
 /// The target of one INSERT statement.
 #[derive(Debug)]
@@ -127,23 +133,23 @@ impl StagedSink {
         let statements = staging.publish(staged, key, self.overwrite);
         let doing = format!("adding rows to {}", opened.described.shown());
         let mut published = session.publish(&doing, &statements).await;
-        if key.is_some() && opened.described.dialect.enforces_keys {
-            // Other writers may have added the same keys meanwhile, which another look sees; or the
-            // system ended this statement because two of them waited for each other. A row that the
-            // table refuses for another reason is refused each time.
-            for _ in 1..PUBLISH_TRIES {
-                match &published {
-                    Err(error)
-                        if matches!(
-                            error.kind(),
-                            ErrorKind::InvalidInput | ErrorKind::Unavailable
-                        ) =>
-                    {
-                        published = session.publish(&doing, &statements).await;
-                    }
-                    _ => break,
-                }
+        let tries = if key.is_some() {
+            1..PUBLISH_TRIES
+        } else {
+            0..0
+        };
+        for before in tries {
+            let Err(error) = &published else { break };
+            match (error.kind(), opened.described.dialect.enforces_keys) {
+                // Other writers may have added the same keys meanwhile, which another look sees; or
+                // the system ended this statement because two of them waited for each other. A row
+                // that the table refuses for another reason is refused each time.
+                (ErrorKind::InvalidInput | ErrorKind::Unavailable, true) => {}
+                // Another writer was faster (Delta allows one at a time), or the warehouse is away.
+                (ErrorKind::Unavailable, false) => sleep(FIRST_WAIT * (1 << (before - 1))).await,
+                _ => break,
             }
+            published = session.publish(&doing, &statements).await;
         }
         let added = published.map_err(|error| {
             let advice = match (error.kind(), key) {

@@ -66,17 +66,27 @@ pub struct LoraOptions {
 
 impl LoraOptions {
     /// Refuses what training would refuse whatever the examples are: a base that is not there, a
-    /// directory that holds another run.
+    /// directory that holds another run. One of a hub is not fetched for that.
     ///
     /// # Errors
     /// What is wrong, and the option that mends it.
     pub async fn check(&self, casebook: &Arc<Casebook>) -> Result<()> {
+        match models::is_fetched(&self.base.source)? {
+            true => Ok(()),
+            false => self.ready(casebook).await.map(drop),
+        }
+    }
+
+    /// The same, with a base of a hub fetched: the prompts of examples with a document, those of the
+    /// profile as the model overlays it.
+    pub(crate) async fn ready(&self, casebook: &Arc<Casebook>) -> Result<PromptForm> {
         let (options, casebook) = (self.clone(), Arc::clone(casebook));
         let checked = tokio::task::spawn_blocking(move || {
             let base = models::source(&options.base.source)?;
             let form = options.form(&casebook)?;
             let (settings, mode) = (&options.settings, options.mode);
-            lora::check(&options.directory, &base, settings, &form, mode).map_err(Error::from)
+            lora::check(&options.directory, &base, settings, &form, mode)?;
+            Ok(form)
         });
         checked.await.map_err(|e| {
             Error::new(
@@ -86,8 +96,8 @@ impl LoraOptions {
         })?
     }
 
-    /// Prompts of examples with a document: those of the profile, as the model overlays it.
-    pub(super) fn form(&self, casebook: &Casebook) -> Result<PromptForm> {
+    /// Blocks, and may fetch.
+    fn form(&self, casebook: &Casebook) -> Result<PromptForm> {
         let overlay = profiles::overlay(&self.base)?;
         let profile = profiles::resolve(casebook, &self.profile, overlay.as_deref())?;
         Ok(PromptForm {

@@ -102,8 +102,7 @@ impl DataSink for LoraSink {
         let work = self.casebook.begin_work();
         let options = self.options.clone();
         // Before the first row is asked for, which may cost hours.
-        options.check(&self.casebook).await?;
-        let form = options.form(&self.casebook)?;
+        let form = options.ready(&self.casebook).await?;
         // Held until training ends, also when this statement is dropped before.
         let place = RunDirectory::lock(&options.directory).map_err(Error::from)?;
         let (mut spool, staged) = Spool::create(&place)?;

@@ -299,3 +299,34 @@ async fn staging_tables_of_dead_runs_are_removed() {
     assert_eq!(tables(), left(&[&long, &sign]));
     assert_has(&counted(&fake).await, &["| 40 "]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_with_a_key_wait_for_their_turn_where_another_writer_was_faster() {
+    for (create_with, conflicts, done) in [(&CREATE[..], 2, true), (&CREATE[..1], 1, false)] {
+        let (fake, ctx) = (Fake::start().await, session());
+        create(&ctx, &fake, "qa", create_with).await.unwrap();
+        // Without a key it is an INSERT, which is never tried again.
+        let says = json!({"message": "[DELTA_CONCURRENT_APPEND] files were added"});
+        fake.set(|inner| {
+            inner.conflicts = conflicts;
+            inner.failing = (!done).then(|| ("INSERT INTO `main`.`legal`.`qa`".into(), says));
+        });
+        let inserted = query(&ctx, &format!("INSERT INTO qa {}", pairs(3, 5))).await;
+        let tried = |word: &str| {
+            let all = fake.get(|i| i.statements.clone());
+            all.iter().filter(|s| s.starts_with(word)).count()
+        };
+        match done {
+            true => {
+                inserted.unwrap();
+                assert_has(&counted(&fake).await, &["| 3 "]);
+                assert_eq!(tried("MERGE"), 3);
+            }
+            false => {
+                let error = inserted.unwrap_err();
+                assert_has(&message(&error), &["DELTA_CONCURRENT_APPEND", "write.key"]);
+                assert_eq!(tried("INSERT INTO `main`.`legal`.`qa`"), 1);
+            }
+        }
+    }
+}
