@@ -428,6 +428,29 @@ mod tests {
         assert!(round.is_err());
     }
 
+    /// Refusals and bodies that are cut short count together.
+    #[tokio::test]
+    async fn no_request_is_tried_more_often_than_it_may() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&asked);
+        let url = server(move |_, stream| {
+            let answer: &[u8] = match counted.fetch_add(1, Ordering::SeqCst) % 2 {
+                0 => b"HTTP/1.1 500 No\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+                _ => b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 9\r\n\r\n{}",
+            };
+            stream.write_all(answer).unwrap();
+        });
+        let client = client(LONG, LONG, None).unwrap();
+        let retry = Retry {
+            attempts: 4,
+            first_wait: Duration::from_millis(1),
+            max_wait: Duration::from_millis(1),
+        };
+        let error = fetch("asking", &retry, 100, || client.get(&url)).await;
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Unavailable);
+        assert_eq!(asked.load(Ordering::SeqCst), 4);
+    }
+
     #[test]
     fn a_server_cannot_ask_for_any_wait() {
         let wait = |value: &str| {
