@@ -55,6 +55,7 @@ mod snowflake;
 mod sql;
 mod stores;
 mod text;
+mod unfinished;
 mod whole;
 mod write;
 
@@ -70,7 +71,7 @@ pub use check::{CheckRequest, CheckStep, ScratchDirectories};
 pub use connector::{AcceptedRows, Connector, ConnectorOptions, FileReaders, Maturity, OptionSpec};
 pub use csv_limits::{CsvLimits, InvalidUtf8};
 pub use declared::fitted;
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, Result, nearest};
 pub use guard::hide_caught_panics;
 pub use location::{shown, without_credentials};
 pub use reference::{connector_table, option_reference};

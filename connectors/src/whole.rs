@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::datasource::physical_plan::FileSinkConfig;
 use datafusion::datasource::sink::{DataSink, DataSinkExec};
 use datafusion::error::{DataFusionError, Result};
@@ -27,6 +28,7 @@ use url::Url;
 use crate::error::{Error, ErrorKind};
 use crate::folders;
 use crate::stores;
+use crate::unfinished;
 
 /// `plan`, which is a writer of the library or of ours for `config`, so that its files are whole and
 /// nulls have folders.
@@ -42,6 +44,7 @@ pub(crate) fn whole(
     let sink = WholeSink {
         writer: writer.clone(),
         url: config.object_store_url.clone(),
+        targets: config.table_paths.clone(),
         folders: columns.map(|(name, _)| name.clone()).collect(),
         keep: config.keep_partition_by_columns,
     };
@@ -54,6 +57,7 @@ pub(crate) fn whole(
 struct WholeSink {
     writer: DataSinkExec,
     url: ObjectStoreUrl,
+    targets: Vec<ListingTableUrl>,
     /// Columns that become folders.
     folders: Vec<String>,
     /// Files have these columns as well.
@@ -81,6 +85,7 @@ impl DataSink for WholeSink {
         rows: SendableRecordBatchStream,
         context: &Arc<TaskContext>,
     ) -> Result<u64> {
+        unfinished::say(&self.targets, self.folders.len()).await;
         let rows = match self.folders.is_empty() {
             true => rows,
             false => folders::written(rows, self.folders.clone(), self.keep),

@@ -15,6 +15,7 @@ use super::commit::UNIQUE;
 use super::listing::HIDDEN;
 use super::target::Target;
 use crate::error::{Error, ErrorKind, Result};
+use crate::stores;
 
 /// Bytes of a list: some hundred thousand files.
 const MAX_BYTES: u64 = 64 << 20;
@@ -144,6 +145,7 @@ impl Target {
     }
 
     fn no_list(&self, path: &Path, why: &str) -> Error {
+        let path = stores::shown_file(&*self.store, path);
         Error::new(
             ErrorKind::Corrupt,
             format!(

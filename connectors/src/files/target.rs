@@ -206,3 +206,39 @@ fn remove_old(folder: &std::path::Path) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_dead_writer_left_goes_and_what_a_live_one_writes_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = std::time::SystemTime::now() - LEFTOVER_AGE - Duration::from_secs(60);
+        for age in ["old", "new"] {
+            let folder = dir.path().join(format!("{age}-folder"));
+            std::fs::create_dir_all(folder.join("court=ca1")).unwrap();
+            std::fs::write(folder.join("court=ca1/a.parquet#1"), "x").unwrap();
+            let mut made = vec![folder];
+            // The second as the library calls what is not complete.
+            for name in ["a.tmp", "b.tmp#1"] {
+                let path = dir.path().join(format!("{age}-{name}"));
+                std::fs::write(&path, "x").unwrap();
+                made.push(path);
+            }
+            for path in made.iter().filter(|_| age == "old") {
+                std::fs::File::open(path)
+                    .unwrap()
+                    .set_modified(old)
+                    .unwrap();
+            }
+        }
+        remove_old(dir.path());
+        let left = std::fs::read_dir(dir.path()).unwrap();
+        let mut left: Vec<String> = left
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["new-a.tmp", "new-b.tmp#1", "new-folder"]);
+    }
+}
