@@ -43,7 +43,7 @@ const BASE: &[(&str, &str)] = &[
 /// Another value of each option.
 const OTHERS: &[(&str, &str)] = &[
     ("model", "other"),
-    ("profile", "legal"),
+    ("profile", "own"),
     ("mode", "new"),
     ("rank", "3"),
     ("alpha", "8"),
@@ -100,7 +100,9 @@ fn left(directory: &Path, below: &Path, out: &mut BTreeMap<String, Vec<u8>>) {
 async fn trained(options: &[(&str, &str)], again: bool) -> BTreeMap<String, Vec<u8>> {
     let dir = tempfile::tempdir().unwrap();
     let adapter = dir.path().join("adapter");
-    let config = "[models.other]\nsource = \"nowhere\"\n";
+    // The bundled model brings prompts of its own, over which those of the file go.
+    let config = "[models.other]\nsource = \"nowhere\"\n[profiles.own]\nextends = \"general\"\n\
+                  answer = \"Answer: {question}\"\n";
     let config = Config::parse(&dir.path().join("c.toml"), config, &|_| None).unwrap();
     let casebook = Arc::new(config.casebook().unwrap());
     let train = async |options: &[(&str, &str)]| {
