@@ -62,6 +62,7 @@ mod stores;
 #[cfg(test)]
 mod test_store;
 mod text;
+mod unfinished;
 mod whole;
 mod write;
 
@@ -77,7 +78,7 @@ pub use check::{CheckRequest, CheckStep, ScratchDirectories};
 pub use connector::{AcceptedRows, Connector, ConnectorOptions, FileReaders, Maturity, OptionSpec};
 pub use csv_limits::{CsvLimits, InvalidUtf8};
 pub use declared::fitted;
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, Result, nearest};
 pub use guard::hide_caught_panics;
 pub use interrupt::is_committing;
 pub use location::{shown, without_credentials};

@@ -268,7 +268,15 @@ fn finish<S: ObjectStore>(
         Err(error) => {
             let said = error.to_string();
             let plain = without_value(&said);
-            let message = format!("location '{}': {plain}", shown(url.as_str()));
+            let advice = match said.contains("Account must be specified") {
+                true => {
+                    "; set the option azure.account_name, or the environment variable \
+                     AZURE_STORAGE_ACCOUNT_NAME, or write the location as \
+                     abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/PATH"
+                }
+                false => "",
+            };
+            let message = format!("location '{}': {plain}{advice}", shown(url.as_str()));
             match plain == said {
                 true => Err(Error::invalid(message).with_source(error)),
                 false => Err(Error::invalid(message)),
@@ -297,6 +305,11 @@ pub(crate) fn missing(path: &str, what: &str) -> Error {
     let parent = parent.filter(|p| !p.as_os_str().is_empty());
     let parent = parent.unwrap_or(Path::new("."));
     let near = match std::fs::read_dir(parent) {
+        _ if path.contains("${") => {
+            "only the program fills in a reference such as ${env:NAME}: in casebook.toml, and in \
+             LOCATION and OPTIONS of CREATE EXTERNAL TABLE and COPY"
+                .to_owned()
+        }
         // A part of what signs in is one, too.
         _ if shown(path) != path => "if it is a URL, write its scheme, as in https://".to_owned(),
         Err(_) => format!("the directory '{}' does not exist either", parent.display()),
@@ -315,6 +328,24 @@ pub(crate) fn missing(path: &str, what: &str) -> Error {
         ErrorKind::NotFound,
         format!("there is no {what} '{path}'; {near}"),
     )
+}
+
+/// Refuses a directory that cannot be there or be made, because a file is in its way.
+pub(crate) fn check_room(directory: &Path) -> Result<()> {
+    // Without a slash at its end, with which a file is not found.
+    let path = directory.components().as_path();
+    let found = path.ancestors().find_map(|path| {
+        let is_dir = std::fs::metadata(path).ok()?.is_dir();
+        Some((path, is_dir))
+    });
+    match found {
+        Some((path, false)) => Err(Error::invalid(format!(
+            "'{}' is no directory, and the table at '{}' would be one; choose another location",
+            path.display(),
+            directory.display()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::datasource::physical_plan::FileSinkConfig;
 use datafusion::datasource::sink::{DataSink, DataSinkExec};
 use datafusion::error::Result;
@@ -20,6 +21,8 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
 use crate::error::{Error, ErrorKind};
 use crate::folders;
 use crate::held::HeldStore;
+use crate::stores;
+use crate::unfinished;
 
 /// `plan`, which is a writer of the library or of ours for `config`, so that its files are whole and
 /// nulls have folders.
@@ -35,6 +38,7 @@ pub(crate) fn whole(
     let sink = WholeSink {
         writer: writer.clone(),
         url: config.object_store_url.clone(),
+        targets: config.table_paths.clone(),
         folders: columns.map(|(name, _)| name.clone()).collect(),
         keep: config.keep_partition_by_columns,
         // COPY names where it writes. What an INSERT writes waits in a hidden folder anyway, and it may
@@ -50,6 +54,7 @@ pub(crate) fn whole(
 struct WholeSink {
     writer: DataSinkExec,
     url: ObjectStoreUrl,
+    targets: Vec<ListingTableUrl>,
     /// Columns that become folders.
     folders: Vec<String>,
     /// Files have these columns as well.
@@ -79,6 +84,7 @@ impl DataSink for WholeSink {
         rows: SendableRecordBatchStream,
         context: &Arc<TaskContext>,
     ) -> Result<u64> {
+        unfinished::say(&self.targets, self.folders.len()).await;
         let rows = match self.folders.is_empty() {
             true => rows,
             false => folders::written(rows, self.folders.clone(), self.keep),

@@ -16,7 +16,7 @@ use datafusion::error::DataFusionError;
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::prelude::SessionContext;
 
-use super::check::checked;
+use super::check::plan;
 use super::outcome::Record;
 use super::plan::quoted;
 use super::{Generated, Job, Outcome, Phase, Plan, RunId, Trained, Training};
@@ -39,7 +39,7 @@ pub enum Event<'a> {
 /// statement on which run it is; its path is returned with the outcome.
 ///
 /// # Errors
-/// See [`super::plan`]; a result file that cannot be written; the first step that fails: those before it
+/// See [`super::plan()`]; a result file that cannot be written; the first step that fails: those before it
 /// stay done.
 pub async fn run(
     ctx: &SessionContext,
@@ -49,7 +49,7 @@ pub async fn run(
     observer: &mut dyn FnMut(Event<'_>),
 ) -> Result<(Outcome, PathBuf)> {
     // What is refused has changed nothing, also not the result of the run before.
-    let plan = checked(ctx, casebook, job).await?;
+    let plan = plan(ctx, casebook, job).await?;
     let mut record = Record::begin(&job.name, &job.output, run)?;
     let work = casebook.begin_work();
     let done = async {

@@ -64,6 +64,7 @@ pub(crate) static CONNECTOR: Connector = Connector {
     maturity: Maturity::Stable,
     options: OPTIONS,
     check: |c, request, steps| Box::pin(check::check(c, request, steps)),
+    is_table: |table| table.is::<DeltaProvider>(),
     factory: |c, o| Arc::new(DeltaFactory::new(c, o)),
 };
 

@@ -318,6 +318,7 @@ fn directory(path: &Path) -> Result<Url> {
             path.display()
         )
     };
+    stores::check_room(path)?;
     let absolute = std::path::absolute(path).map_err(|e| Error::while_doing(doing(), e))?;
     let mut there = absolute.as_path();
     let found = loop {

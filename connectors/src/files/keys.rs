@@ -10,11 +10,12 @@ use futures::TryStreamExt;
 use crate::error::{Error, Result};
 use crate::keys::{Hashes, Keys, collect};
 
-/// The keys in `column` of `table`; only that column is kept.
+/// The keys in `column` of `table`, which errors call `into`; only that column is kept.
 pub(super) async fn read(
     ctx: &SessionContext,
     table: Arc<dyn TableProvider>,
     column: &str,
+    into: &str,
 ) -> Result<Keys> {
     let failed = |e: DataFusionError| {
         Error::while_doing(format!("reading the column {column} of a table"), e)
@@ -35,5 +36,5 @@ pub(super) async fn read(
     while let Some(batch) = rows.try_next().await.map_err(failed)? {
         there = collect(there, batch.column(0), column).await?;
     }
-    Ok(Keys::new(column, there))
+    Ok(Keys::new(column, into, there))
 }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::listing::HIDDEN;
 use super::target::{Target, UNIQUE};
 use crate::error::{Error, ErrorKind, Result};
+use crate::stores;
 
 /// Bytes of a list: some hundred thousand files.
 const MAX_BYTES: u64 = 64 << 20;
@@ -136,6 +137,7 @@ impl Target {
     }
 
     fn no_list(&self, path: &Path, why: &str) -> Error {
+        let path = stores::shown_file(&*self.store, path);
         Error::new(
             ErrorKind::Corrupt,
             format!(

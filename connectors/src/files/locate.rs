@@ -150,7 +150,10 @@ fn local(location: &str, is_new: bool) -> Result<Located> {
         return found(Kind::Pattern(glob), &base);
     }
     match is_new || plain.ends_with('/') {
-        true => found(Kind::Directory, plain),
+        true => {
+            stores::check_room(LocalPath::new(plain))?;
+            found(Kind::Directory, plain)
+        }
         false => {
             let hint = "end the location with / if it is a directory that is still to be made";
             let error = stores::missing(plain, "file");

@@ -172,16 +172,21 @@ impl FilesSink {
         key: &str,
         session: &SessionContext,
     ) -> Result<SendableRecordBatchStream> {
-        let table = Arc::clone(&self.table);
-        Ok(only_new(rows, keys::read(session, table, key).await?))
+        let (table, into) = (Arc::clone(&self.table), self.shown());
+        let keys = keys::read(session, table, key, &into).await?;
+        Ok(only_new(rows, keys))
     }
 
     /// The rows in the table's columns.
     fn in_columns(&self, rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
-        let into = format!("the table at '{}'", self.target.shown);
-        let mut cast = CheckedCast::new(Arc::clone(&self.into), into);
+        let mut cast = CheckedCast::new(Arc::clone(&self.into), self.shown());
         let rows = rows.map(move |batch| Ok(cast.cast(&batch?)?));
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.into), rows))
+    }
+
+    /// The table in errors.
+    fn shown(&self) -> String {
+        format!("the table at '{}'", self.target.shown)
     }
 
     /// Says that the rows are there; how many were added.

@@ -54,6 +54,7 @@ use system::OdbcSystem;
 /// `STORED AS ODBC`.
 pub(crate) static CONNECTOR: Connector = Connector {
     check: |c, request, steps| Box::pin(check::check(c, request, steps)),
+    is_table: |table| table.is::<SqlTable>(),
     factory: |c, o| Arc::new(OdbcFactory::new(c, o)),
     ..options::ABOUT
 };

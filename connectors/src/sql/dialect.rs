@@ -107,9 +107,9 @@ pub(crate) enum StagingTable {
 /// How the rows of a key that is not there yet are added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Adding {
-    /// One MERGE, in which a key that comes twice is taken once.
+    /// One MERGE.
     Merge,
-    /// One INSERT of what the target does not have; keys are told apart before they are sent.
+    /// One INSERT of what the target does not have.
     Missing,
 }
 

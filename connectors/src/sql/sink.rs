@@ -18,7 +18,6 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType};
 use futures::{StreamExt, stream};
 use tokio::time::sleep;
 
-use super::dialect::Adding;
 use super::exchange::{Described, Rows, Staged};
 use super::leftovers::{Leftover, seconds_now, sweep};
 use super::staging::Staging;
@@ -100,11 +99,11 @@ impl StagedSink {
         let key = self.key(opened)?;
         let name = self.target.asked.write.key.clone().unwrap_or_default();
         let into = format!("the table {}", opened.described.shown());
-        // Where the step that publishes does not look for keys that come twice.
-        let missing = opened.described.dialect.adding == Adding::Missing;
+        // The target's own keys are looked at by the step that publishes.
+        let keys = key.map(|_| Keys::new(&name, &*into, Hashes::default()));
         let prepared = Prepared {
+            keys,
             cast: CheckedCast::new(Arc::new(relaxed(opened.columns.schema())), into),
-            keys: (missing && key.is_some()).then(|| Keys::new(&name, Hashes::default())),
             key: key.map(|key| (key, name)),
             staged: Arc::clone(staging.columns()),
             sent: 0,

@@ -14,6 +14,7 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType};
 use futures::TryStreamExt;
 
 use super::LoraOptions;
+use super::options::others_in;
 use super::spool::Spool;
 use crate::context::Casebook;
 use crate::error::{Error, ErrorKind};
@@ -103,6 +104,9 @@ impl DataSink for LoraSink {
         let options = self.options.clone();
         // Before the first row is asked for, which may cost hours.
         let form = options.ready(&self.casebook).await?;
+        if let Some(notice) = others_in(&options.directory) {
+            log::warn!(target: "casebook", "{notice}");
+        }
         // Held until training ends, also when this statement is dropped before.
         let place = RunDirectory::lock(&options.directory).map_err(Error::from)?;
         let (mut spool, staged) = Spool::create(&place)?;

@@ -55,16 +55,19 @@ async fn a_table_is_created_and_filled_once() {
         .await
         .unwrap();
     assert_eq!(shown(&ctx, all).await, shown(&local, all).await);
-    // The same key twice in one INSERT: the first row.
-    query(
-        &ctx,
-        "INSERT INTO qa VALUES ('n', 'first', 1, 1.0), ('n', 'second', 2, 1.0)",
-    )
-    .await
-    .unwrap();
-    let found = shown(&ctx, "SELECT question FROM qa WHERE qa_id = 'n'").await;
-    assert_has(&found, &["first"]);
-    assert!(!found.contains("second"), "{found}");
+    // The same key twice in one INSERT: one row if they are equal, refused if not.
+    for other in ["('n', 'first', 2, 1.0)", "('n', NULL, 1, 1.0)"] {
+        for insert in ["INSERT INTO", "INSERT OVERWRITE"] {
+            let insert = format!("{insert} qa VALUES ('n', 'first', 1, 1.0), {other}");
+            let error = query(&ctx, &insert).await.unwrap_err();
+            let parts = ["main.legal.qa", "same qa_id, 'n'", "write.key"];
+            assert_has(&message(&error), &parts);
+        }
+    }
+    let equal = "INSERT INTO qa VALUES ('n', 'first', 1, 1.0), ('n', 'first', 1, 1.0)";
+    assert_has(&shown(&ctx, equal).await, &["| 1 "]);
+    let found = shown(&ctx, "SELECT count(*) FROM qa").await;
+    assert_has(&found, &["| 13 "]);
     let error = query(&ctx, "INSERT INTO qa VALUES (NULL, 'q', 1, 1.0)")
         .await
         .unwrap_err();

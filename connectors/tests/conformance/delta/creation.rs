@@ -149,9 +149,12 @@ async fn listed_columns_make_a_table_or_are_compared_with_it() {
 async fn a_place_that_cannot_be_written_to_is_told_before_a_row_is_asked_for() {
     let scratch = tempfile::tempdir().unwrap();
     let file = scratch.path().join("file");
-    fs::write(&file, "x").unwrap();
     let ctx = session();
     run(&ctx, &create("t", &file.join("t"), PAIRS)).await;
+    fs::write(&file, "x").unwrap();
+    let refused = error(&ctx, &create("u", &file.join("t"), PAIRS)).await;
+    assert!(refused.contains("is no directory"), "{refused}");
+    // One that came into the way later.
     // The rows would fail, too, were they asked for.
     let sql = "INSERT INTO t SELECT CAST(1 / (value - 1) AS VARCHAR), 'a', 'ok' \
                FROM generate_series(1, 3)";
