@@ -21,7 +21,6 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
 use crate::error::{Error, ErrorKind};
 use crate::folders;
 use crate::held::HeldStore;
-use crate::stores;
 use crate::unfinished;
 
 /// `plan`, which is a writer of the library or of ours for `config`, so that its files are whole and

@@ -75,18 +75,18 @@ impl Keys {
     /// A row without a key, or one that differs from a row with its key that came before it.
     pub(crate) async fn keep_new(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
         let batch = self.not_there(batch).await?;
-        let texts = self.texts(&batch)?;
-        let keys = hashes(&texts);
+        let named = self.keys(&batch)?;
+        let keys = hashes(&named);
         let rows = hashes_of_rows(&mut self.rows, &batch).map_err(|e| self.failed(e))?;
         match self.look(move |sets| sets.add(&keys, &rows)).await? {
             Added::New(new) => self.filtered(&batch, new),
-            Added::Other(row) => Err(self.differs(texts.value(row))),
+            Added::Other(row) => Err(self.differs(named.value(row))),
         }
     }
 
     /// The rows of `batch` whose key is not in the table, those that are added here among them.
     pub(crate) async fn not_there(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
-        let keys = hashes(&self.texts(batch)?);
+        let keys = hashes(&self.keys(batch)?);
         let there = self.look(move |sets| sets.there.contains(&keys)).await?;
         self.filtered(batch, there.into_iter().map(|there| !there).collect())
     }
@@ -164,11 +164,6 @@ enum Added {
 }
 
 impl Sets {
-    fn is_on_disk(&self) -> bool {
-        let mut sets = [&self.there, &self.added, &self.rows].into_iter();
-        sets.any(|set| set.is_on_disk())
-    }
-
     /// Adds rows by the hashes of their `keys`, none of which is in the table, and of all their columns.
     fn add(&mut self, keys: &[u128], rows: &[u128]) -> io::Result<Added> {
         let key_before = self.added.contains(keys)?;
@@ -191,7 +186,7 @@ impl Sets {
     }
 }
 
-/// A column of keys as texts.
+/// A column of keys as bytes.
 ///
 /// # Errors
 /// A row without a key.
@@ -351,11 +346,10 @@ mod tests {
             ("b", Some("x"), Some(1.0)),
             ("there", Some("other"), None),
         ];
-        let keys_with = |bound: usize| {
-            let mut there = Hashes::with_bound(bound);
+        let keys_with = async |bound: usize| {
             let column: ArrayRef = Arc::new(StringArray::from(vec!["there", "x", "y"]));
-            collect(&mut there, &column, "id").unwrap();
-            Keys::new("id", "the table at 't'", there)
+            let there = collect(Hashes::with_bound(bound), &column, "id").await;
+            Keys::new("id", "the table at 't'", there.unwrap())
         };
         for bound in [2, 1000] {
             for (i, first) in rows.iter().enumerate() {
@@ -368,9 +362,9 @@ mod tests {
                         false if i == j => Some(new(first)),
                         false => Some(new(first) + new(second)),
                     };
-                    let mut keys = keys_with(bound);
+                    let mut keys = keys_with(bound).await;
                     let together = keys.keep_new(&batch(&[*first, *second])).await;
-                    let mut keys = keys_with(bound);
+                    let mut keys = keys_with(bound).await;
                     let before = keys.keep_new(&batch(&[*first])).await.unwrap().num_rows();
                     let apart = keys.keep_new(&batch(&[*second])).await;
                     for found in [
