@@ -27,6 +27,10 @@ pub struct Report {
 pub struct SetReport {
     /// What the set measures.
     pub kind: SetKind,
+    /// Rows of the table that were not asked, because they are incomplete.
+    pub incomplete: usize,
+    /// The table has more rows than were asked.
+    pub has_more: bool,
     /// Scores of the base model.
     pub base: Scores,
     /// Scores of the tuned model.
@@ -76,9 +80,34 @@ impl SetReport {
         let scores = |answer: fn(&Answered) -> &str| Scores::of(&answers, answer);
         Self {
             kind: set.kind,
+            incomplete: set.incomplete,
+            has_more: set.has_more,
             base: scores(|a| &a.base),
             tuned: scores(|a| &a.tuned),
             answers,
+        }
+    }
+}
+
+impl SetReport {
+    /// What of the table was not asked, in words; none if all was.
+    pub(super) fn left_out(&self) -> Option<String> {
+        let incomplete = (self.incomplete > 0).then(|| {
+            let rows = if self.incomplete == 1 { "row" } else { "rows" };
+            let without = match self.kind {
+                SetKind::HeldOut => "document, question or answer",
+                SetKind::Paraphrase => "paraphrase or answer",
+                _ => "question or answer",
+            };
+            format!("{} {rows} without {without}", self.incomplete)
+        });
+        let more = self.has_more.then(|| {
+            let asked = self.answers.len() + self.incomplete;
+            format!("all rows after the first {asked} (max_questions)")
+        });
+        match (incomplete, more) {
+            (Some(incomplete), Some(more)) => Some(format!("{incomplete}, and {more}")),
+            (incomplete, more) => incomplete.or(more),
         }
     }
 }
@@ -141,6 +170,14 @@ impl fmt::Display for Report {
                 percent(&set.base.refusal),
                 percent(&set.tuned.refusal),
             )?;
+        }
+        for set in &self.sets {
+            if let Some(left_out) = set.left_out() {
+                write!(f, "\n{}: not asked: {left_out}", set.kind.title())?;
+            }
+        }
+        if self.sets.iter().any(|set| set.left_out().is_some()) {
+            writeln!(f)?;
         }
         for set in &self.sets {
             let Some(shown) = set.answers.iter().find(|a| a.base != a.tuned) else {
