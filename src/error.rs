@@ -98,6 +98,11 @@ impl Error {
     pub fn from_datafusion(error: DataFusionError) -> Self {
         match find(&error) {
             Some((kind, message)) => Self::new(kind, message).with_source(error),
+            None if is_far_moment(&error) => {
+                Self::new(ErrorKind::InvalidInput, error.strip_backtrace())
+                    .hint(FAR_MOMENT)
+                    .with_source(error)
+            }
             None => {
                 let kind = match error.find_root() {
                     DataFusionError::SQL(..)
@@ -116,6 +121,25 @@ impl Error {
             }
         }
     }
+}
+
+/// What to do about a moment of a year that nanoseconds do not reach.
+const FAR_MOMENT: &str = "TIMESTAMP, and what is compared with it, holds the years 1678 to 2262; \
+                          TIMESTAMP(6) holds all of them: declare the column so, or write \
+                          CAST('9999-12-31' AS TIMESTAMP(6))";
+
+fn is_far_moment(error: &DataFusionError) -> bool {
+    let said = error.strip_backtrace();
+    let multiplied = [
+        " * 1000",
+        " * 1000000",
+        " * 1000000000",
+        " * 86400000000000",
+    ];
+    let overflow = said.contains("Overflow happened on: ")
+        && multiplied.iter().any(|by| said.trim_end().ends_with(by));
+    let beyond = said.contains("to Timestamp(ns): converted value exceeds");
+    overflow || beyond || said.contains("can be represented as nanoseconds")
 }
 
 /// Walks the causes of `error` for an error of one of our crates.

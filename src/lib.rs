@@ -13,6 +13,7 @@
 mod catalog;
 mod context;
 mod error;
+mod literals;
 mod models;
 mod profiles;
 mod progress;
@@ -31,6 +32,7 @@ pub use casebook_connectors::FileReaders;
 pub use catalog::{check_insert, check_table};
 pub use context::{Casebook, TableSettings};
 pub use error::{Error, ErrorKind, Result};
+pub use literals::exact_literals;
 pub use models::{ModelSpec, Models};
 pub use progress::Progress;
 pub use session::{

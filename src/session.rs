@@ -52,6 +52,8 @@ pub fn new_session_with(
         .with_option_extension(CasebookConfig::default());
     let settings = config.options_mut();
     settings.execution.parquet.schema_force_view_types = true;
+    // Without one, TIMESTAMP WITH TIME ZONE would be a type without.
+    settings.execution.time_zone = Some("+00:00".into());
     // Spreading rows over partitions first fills large batches: generation would run far ahead of
     // a LIMIT, and documents would pile up in memory.
     settings.optimizer.enable_round_robin_repartition = false;

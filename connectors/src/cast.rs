@@ -144,6 +144,16 @@ fn advice(from: &DataType, to: &DataType) -> &'static str {
             "TIMESTAMP holds the years 1678 to 2262; declare the column as TIMESTAMP(6), which holds \
              all of them"
         }
+        (Timestamp(TimeUnit::Nanosecond, _), Timestamp(TimeUnit::Microsecond, _)) => {
+            "cut it in the SELECT, with date_trunc('microsecond', ...), or filter such rows out"
+        }
+        (
+            Timestamp(TimeUnit::Nanosecond | TimeUnit::Microsecond, _),
+            Timestamp(TimeUnit::Millisecond, _),
+        ) => "cut it in the SELECT, with date_trunc('millisecond', ...), or filter such rows out",
+        (Timestamp(unit, _), Timestamp(TimeUnit::Second, _)) if *unit != TimeUnit::Second => {
+            "cut it in the SELECT, with date_trunc('second', ...), or filter such rows out"
+        }
         (from, to) if !from.is_nested() && !to.is_nested() => {
             "correct the value, filter such rows out, or say in the SELECT what becomes of it, with \
              ROUND or CAST"
@@ -206,6 +216,28 @@ pub(crate) fn strictly(
         cut(&why)
     ))
     .with_source(failed))
+}
+
+/// `column`, called `name`, of a file in the type of its table.
+///
+/// # Errors
+/// The first value that the table's type does not hold exactly.
+pub(crate) fn as_declared(name: &str, column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    let failed = match fitted(column, to) {
+        Ok(cast) => return Ok(cast),
+        Err(error) => error,
+    };
+    let from = column.data_type();
+    let bad = first_refused(column, |one| fitted(one, to));
+    let value = bad.map_or_else(
+        || format!("column {name} is {from} there"),
+        |(_, value, _)| format!("column {name} has {}, {from},", shown(&value)),
+    );
+    Err(Error::invalid(format!(
+        "{value} and is declared as {to} ({}); declare it as a type that holds it, and cast it in the \
+         query",
+        cut(&why(&failed))
+    )))
 }
 
 /// `column` as `target`, which holds each of its values exactly.

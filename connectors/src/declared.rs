@@ -61,6 +61,27 @@ pub(crate) fn check_columns(
     refuse(differences(declared, found, false, evolve), location, hint)
 }
 
+/// An error if a number of the table at `location` may not fit into the type that was declared for it;
+/// a wider one than the table's is no promise that is broken.
+pub(crate) fn check_holds(declared: &Schema, found: &Schema, location: &str) -> Result<()> {
+    for field in declared.fields() {
+        let Ok(own) = found.field_with_name(field.name()) else {
+            continue;
+        };
+        let (wanted, has) = (field.data_type(), own.data_type());
+        let alike = wanted.is_signed_integer() && has.is_signed_integer()
+            || wanted.is_floating() && has.is_floating();
+        if alike && wanted.primitive_width() < has.primitive_width() {
+            return Err(Error::invalid(format!(
+                "column {} of the table at '{location}' is {has}, which {wanted}, as declared, may \
+                 not hold; declare it as {has}, or leave the columns out",
+                field.name()
+            )));
+        }
+    }
+    Ok(())
+}
+
 fn differences(declared: &Schema, found: &Schema, ordered: bool, evolve: bool) -> Vec<String> {
     let mut differences = vec![];
     for (i, field) in declared.fields().iter().enumerate() {
@@ -253,7 +274,36 @@ fn class(data_type: &DataType) -> Class {
             let zone = if utc { Some("UTC".into()) } else { zone };
             Class::Other(DataType::Timestamp(Nanosecond, zone))
         }
-        other => Class::Other(other),
+        other => Class::Other(within(&other)),
+    }
+}
+
+/// A nested type by the classes of what is within it; what lists call their items does not matter.
+fn within(data_type: &DataType) -> DataType {
+    use DataType::*;
+    let inner = |field: &Field, name: &str| {
+        let kind = match class(field.data_type()) {
+            Class::Text => Utf8,
+            Class::Integer => Int64,
+            Class::Float => Float64,
+            Class::Other(other) => other,
+        };
+        Arc::new(Field::new(name, kind, true))
+    };
+    match data_type {
+        List(item) | LargeList(item) | ListView(item) | LargeListView(item) => {
+            List(inner(item, "item"))
+        }
+        Struct(fields) => Struct(fields.iter().map(|f| inner(f, f.name())).collect()),
+        Map(entries, _) => match entries.data_type() {
+            Struct(pair) => {
+                let names = ["key", "value"].iter().zip(pair);
+                let pair = Struct(names.map(|(name, f)| inner(f, name)).collect());
+                Map(Arc::new(Field::new("entries", pair, false)), false)
+            }
+            _ => data_type.clone(),
+        },
+        other => other.clone(),
     }
 }
 
@@ -280,6 +330,22 @@ mod tests {
             text.contains("table.create") && text.contains("one, two"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn nested_types_are_compared_by_what_is_within() {
+        use DataType::*;
+        let list = |name: &str, t| List(Arc::new(Field::new(name, t, true)));
+        let of = |name: &str, t| Struct(vec![Field::new(name, t, false)].into());
+        assert!(same_class(&list("item", Utf8View), &list("element", Utf8)));
+        assert!(same_class(&list("item", Int32), &list("element", Int64)));
+        assert!(same_class(
+            &of("a", list("item", Utf8)),
+            &of("a", list("element", Utf8View))
+        ));
+        assert!(!same_class(&list("item", Utf8), &list("item", Int64)));
+        assert!(!same_class(&of("a", Int64), &of("b", Int64)));
+        assert!(!same_class(&list("item", Int64), &Int64));
     }
 
     #[test]

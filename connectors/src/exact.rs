@@ -8,7 +8,7 @@
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringViewArray};
 use datafusion::arrow::compute::kernels::cmp::not_distinct;
 use datafusion::arrow::compute::{CastOptions, can_cast_types, cast, cast_with_options};
-use datafusion::arrow::datatypes::{DataType, Int64Type, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, Fields, Int64Type, TimeUnit};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 
@@ -56,11 +56,14 @@ pub(crate) fn takes(to: &DataType, from: &DataType) -> bool {
         return true;
     }
     let kinds = match (kind(from), kind(to)) {
-        (Kind::Nested, Kind::Nested) => {
-            let (inner, outer) = (inner(from), inner(to));
-            let mut pairs = inner.iter().zip(&outer);
-            inner.len() == outer.len() && pairs.all(|(from, to)| takes(to, from))
-        }
+        (Kind::Nested, Kind::Nested) => match places(from, to) {
+            None => false,
+            Some(places) => {
+                let (inner, outer) = (inner(from), inner(to));
+                let mut pairs = places.into_iter().zip(&outer);
+                pairs.all(|(at, to)| inner.get(at).is_some_and(|from| takes(to, from)))
+            }
+        },
         (Kind::Nested, _) | (_, Kind::Nested) => false,
         (Kind::Moment, Kind::Moment) => match (zone(from), zone(to)) {
             (Some(zone), None) => is_utc(zone),
@@ -69,6 +72,66 @@ pub(crate) fn takes(to: &DataType, from: &DataType) -> bool {
         (from, to) => from == to || from == Kind::Text || to == Kind::Text,
     };
     kinds && can_cast_types(from, to)
+}
+
+/// True if a cast `from` one type `to` another keeps the order of values and each of them, or fails
+/// by itself: the library may do it, and look through it at statistics.
+pub(crate) fn widens(to: &DataType, from: &DataType) -> bool {
+    use DataType::*;
+    let zones = |from, to| match (zone(from), zone(to)) {
+        (from, to) if from == to => true,
+        (from, to) => from.is_none_or(is_utc) && to.is_none_or(is_utc),
+    };
+    match (from, to) {
+        (from, to) if from == to => true,
+        (Dictionary(_, from), to) => widens(to, from),
+        (from, Dictionary(_, to)) => widens(to, from),
+        (from, to) if from.is_integer() && to.is_integer() => true,
+        (from, Decimal128(_, 0..) | Decimal256(_, 0..)) if from.is_integer() => true,
+        (Float16, Float32 | Float64) | (Float32, Float64) => true,
+        (Decimal32(_, s) | Decimal64(_, s) | Decimal128(_, s) | Decimal256(_, s), to) => match to {
+            Decimal32(_, to) | Decimal64(_, to) | Decimal128(_, to) | Decimal256(_, to) => to >= s,
+            _ => false,
+        },
+        (Timestamp(fine, _), Timestamp(finer, _)) => {
+            decimals(*finer) >= decimals(*fine) && zones(from, to)
+        }
+        (Time32(fine) | Time64(fine), Time32(finer) | Time64(finer)) => {
+            decimals(*finer) >= decimals(*fine)
+        }
+        (_, FixedSizeBinary(_)) => false,
+        (Struct(own), Struct(wanted)) => wanted.iter().all(|wanted| {
+            let own = own.iter().find(|own| own.name() == wanted.name());
+            own.is_none_or(|own| widens(wanted.data_type(), own.data_type()))
+        }),
+        (from, to) => match (kind(from), kind(to)) {
+            (Kind::Text, Kind::Text) | (Kind::Bytes, Kind::Bytes) => true,
+            (Kind::Nested, Kind::Nested) => {
+                let (from, to) = (inner(from), inner(to));
+                from.len() == to.len() && from.iter().zip(&to).all(|(from, to)| widens(to, from))
+            }
+            _ => false,
+        },
+    }
+}
+
+/// Where in `from` that is which each type within `to` is made of: fields of a struct by their names, if
+/// they have the same, else by position; none where a name would land in another field.
+fn places(from: &DataType, to: &DataType) -> Option<Vec<usize>> {
+    let count = inner(from).len();
+    if count != inner(to).len() {
+        return None;
+    }
+    let (DataType::Struct(from), DataType::Struct(to)) = (from, to) else {
+        return Some((0..count).collect());
+    };
+    let named = |fields: &Fields, name: &str| fields.iter().position(|f| f.name() == name);
+    let by_name: Option<Vec<usize>> = to.iter().map(|field| named(from, field.name())).collect();
+    by_name.or_else(|| {
+        let mut places = from.iter().map(|field| named(to, field.name())).enumerate();
+        let stays = places.all(|(at, place)| place.is_none_or(|place| place == at));
+        stays.then(|| (0..count).collect())
+    })
 }
 
 /// The types within a list, a map or a struct.
@@ -136,8 +199,10 @@ pub(crate) fn changed(given: &ArrayRef, cast: &ArrayRef) -> Result<Option<usize>
         | (Kind::Span, Kind::Span)
         | (Kind::Bytes, Kind::Bytes) => Ok(not_coming_back(given, cast)?.first().copied()),
         (Kind::Nested, Kind::Nested) => {
-            let pairs = children(given).into_iter().zip(children(cast));
-            for (given, cast) in pairs {
+            let own = children(given);
+            let places = places(from, to).unwrap_or_default().into_iter();
+            let given = places.filter_map(|at| own.get(at).cloned());
+            for (given, cast) in given.zip(children(cast)) {
                 if given.len() != cast.len() {
                     let message = "its lists are laid out in another way; cast it".to_owned();
                     return Err(ArrowError::CastError(message));
@@ -157,6 +222,11 @@ pub(crate) fn holds(to: &DataType, text: &str) -> Result<bool, ArrowError> {
     let given: ArrayRef = std::sync::Arc::new(StringViewArray::from(vec![text]));
     let cast = cast_with_options(&given, to, &LENIENT)?;
     Ok(cast.is_null(0) || changed(&given, &cast)?.is_none())
+}
+
+/// True if a DOUBLE holds all digits of `number`, as SQL writes it.
+pub fn double_holds(number: &str) -> bool {
+    holds(&DataType::Float64, number).unwrap_or(false)
 }
 
 /// The values of dictionaries and runs.
@@ -319,7 +389,94 @@ fn children(array: &ArrayRef) -> Vec<ArrayRef> {
 
 #[cfg(test)]
 mod tests {
+    use datafusion::arrow::datatypes::Field;
+
     use super::*;
+
+    #[test]
+    fn a_struct_is_taken_by_the_names_of_its_fields() {
+        use DataType::*;
+        let of = |fields: &[(&str, DataType)]| {
+            let fields = fields
+                .iter()
+                .map(|(name, t)| Field::new(*name, t.clone(), true));
+            Struct(fields.collect())
+        };
+        let wanted = of(&[("a", Int64), ("b", Utf8)]);
+        for given in [
+            of(&[("b", Utf8), ("a", Int64)]),
+            of(&[("a", Int32), ("b", Utf8View)]),
+            of(&[("c0", Int64), ("c1", Utf8)]),
+            of(&[("a", Int64), ("c1", Utf8)]),
+        ] {
+            assert!(takes(&wanted, &given), "{given}");
+        }
+        for given in [
+            of(&[("b", Int64), ("a", Boolean)]),
+            of(&[("b", Int64), ("c", Utf8)]), // b would land in a
+            of(&[("a", Int64)]),
+            of(&[("a", Int64), ("b", Utf8), ("c", Utf8)]),
+        ] {
+            assert!(!takes(&wanted, &given), "{given}");
+        }
+    }
+
+    #[test]
+    fn what_widens_never_rounds_or_turns_the_order() {
+        use DataType::*;
+        let moment = |unit, zone: Option<&str>| Timestamp(unit, zone.map(Into::into));
+        let list = |of| List(std::sync::Arc::new(Field::new_list_field(of, true)));
+        let of = |name: &str, of| Struct(vec![Field::new(name, of, true)].into());
+        for (from, to) in [
+            (Int32, Int64),
+            (Int64, Int32), // what does not fit is an error of the cast
+            (UInt8, Decimal128(10, 2)),
+            (Float32, Float64),
+            (Decimal128(5, 2), Decimal128(10, 4)),
+            (Decimal128(38, 2), Decimal128(5, 2)),
+            (
+                moment(TimeUnit::Microsecond, None),
+                moment(TimeUnit::Nanosecond, None),
+            ),
+            (
+                moment(TimeUnit::Second, Some("UTC")),
+                moment(TimeUnit::Second, None),
+            ),
+            (Utf8, Utf8View),
+            (FixedSizeBinary(16), BinaryView),
+            (list(Int8), list(Int64)),
+            (of("a", Int8), of("a", Int64)),
+            (of("b", Float64), of("a", Int64)), // a column that the file lacks
+            (Dictionary(Box::new(Int8), Box::new(Utf8)), Utf8View),
+        ] {
+            assert!(widens(&to, &from), "{from} to {to}");
+        }
+        for (from, to) in [
+            (Float64, Float32),
+            (Float64, Int64),
+            (Int64, Float64),
+            (Decimal128(10, 4), Decimal128(10, 2)),
+            (Decimal128(10, 4), Int64),
+            (Int64, Utf8),
+            (Utf8, Int64),
+            (Int64, Boolean),
+            (moment(TimeUnit::Microsecond, None), Date32),
+            (
+                moment(TimeUnit::Nanosecond, None),
+                moment(TimeUnit::Microsecond, None),
+            ),
+            (
+                moment(TimeUnit::Second, Some("+02:00")),
+                moment(TimeUnit::Second, None),
+            ),
+            (moment(TimeUnit::Second, None), Time32(TimeUnit::Second)),
+            (Binary, FixedSizeBinary(16)),
+            (list(Float64), list(Int64)),
+            (of("a", Float64), of("a", Int64)),
+        ] {
+            assert!(!widens(&to, &from), "{from} to {to}");
+        }
+    }
 
     #[test]
     fn a_number_is_what_its_digits_show() {

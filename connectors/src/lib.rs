@@ -16,6 +16,7 @@ mod cast;
 mod check;
 mod connector;
 mod csv_limits;
+mod current_time;
 mod declared;
 mod error;
 mod evolve;
@@ -79,6 +80,7 @@ pub use connector::{AcceptedRows, Connector, ConnectorOptions, FileReaders, Matu
 pub use csv_limits::{CsvLimits, InvalidUtf8};
 pub use declared::fitted;
 pub use error::{Error, ErrorKind, Result, nearest};
+pub use exact::double_holds;
 pub use guard::hide_caught_panics;
 pub use interrupt::is_committing;
 pub use location::{shown, without_credentials};

@@ -7,6 +7,7 @@ use datafusion::execution::context::SessionContext;
 
 use crate::connector::{Connector, ConnectorOptions, FileReaders};
 use crate::csv;
+use crate::current_time;
 use crate::databricks;
 use crate::delta;
 use crate::error::{Error, Result};
@@ -42,6 +43,7 @@ const PREFIX: &str = "CASEBOOK_";
 /// Adds every connector to `ctx`. Only [`FileReaders::Replace`] takes a name that the session has.
 pub fn register(ctx: &SessionContext, options: &ConnectorOptions) -> Result<()> {
     inserted::register(ctx, CONNECTORS.iter().map(|c| c.is_table));
+    current_time::register(ctx);
     let state = ctx.state_ref();
     let mut state = state.write();
     let replace = options.files == FileReaders::Replace;

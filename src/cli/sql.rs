@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use casebook::config::{Hidden, fill_text};
-use casebook::{Error, ErrorKind, Result};
+use casebook::{Error, ErrorKind, Result, exact_literals};
 use clap::Args;
 use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
 use datafusion::dataframe::DataFrame;
@@ -106,9 +106,10 @@ impl Sql {
         &self,
         program: &Program,
         ctx: &SessionContext,
-        statement: Statement,
+        mut statement: Statement,
     ) -> Result<()> {
         let work = async {
+            exact_literals(&mut statement)?;
             check_format(&statement, ctx)?;
             let plan = ctx.state().statement_to_plan(statement).await?;
             // A plan names locations, as an error does; other rows are data.

@@ -1,5 +1,5 @@
 //! The library's scan of one table, run with the table's own stores and guarded: a panic becomes
-//! an error, and an error names the table.
+//! an error, an error names the table, and no statistics of floating columns are believed.
 
 use std::any::Any;
 use std::fmt;
@@ -17,6 +17,7 @@ use datafusion::physical_expr::PhysicalSortExpr;
 use datafusion::physical_plan::execution_plan::{CardinalityEffect, ReplaceChildrenOptions};
 use datafusion::physical_plan::filter_pushdown::{
     ChildPushdownResult, FilterDescription, FilterPushdownPhase, FilterPushdownPropagation,
+    PushedDown,
 };
 use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::physical_plan::projection::ProjectionExec;
@@ -27,13 +28,13 @@ use datafusion::physical_plan::{
     PhysicalExpr, PlanProperties, SortOrderPushdownResult,
 };
 
-use crate::guard::{GuardedSource, caught, shown, stream};
+use crate::guard::{ExactTypes, GuardedSource, caught, may_prune, shown, stream, without_floats};
 use crate::stores;
 
 /// Files that an error names where it is not known which of them it is about.
 const NAMED_FILES: usize = 3;
 
-/// Stands for `inner` wherever a plan is looked at; only running it is different.
+/// Stands for `inner` wherever a plan is looked at; running it is different, and what is pruned.
 #[derive(Debug, Clone)]
 pub(super) struct DeltaExec {
     inner: Arc<dyn ExecutionPlan>,
@@ -57,16 +58,17 @@ impl DeltaExec {
                 return Ok(Transformed::no(node));
             };
             let config: &FileScanConfig = config;
+            let types = ExactTypes::over(config.expr_adapter_factory.clone());
+            let exact = FileScanConfigBuilder::from(config.clone()).with_expr_adapter(Some(types));
             Ok(Transformed::yes(match deletes {
                 false => {
                     let source = GuardedSource::around(Arc::clone(config.file_source()));
-                    let builder = FileScanConfigBuilder::from(config.clone());
-                    DataSourceExec::from_data_source(builder.with_source(source).build())
+                    DataSourceExec::from_data_source(exact.with_source(source).build())
                 }
                 // The library insists on its own source.
                 true => Arc::new(Self {
                     what: one_of(config).into(),
-                    inner: Arc::clone(&node),
+                    inner: DataSourceExec::from_data_source(exact.build()),
                     stores: Arc::clone(stores),
                 }),
             }))
@@ -189,11 +191,31 @@ impl ExecutionPlan for DeltaExec {
         result: ChildPushdownResult,
         config: &ConfigOptions,
     ) -> Result<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
+        let sound: Vec<bool> = match self.inner.children().is_empty() {
+            true => {
+                let filters = result.parent_filters.iter();
+                let schema = self.schema();
+                filters.map(|f| may_prune(&f.filter, &schema)).collect()
+            }
+            // Those below have their own say.
+            false => vec![true; result.parent_filters.len()],
+        };
+        let given = result.parent_filters.into_iter().zip(&sound);
+        let given = given.filter(|(_, sound)| **sound).map(|(f, _)| f).collect();
+        let given = ChildPushdownResult {
+            parent_filters: given,
+            self_filters: result.self_filters,
+        };
         let pushed = self
             .inner
-            .handle_child_pushdown_result(phase, result, config)?;
+            .handle_child_pushdown_result(phase, given, config)?;
+        let mut answers = pushed.filters.into_iter();
+        let answer = |sound| match sound {
+            true => answers.next().unwrap_or(PushedDown::No),
+            false => PushedDown::No,
+        };
         Ok(FilterPushdownPropagation {
-            filters: pushed.filters,
+            filters: sound.into_iter().map(answer).collect(),
             updated_node: pushed.updated_node.map(|inner| self.over(inner)),
         })
     }
@@ -249,7 +271,9 @@ impl ExecutionPlan for DeltaExec {
         inputs: &[Arc<Statistics>],
         args: &StatisticsArgs,
     ) -> Result<Arc<Statistics>> {
-        self.inner.statistics_from_inputs(inputs, args)
+        let statistics = self.inner.statistics_from_inputs(inputs, args)?;
+        let statistics = Arc::unwrap_or_clone(statistics);
+        Ok(Arc::new(without_floats(statistics, &self.schema())))
     }
 
     fn child_stats_requests(&self, partition: Option<usize>) -> Vec<ChildStats> {

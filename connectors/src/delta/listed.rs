@@ -26,6 +26,8 @@ pub(super) struct Listed {
     pub(super) bytes: i64,
     /// Which rows of it were deleted.
     pub(super) deletes: Option<DeletionVectorDescriptor>,
+    /// Columns, as files call them, whose value in its folder is the empty text.
+    pub(super) blank: Vec<String>,
 }
 
 /// The files of the version that `table`, at `location`, was opened at.
@@ -73,7 +75,10 @@ fn listed(view: &LogicalFileView, path: String, root: &Url, owner: &str) -> Resu
             return Err(outside(owner, &deletes.path_or_inline_dv));
         }
     }
+    let values = view.partition_values_map().into_iter();
+    let blank = values.filter(|(_, value)| value.as_deref() == Some(""));
     Ok(Listed {
+        blank: blank.map(|(name, _)| name).collect(),
         deletes,
         path,
         bytes,

@@ -11,6 +11,7 @@
 //! | the files of a table are its own, and their deletion vectors fit | `listed`, `deletions` |
 //! | INSERT: the table is made, and takes columns | `wanted`, `schema` |
 //! | INSERT: rows to files | `sink`, `checks`, `layout`, `files` |
+//! | conditions of a table as Spark means them | `spark`, `spark_functions`, `java_regex`, `meaning` |
 //! | INSERT: files to a version, once | `target`, `keys`, `log` |
 
 mod checks;
@@ -18,16 +19,20 @@ mod deletions;
 mod exec;
 mod features;
 mod files;
+mod java_regex;
 mod keys;
 mod layout;
 mod listed;
 mod log;
+mod meaning;
 mod numbers;
 mod options;
 mod scan;
 mod schema;
 mod sink;
 mod source;
+mod spark;
+mod spark_functions;
 pub(crate) mod stores;
 mod table;
 mod target;
@@ -105,6 +110,7 @@ impl DeltaFactory {
             (Ok(table), wanted) => {
                 wanted::check_folders(&table, folders, location)?;
                 let found = scan::provider(&table, location)?.schema();
+                declared::check_holds(more, &found, location)?;
                 match wanted {
                     Some(wanted) => wanted.after(&found, location).await?,
                     None => found,

@@ -4,21 +4,27 @@
 //! The library reads every file of a scan in one partition as soon as one of them has a deletion
 //! vector. Such a table is therefore read by several scans, each of some of the files.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::ScalarValue;
 use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
 use datafusion::error::DataFusionError;
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::{Expr, Operator};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{Column, binary, case, lit};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::union::UnionExec;
 use deltalake::DeltaTable;
 use deltalake::delta_datafusion::{
     DeltaScanConfig, DeltaScanNext, FileSelection, MissingSelectedFilePolicy,
 };
+use deltalake::kernel::{DataType, MetadataValue};
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -27,9 +33,10 @@ use url::Url;
 use super::deletions;
 use super::exec::DeltaExec;
 use super::listed::{self, Listed};
+use super::log;
 use super::numbers;
 use crate::error::{Error, Result};
-use crate::guard::{GuardedStore, caught, caught_while, named};
+use crate::guard::{GuardedStore, caught, caught_while, may_prune_planned, named};
 
 /// Scans planned at the same time; each reads up to eight deletion vectors at once.
 const PLANNED_AT_ONCE: usize = 4;
@@ -157,7 +164,14 @@ async fn plan_some(
     let scan = provider(table, location)?;
     let deletes = files.iter().any(|file| file.deletes.is_some());
     let what = format!("the Delta table at '{location}'");
-    let (what, session, stores) = (&what, &session, &stores);
+    let columns = scan.schema();
+    let blank = blank(table, location, &files)?;
+    let by_blank = |filter: &Expr| filter.column_refs().iter().any(|c| blank.contains(&c.name));
+    let sound = filters
+        .iter()
+        .filter(|filter| !by_blank(filter) && may_prune_planned(filter, &columns, &session));
+    let filters: Vec<Expr> = sound.cloned().collect();
+    let (what, session, stores, filters) = (&what, &session, &stores, &filters[..]);
     let run = |scan: DeltaScanNext| async move {
         let plan = scan.scan(session, projection, filters, limit).await?;
         DeltaExec::around(plan, what, stores, deletes)
@@ -165,14 +179,14 @@ async fn plan_some(
     if let Some(paths) = paths {
         let files = FileSelection::from_file_paths(paths)
             .with_missing_file_policy(MissingSelectedFilePolicy::Ignore);
-        return run(scan.with_file_selection(files)).await;
+        return with_nulls(run(scan.with_file_selection(files)).await?, &blank);
     }
     let groups = match deletes {
         true => file_groups(files, session.config().target_partitions()),
         false => vec![],
     };
     if groups.len() < 2 {
-        return run(scan).await;
+        return with_nulls(run(scan).await?, &blank);
     }
     let scans = groups
         .into_iter()
@@ -181,7 +195,55 @@ async fn plan_some(
         .buffered(PLANNED_AT_ONCE)
         .try_collect()
         .await?;
-    UnionExec::try_new(scans)
+    with_nulls(UnionExec::try_new(scans)?, &blank)
+}
+
+/// Columns of texts and bytes that are empty in the folder of one of `files`. By the protocol that is
+/// null, <https://github.com/delta-io/delta/blob/master/PROTOCOL.md#partition-value-serialization>; the
+/// library goes by that in other types only.
+fn blank(table: &DeltaTable, location: &str, files: &[Listed]) -> Result<Vec<String>> {
+    let names: HashSet<&String> = files.iter().flat_map(|file| &file.blank).collect();
+    if names.is_empty() {
+        return Ok(vec![]);
+    }
+    let state = table.snapshot().map_err(|e| log::opening(location, e))?;
+    let schema = state.schema();
+    let blank = schema.fields().filter(|field| {
+        let texts = [DataType::STRING, DataType::BINARY].contains(field.data_type());
+        let own = field.metadata().get("delta.columnMapping.physicalName");
+        let own = match own {
+            Some(MetadataValue::String(own)) => own,
+            _ => field.name(),
+        };
+        texts && names.contains(own)
+    });
+    Ok(blank.map(|field| field.name().clone()).collect())
+}
+
+/// `rows`, with null for what is empty in the columns that are `blank` somewhere: nothing else can be.
+fn with_nulls(
+    rows: Arc<dyn ExecutionPlan>,
+    blank: &[String],
+) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+    if blank.is_empty() {
+        return Ok(rows);
+    }
+    let schema = rows.schema();
+    let columns = schema.fields().iter().enumerate().map(|(at, field)| {
+        let own: Arc<dyn PhysicalExpr> = Arc::new(Column::new(field.name(), at));
+        let value = match blank.contains(field.name()) {
+            false => own,
+            true => {
+                let empty = ScalarValue::Utf8(Some(String::new())).cast_to(field.data_type())?;
+                let null = lit(ScalarValue::try_from(field.data_type())?);
+                let is_empty = binary(Arc::clone(&own), Operator::Eq, lit(empty), &schema)?;
+                case(None, vec![(is_empty, null)], Some(own))?
+            }
+        };
+        Ok(ProjectionExpr::new(value, field.name().clone()))
+    });
+    let columns = columns.collect::<datafusion::error::Result<Vec<_>>>()?;
+    Ok(Arc::new(ProjectionExec::try_new(columns, rows)?))
 }
 
 /// `files` in at most `partitions` groups of about the same size.

@@ -1,6 +1,6 @@
 //! The columns of a Delta table as Delta declares them.
 
-use datafusion::arrow::datatypes::{Field, Schema};
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use deltalake::kernel::StructField;
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
 
@@ -14,7 +14,12 @@ pub(super) fn delta_fields(schema: &Schema) -> Result<Vec<StructField>> {
         .fields()
         .iter()
         .map(|field| {
-            let plain = Field::new(field.name(), plain_type(field.data_type()), true);
+            let plain = match plain_type(field.data_type()) {
+                // A moment is one of UTC there, wherever it is shown.
+                DataType::Timestamp(unit, Some(_)) => DataType::Timestamp(unit, Some("UTC".into())),
+                other => other,
+            };
+            let plain = Field::new(field.name(), plain, true);
             (&plain)
                 .try_into_kernel()
                 .map_err(|e: datafusion::arrow::error::ArrowError| {

@@ -27,7 +27,8 @@ use object_store::{ObjectMeta, ObjectStore};
 use super::parquet::CheckedReaders;
 use super::source::{GuardedSource, shown};
 use super::store::GuardedStore;
-use super::{caught_while, merge, named, parquet};
+use super::types::ExactTypes;
+use super::{caught_while, merge, named, parquet, pruning};
 use crate::stores;
 use crate::whole::whole;
 
@@ -147,9 +148,12 @@ impl FileFormat for GuardedFormat {
         let what = self.shown(store.as_ref(), file);
         let store: Arc<dyn ObjectStore> = GuardedStore::new(Arc::clone(store), None);
         let inferred = async {
-            parquet::check_file(state, store.as_ref(), file, Some(schema.as_ref())).await?;
-            let schema = Arc::clone(&schema);
-            self.inner.infer_stats(state, &store, schema, file).await
+            let checked = parquet::check_file(state, store.as_ref(), file, Some(schema.as_ref()));
+            let footer = checked.await?;
+            let inferred = self
+                .inner
+                .infer_stats(state, &store, Arc::clone(&schema), file);
+            Ok(pruning::trusted(inferred.await?, &footer, &schema))
         };
         let inferred = caught_while(&what, inferred).await;
         inferred.map_err(|e| named(&what, e))
@@ -164,9 +168,12 @@ impl FileFormat for GuardedFormat {
     ) -> Result<Option<LexOrdering>> {
         let what = self.shown(store.as_ref(), file);
         let store: Arc<dyn ObjectStore> = GuardedStore::new(Arc::clone(store), None);
-        let inferred = self.inner.infer_ordering(state, &store, schema, file);
+        let inferred = self
+            .inner
+            .infer_ordering(state, &store, Arc::clone(&schema), file);
         let inferred = caught_while(&what, inferred).await;
-        inferred.map_err(|e| named(&what, e))
+        let order = inferred.map_err(|e| named(&what, e))?;
+        Ok(order.and_then(|order| pruning::without_float_order(order, &schema)))
     }
 
     async fn infer_stats_and_ordering(
@@ -179,11 +186,15 @@ impl FileFormat for GuardedFormat {
         let what = self.shown(store.as_ref(), file);
         let store: Arc<dyn ObjectStore> = GuardedStore::new(Arc::clone(store), None);
         let inferred = async {
-            parquet::check_file(state, store.as_ref(), file, Some(schema.as_ref())).await?;
-            let (inner, schema) = (&self.inner, Arc::clone(&schema));
-            inner
-                .infer_stats_and_ordering(state, &store, schema, file)
-                .await
+            let checked = parquet::check_file(state, store.as_ref(), file, Some(schema.as_ref()));
+            let footer = checked.await?;
+            let (inner, table) = (&self.inner, Arc::clone(&schema));
+            let inferred = inner.infer_stats_and_ordering(state, &store, table, file);
+            let mut inferred = inferred.await?;
+            inferred.statistics = pruning::trusted(inferred.statistics, &footer, &schema);
+            let order = inferred.ordering.take();
+            inferred.ordering = order.and_then(|o| pruning::without_float_order(o, &schema));
+            Ok(inferred)
         };
         let inferred = caught_while(&what, inferred).await;
         inferred.map_err(|e| named(&what, e))
@@ -211,8 +222,10 @@ impl FileFormat for GuardedFormat {
             let parquet = parquet.clone();
             source = Arc::new(parquet.with_parquet_file_reader_factory(Arc::new(readers)));
         }
-        let guarded = FileScanConfigBuilder::from(config.clone());
-        let guarded = guarded.with_source(GuardedSource::around(source)).build();
+        let guarded = FileScanConfigBuilder::from(config.clone())
+            .with_source(GuardedSource::around(source))
+            .with_expr_adapter(Some(ExactTypes::over(config.expr_adapter_factory.clone())))
+            .build();
         Ok(DataSourceExec::from_data_source(guarded))
     }
 

@@ -8,8 +8,10 @@
 mod format;
 mod merge;
 mod parquet;
+mod pruning;
 mod source;
 mod store;
+mod types;
 
 use std::any::Any;
 use std::cell::Cell;
@@ -27,8 +29,10 @@ use crate::error::{Error, ErrorKind, Result};
 
 pub(crate) use format::ParquetFactory;
 pub(crate) use parquet::in_other_case;
+pub(crate) use pruning::{may_prune, may_prune_planned, without_floats};
 pub(crate) use source::{GuardedSource, shown};
 pub(crate) use store::{Bounds, GuardedStore, changed, outside};
+pub(crate) use types::ExactTypes;
 
 thread_local! {
     /// How many [`caught`] are under way on this thread.

@@ -2,7 +2,7 @@
 //!
 //! The library finds columns by name: of two with one name the second is never read, and one whose
 //! name is written in another case than the table's is null. Neither is told apart from what was
-//! meant, so both are errors, of every file that is opened. What this does not do: compare types.
+//! meant, so both are errors, of every file that is opened. What this does not do: compare types (`types`).
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -29,20 +29,22 @@ use object_store::{ObjectMeta, ObjectStore};
 use super::store::GuardedStore;
 use crate::error::{Error, Result};
 
-/// Checks the columns of `file` by themselves, and against those of `table` if it is known. The
-/// library finds the footer in the session's cache afterwards.
+/// Checks the columns of `file` by themselves, and against those of `table` if it is known; its
+/// footer. The library finds that in the session's cache afterwards.
 pub(super) async fn check_file(
     state: &dyn Session,
     store: &dyn ObjectStore,
     file: &ObjectMeta,
     table: Option<&Schema>,
-) -> datafusion::error::Result<()> {
+) -> datafusion::error::Result<Arc<ParquetMetaData>> {
     let cache = state.runtime_env().cache_manager.get_file_metadata_cache();
     let hint = state.config_options().execution.parquet.metadata_size_hint;
     let footer = DFParquetMetadata::new(store, file)
         .with_metadata_size_hint(hint)
         .with_file_metadata_cache(Some(cache));
-    Ok(check(footer.fetch_metadata().await?.as_ref(), table)?)
+    let footer = footer.fetch_metadata().await?;
+    check(footer.as_ref(), table)?;
+    Ok(footer)
 }
 
 fn check(footer: &ParquetMetaData, table: Option<&Schema>) -> Result<()> {

@@ -1,4 +1,5 @@
-//! A source of files whose every open and poll is guarded, and whose errors name the file.
+//! A source of files whose every open and poll is guarded, whose errors name the file, and that is
+//! pruned by sound filters only.
 
 use std::fmt::{self, Debug, Formatter};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use datafusion::error::Result;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, PhysicalSortExpr};
-use datafusion::physical_plan::filter_pushdown::FilterPushdownPropagation;
+use datafusion::physical_plan::filter_pushdown::{FilterPushdownPropagation, PushedDown};
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::physical_plan::{DisplayFormatType, PhysicalExpr, SortOrderPushdownResult};
 use datafusion_datasource::morsel::{Morsel, MorselPlan, MorselPlanner, Morselizer};
@@ -22,9 +23,10 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use url::Url;
 
+use super::pruning::may_prune;
 use super::{caught, caught_while, named, stream};
 
-/// A library's source; this one reads as that does.
+/// A library's source; this one reads as that does, but for filters that statistics would mislead.
 #[derive(Clone)]
 pub(crate) struct GuardedSource(Arc<dyn FileSource>);
 
@@ -116,9 +118,19 @@ impl FileSource for GuardedSource {
         filters: Vec<Arc<dyn PhysicalExpr>>,
         config: &ConfigOptions,
     ) -> Result<FilterPushdownPropagation<Arc<dyn FileSource>>> {
-        let pushed = self.0.try_pushdown_filters(filters, config)?;
+        let table = self.0.table_schema().table_schema();
+        let sound: Vec<bool> = filters.iter().map(|f| may_prune(f, table)).collect();
+        let given = filters.into_iter().zip(&sound).filter(|(_, sound)| **sound);
+        let pushed = self
+            .0
+            .try_pushdown_filters(given.map(|(f, _)| f).collect(), config)?;
+        let mut answers = pushed.filters.into_iter();
+        let answer = |sound| match sound {
+            true => answers.next().unwrap_or(PushedDown::No),
+            false => PushedDown::No,
+        };
         Ok(FilterPushdownPropagation {
-            filters: pushed.filters,
+            filters: sound.into_iter().map(answer).collect(),
             updated_node: pushed.updated_node.map(Self::around),
         })
     }

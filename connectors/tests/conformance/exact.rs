@@ -351,3 +351,111 @@ async fn a_column_that_is_not_null_names_the_row_without_a_value() {
         );
     }
 }
+
+/// Fields go by their names, in whatever order they are given.
+#[tokio::test]
+async fn a_struct_is_taken_by_the_names_of_its_fields() {
+    for format in ["JSON", "PARQUET", "DELTA"] {
+        let folder = tempfile::tempdir().unwrap();
+        let ctx = table(format, "STRUCT<a DOUBLE, b BIGINT>", folder.path()).await;
+        let lists = tempfile::tempdir().unwrap();
+        let many = format!(
+            "CREATE EXTERNAL TABLE many (id BIGINT, x STRUCT<a DOUBLE, b BIGINT>[]) STORED AS \
+             {format} LOCATION '{}/'",
+            lists.path().display()
+        );
+        rows(&ctx, &many).await.unwrap();
+        let given = "SELECT 1 AS id, named_struct('b', 7, 'a', 0.5) AS s";
+        for insert in [
+            format!("INSERT INTO t SELECT id, s FROM ({given})"),
+            "INSERT INTO t SELECT 2, named_struct('b', 7, 'a', 0.5)".to_owned(),
+            "INSERT INTO t SELECT 3, named_struct('a', 0.5, 'b', 7.0)".to_owned(),
+            "INSERT INTO t SELECT 4, struct(0.5, 7)".to_owned(),
+            format!("INSERT INTO many SELECT id, make_array(s) FROM ({given})"),
+        ] {
+            let added = rows(&ctx, &insert).await;
+            added.unwrap_or_else(|e| panic!("{format}: {insert}: {e}"));
+        }
+        let whole = "SELECT count(*) FROM t WHERE x['a'] = 0.5 AND x['b'] = 7";
+        assert_eq!(number(&ctx, whole).await, 4, "{format}");
+        let whole = "SELECT count(*) FROM many WHERE x[1]['a'] = 0.5 AND x[1]['b'] = 7";
+        assert_eq!(number(&ctx, whole).await, 1, "{format}");
+        for given in [
+            "named_struct('b', 1.5, 'a', 3)",
+            "named_struct('a', 3.0, 'b', 1.5)",
+            "named_struct('b', 1, 'c', 2)",
+            "named_struct('a', 1)",
+            "named_struct('a', 1, 'b', 2, 'c', 3)",
+        ] {
+            for insert in [
+                format!("INSERT INTO t SELECT -1, {given}"),
+                format!("INSERT INTO t SELECT -1, s FROM (SELECT {given} AS s)"),
+            ] {
+                let error = rows(&ctx, &insert).await.expect_err(&insert);
+                assert!(
+                    error.contains("column x") || error.contains("ast"),
+                    "{insert}: {error}"
+                );
+            }
+        }
+        assert_eq!(number(&ctx, "SELECT count(*) FROM t").await, 4, "{format}");
+    }
+}
+
+#[tokio::test]
+async fn the_present_fits_into_microseconds() {
+    for format in FORMATS {
+        let folder = tempfile::tempdir().unwrap();
+        let ctx = table(format, "TIMESTAMP(6)", folder.path()).await;
+        for insert in [
+            "INSERT INTO t SELECT 1, now()",
+            "INSERT INTO t VALUES (2, now())",
+            "INSERT INTO t SELECT id, r FROM (SELECT 3 AS id, current_timestamp() AS r)",
+            "INSERT INTO t (x, id) VALUES (now() + INTERVAL '1 day', 4)",
+        ] {
+            for _ in 0..3 {
+                let added = rows(&ctx, insert).await;
+                added.unwrap_or_else(|e| panic!("{format}: {insert}: {e}"));
+            }
+        }
+        assert_eq!(
+            number(&ctx, "SELECT count(*) FROM t WHERE x > '2020-01-01'").await,
+            12
+        );
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let ctx = table("DELTA", "TIMESTAMP", folder.path()).await;
+    rows(&ctx, "INSERT INTO t SELECT 1, now()").await.unwrap();
+    let seconds = tempfile::tempdir().unwrap();
+    let ctx = table("PARQUET", "TIMESTAMP(0)", seconds.path()).await;
+    let fine = "TIMESTAMP '2026-01-02T03:04:05.5'";
+    let error = rows(&ctx, &format!("INSERT INTO t SELECT 1, {fine}"))
+        .await
+        .unwrap_err();
+    assert!(error.contains("date_trunc('second', ...)"), "{error}");
+    let advised = format!("INSERT INTO t SELECT 1, date_trunc('second', {fine})");
+    rows(&ctx, &advised).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_moment_with_a_zone_stays_one_in_delta() {
+    let config = SessionConfig::new().set_str("datafusion.execution.time_zone", "+00:00");
+    let ctx = SessionContext::new_with_config(config);
+    register(&ctx, &ConnectorOptions::default()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let create = format!(
+        "CREATE EXTERNAL TABLE t (id BIGINT, x TIMESTAMP WITH TIME ZONE, y TIMESTAMP) STORED AS DELTA \
+         LOCATION '{}/'",
+        folder.path().display()
+    );
+    rows(&ctx, &create).await.unwrap();
+    rows(&ctx, "INSERT INTO t VALUES (1, now(), now())")
+        .await
+        .unwrap();
+    let types = "SELECT arrow_typeof(x), arrow_typeof(y) FROM t";
+    let types = ask(&ctx, types).await.unwrap();
+    assert!(
+        types.contains("\"UTC\"") && types.contains("Timestamp(µs)"),
+        "{types}"
+    );
+}

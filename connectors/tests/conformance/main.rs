@@ -12,8 +12,10 @@
 )]
 
 mod crash;
+mod declared_types;
 mod exact;
 mod fake;
+mod floating;
 mod round_trip;
 
 #[cfg(feature = "databricks")]

@@ -141,8 +141,14 @@ async fn listed_columns_make_a_table_or_are_compared_with_it() {
     }
     // The same columns, in types of the same kind.
     let other = session();
-    run(&other, &create("(id INT, name TEXT, court VARCHAR)", "")).await;
+    run(&other, &create("(id BIGINT, name TEXT, court VARCHAR)", "")).await;
     assert_eq!(rows(&other, "SELECT id FROM t").await, ["7"]);
+    let narrow = "(id INT, name TEXT, court VARCHAR)";
+    let refused = error(&session(), &create(narrow, "")).await;
+    assert!(
+        refused.contains("column id") && refused.contains("may not hold"),
+        "{refused}"
+    );
 }
 
 #[tokio::test]

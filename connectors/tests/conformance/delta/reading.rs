@@ -187,3 +187,135 @@ fn filters_agree_with_memory() {
         });
     });
 }
+
+/// A table of one column `a` of `kind` in the log, whose folders have `values`, over a file of ids.
+fn folders(kind: &str, values: &[&str], at: &std::path::Path) {
+    use serde_json::json;
+    let schema = json!({"type": "struct", "fields": [
+        {"name": "id", "type": "long", "nullable": true, "metadata": {}},
+        {"name": "a", "type": kind, "nullable": true, "metadata": {}},
+    ]});
+    let mut actions = vec![
+        json!({"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}}),
+        json!({"metaData": {
+            "id": "54f93383-0e3a-5549-b4a8-e505e2fad9ef",
+            "format": {"provider": "parquet", "options": {}},
+            "schemaString": schema.to_string(), "partitionColumns": ["a"], "configuration": {},
+        }}),
+    ];
+    std::fs::create_dir_all(at.join("_delta_log")).unwrap();
+    for (i, value) in values.iter().enumerate() {
+        let ids: datafusion::arrow::array::ArrayRef =
+            Arc::new(datafusion::arrow::array::Int64Array::from(vec![i as i64]));
+        let batch = RecordBatch::try_from_iter([("id", ids)]).unwrap();
+        let name = format!("part-{i}.parquet");
+        let file = File::create(at.join(&name)).unwrap();
+        let mut writer =
+            datafusion::parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        let size = std::fs::metadata(at.join(&name)).unwrap().len();
+        actions.push(json!({"add": {
+            "path": name, "partitionValues": {"a": value}, "size": size, "modificationTime": 0,
+            "dataChange": true, "stats": "{\"numRecords\": 1}",
+        }}));
+    }
+    let lines: Vec<String> = actions.iter().map(ToString::to_string).collect();
+    let log = at.join("_delta_log/00000000000000000000.json");
+    std::fs::write(log, lines.join("\n")).unwrap();
+}
+
+/// <https://github.com/delta-io/delta/blob/master/PROTOCOL.md#partition-value-serialization>
+#[tokio::test]
+async fn an_empty_partition_value_is_null() {
+    for (kind, value, shown) in [
+        ("string", "x", "x"),
+        ("binary", "x", "78"),
+        ("integer", "7", "7"),
+        ("date", "2026-01-02", "2026-01-02"),
+        ("double", "0.5", "0.5"),
+        ("boolean", "true", "true"),
+        ("timestamp", "2026-01-02 03:04:05", "2026-01-02T03:04:05Z"),
+    ] {
+        let scratch = tempfile::tempdir().unwrap();
+        folders(kind, &["", value], scratch.path());
+        let ctx = session();
+        run(&ctx, &create("t", scratch.path(), "")).await;
+        let all = rows(&ctx, "SELECT id, a FROM t ORDER BY id").await;
+        assert_eq!(all, ["0 | null", &format!("1 | {shown}")], "{kind}");
+        assert_eq!(
+            rows(&ctx, "SELECT id FROM t WHERE a IS NULL").await,
+            ["0"],
+            "{kind}"
+        );
+        assert_eq!(
+            rows(&ctx, "SELECT id FROM t WHERE a IS NOT NULL").await,
+            ["1"],
+            "{kind}"
+        );
+        assert_eq!(rows(&ctx, "SELECT count(a) FROM t").await, ["1"], "{kind}");
+        if kind == "string" {
+            let none: [&str; 0] = [];
+            assert_eq!(rows(&ctx, "SELECT id FROM t WHERE a = ''").await, none);
+            assert_eq!(rows(&ctx, "SELECT id FROM t WHERE a = 'x'").await, ["1"]);
+            assert_eq!(
+                rows(&ctx, "SELECT coalesce(a, 'none') FROM t WHERE id = 0").await,
+                ["none"]
+            );
+            assert_eq!(rows(&ctx, "SELECT min(a), max(a) FROM t").await, ["x | x"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_declared_number_holds_what_the_table_has() {
+    let scratch = tempfile::tempdir().unwrap();
+    let declared = |t: &str| {
+        format!(
+            "CREATE EXTERNAL TABLE t (a {t}) STORED AS DELTA LOCATION '{}'",
+            scratch.path().display()
+        )
+    };
+    let ctx = session();
+    run(&ctx, &declared("INT")).await;
+    run(&ctx, "INSERT INTO t VALUES (70000)").await;
+    for fine in ["INT", "BIGINT"] {
+        let ctx = session();
+        run(&ctx, &declared(fine)).await;
+        assert_eq!(rows(&ctx, "SELECT a FROM t").await, ["70000"], "{fine}");
+        run(&ctx, "INSERT INTO t SELECT 1 WHERE false").await;
+        let refused = error(&ctx, "INSERT INTO t VALUES (1099511627776)").await;
+        assert!(refused.contains("1099511627776"), "{fine}: {refused}");
+    }
+    for narrow in ["SMALLINT", "TINYINT"] {
+        let refused = error(&session(), &declared(narrow)).await;
+        for part in ["column a", "Int32", "may not hold"] {
+            assert!(refused.contains(part), "{narrow}: {refused}");
+        }
+    }
+    for other in ["VARCHAR", "DOUBLE", "DECIMAL(10, 2)", "DATE"] {
+        let refused = error(&session(), &declared(other)).await;
+        assert!(
+            refused.contains("other columns than declared"),
+            "{other}: {refused}"
+        );
+    }
+}
+
+/// Filters on whole numbers still leave files and row groups out.
+#[tokio::test]
+async fn files_are_left_out_by_whole_numbers_beside_floating_ones() {
+    let scratch = tempfile::tempdir().unwrap();
+    let ctx = session();
+    filled(&ctx, scratch.path()).await;
+    let shown = run(
+        &ctx,
+        "EXPLAIN ANALYZE SELECT * FROM t WHERE id > 35 AND score > 1",
+    )
+    .await;
+    let shown = datafusion::arrow::util::pretty::pretty_format_batches(&shown).unwrap();
+    assert!(
+        shown.to_string().contains("count_files_scanned=1]"),
+        "{shown}"
+    );
+}
