@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
-use casebook_llm::{Engine, EngineOptions, ModelSource};
+use casebook_llm::{ChatOptions, Engine, EngineOptions, ModelSource};
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -28,6 +28,8 @@ pub struct ModelSpec {
     pub dtype: Option<String>,
     /// A PEFT adapter directory applied on top.
     pub adapter: Option<PathBuf>,
+    /// What its prompts and replies are like.
+    pub chat: ChatOptions,
 }
 
 impl ModelSpec {
@@ -38,6 +40,7 @@ impl ModelSpec {
             device: "auto".into(),
             dtype: None,
             adapter: None,
+            chat: ChatOptions::default(),
         }
     }
 }
@@ -58,6 +61,7 @@ struct Key {
     device: String,
     dtype: Option<String>,
     adapter: Option<(PathBuf, Option<std::time::SystemTime>)>,
+    chat: ChatOptions,
 }
 
 impl Models {
@@ -147,6 +151,7 @@ impl Models {
             device: spec.device.clone(),
             dtype: spec.dtype.clone(),
             adapter,
+            chat: spec.chat.clone(),
         };
         let slot = Arc::clone(self.loaded.lock().await.entry(key).or_default());
         let engine = slot
@@ -197,6 +202,7 @@ fn options(spec: &ModelSpec) -> Result<EngineOptions> {
             .map(casebook_llm::parse_dtype)
             .transpose()?,
         adapter: spec.adapter.clone(),
+        chat: spec.chat.clone(),
         ..EngineOptions::default()
     })
 }

@@ -23,7 +23,7 @@ pub(crate) fn check(source: &ModelSource, options: &EngineOptions) -> Result<()>
     let files = source.open()?;
     let config = DecoderConfig::parse(&files.name, &files.require("config.json")?)?;
     Weights::open(&files)?;
-    Prompter::load(&files, &config)?;
+    Prompter::load_with(&files, &config, &options.chat)?;
     match &options.adapter {
         Some(directory) => check_adapter(directory),
         None => Ok(()),
@@ -39,7 +39,8 @@ pub(crate) fn load(source: &ModelSource, options: EngineOptions) -> Result<Engin
     });
     let files = source.open()?;
     let mut decoder = Decoder::read(&files, &device, dtype)?;
-    let prompter = Arc::new(Prompter::load(&files, &decoder.config)?);
+    let prompter = Prompter::load_with(&files, &decoder.config, &options.chat)?;
+    let prompter = Arc::new(prompter);
     let (mut name, mut digest) = (files.name.clone(), files.digest()?);
     if let Some(directory) = &options.adapter {
         attach_adapter(&mut decoder, directory)?;
@@ -48,6 +49,7 @@ pub(crate) fn load(source: &ModelSource, options: EngineOptions) -> Result<Engin
             .to_string();
         name = format!("{name}+{}", adapter.name);
     }
+    let digest = options.chat.identity(&digest);
     let limits = options.limits(&device, KvBlock::bytes_per_token(&decoder.config, dtype))?;
     let overlay = match files.read(PROFILE_OVERLAY)? {
         None => None,

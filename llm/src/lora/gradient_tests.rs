@@ -148,6 +148,7 @@ fn form() -> PromptForm {
     PromptForm {
         system: Some("You read.".into()),
         answer: "Answer: {question}".into(),
+        chat: crate::ChatOptions::default(),
     }
 }
 

@@ -7,6 +7,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::limits::{self, Sizes};
 use crate::{Error, Result};
 
 /// Values of `model_type` this crate computes.
@@ -271,6 +272,16 @@ impl Raw {
             self.rope_scaling,
             self.rope_parameters,
         )?;
+        let sizes = Sizes {
+            vocab_size: self.vocab_size,
+            hidden_size: self.hidden_size,
+            intermediate_size: self.intermediate_size,
+            num_hidden_layers: self.num_hidden_layers,
+            num_attention_heads: heads,
+            head_dim,
+            max_position_embeddings: self.max_position_embeddings,
+        };
+        limits::check(name, sizes, self.rms_norm_eps, rope.theta)?;
         Ok(DecoderConfig {
             model_type: self
                 .model_type

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
-use super::content::{Content, map_file};
+use super::content::{Content, check_readable, check_regular, map_file};
 use crate::{Error, ErrorKind, Result};
 
 /// A model by place.
@@ -124,11 +124,15 @@ impl ModelFiles {
                 .iter()
                 .find(|(name, _)| *name == file)
                 .map(|(_, bytes)| Content::Static(bytes))),
-            Place::Directory(path) => match std::fs::read(path.join(file)) {
-                Ok(bytes) => Ok(Some(Content::Owned(bytes))),
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                Err(e) => Err(Error::io(format!("reading {}", self.describe(file)), e)),
-            },
+            Place::Directory(path) => {
+                let path = path.join(file);
+                check_readable(&path)?;
+                match std::fs::read(&path) {
+                    Ok(bytes) => Ok(Some(Content::Owned(bytes))),
+                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                    Err(e) => Err(Error::io(format!("reading {}", path.display()), e)),
+                }
+            }
         }
     }
 
@@ -146,6 +150,7 @@ impl ModelFiles {
             Place::Embedded(_) => self.require(file),
             Place::Directory(path) => {
                 let full = path.join(file);
+                check_regular(&full)?;
                 let handle = File::open(&full).map_err(|e| match e.kind() {
                     std::io::ErrorKind::NotFound => self.missing(file),
                     _ => Error::io(format!("opening {}", full.display()), e),

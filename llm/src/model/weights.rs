@@ -164,6 +164,7 @@ impl Weights {
             .content
             .get(file.data_start + start..file.data_start + end)
             .ok_or_else(|| truncated(&file.path))?;
+        super::labels::check(&file.path, name, shape, info.dtype, bytes)?;
         // converted where it was read: the device then receives the final bytes only
         let tensor = Tensor::from_raw_buffer(bytes, stored, shape, &Device::Cpu)?;
         Ok(tensor.to_dtype(dtype)?.to_device(device)?)

@@ -23,6 +23,7 @@ pub const KEYS: &[&str] = &[
     "overlap_tokens",
     "max_question_tokens",
     "max_answer_tokens",
+    "stop",
     "question_sampling.temperature",
     "question_sampling.top_k",
     "question_sampling.top_p",

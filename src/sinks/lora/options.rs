@@ -93,6 +93,7 @@ impl LoraOptions {
         Ok(PromptForm {
             system: Some(profile.system),
             answer: profile.answer,
+            chat: self.base.chat.clone(),
         })
     }
 
