@@ -57,6 +57,12 @@ impl Casebook {
         self.stopping.is_busy()
     }
 
+    /// True while an INSERT of this process brings rows that have come into its target, also those
+    /// that were done when it was stopped. They are lost to who does not wait for it.
+    pub fn is_committing(&self) -> bool {
+        casebook_connectors::is_committing()
+    }
+
     /// A piece of work that [`Casebook::cancel`] can stop.
     pub(crate) fn begin_work(&self) -> Work {
         self.stopping.begin()

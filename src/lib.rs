@@ -28,7 +28,7 @@ pub mod settings;
 pub mod sinks;
 
 pub use casebook_connectors::FileReaders;
-pub use catalog::check_table;
+pub use catalog::{check_insert, check_table};
 pub use context::{Casebook, TableSettings};
 pub use error::{Error, ErrorKind, Result};
 pub use models::{ModelSpec, Models};

@@ -64,6 +64,17 @@ struct Key {
     chat: ChatOptions,
 }
 
+impl Key {
+    /// True if `other` is this adapter before it was trained again: its weights need not stay in
+    /// memory beside these.
+    fn replaces(&self, other: &Self) -> bool {
+        match (&self.adapter, &other.adapter) {
+            (Some((own, time)), Some((place, before))) => own == place && time != before,
+            _ => false,
+        }
+    }
+}
+
 impl Models {
     /// Adds or replaces a `[models]` entry.
     pub fn insert(&self, name: impl Into<String>, spec: ModelSpec) {
@@ -153,7 +164,11 @@ impl Models {
             adapter,
             chat: spec.chat.clone(),
         };
-        let slot = Arc::clone(self.loaded.lock().await.entry(key).or_default());
+        let slot = {
+            let mut loaded = self.loaded.lock().await;
+            loaded.retain(|other, _| !key.replaces(other));
+            Arc::clone(loaded.entry(key).or_default())
+        };
         let engine = slot
             .get_or_try_init(|| async {
                 let source = source(&spec.source)?;
@@ -168,6 +183,12 @@ impl Models {
             .await?;
         Ok(engine.clone())
     }
+}
+
+/// True if the files of `source` come from a hub: minutes and gigabytes, unless they were fetched
+/// before.
+pub(crate) fn is_fetched(text: &str) -> Result<bool> {
+    Ok(matches!(source(text)?, ModelSource::Hub { .. }))
 }
 
 /// The llm crate's source for a source string.
@@ -221,4 +242,30 @@ fn modified(dir: &Path) -> Option<std::time::SystemTime> {
     std::fs::metadata(dir.join("adapter_config.json"))
         .and_then(|m| m.modified())
         .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    #[test]
+    fn an_adapter_that_was_trained_again_takes_the_place_of_itself() {
+        let key = |adapter: Option<(&str, u64)>| Key {
+            source: BUILTIN_TINY.into(),
+            device: "auto".into(),
+            dtype: None,
+            adapter: adapter.map(|(dir, secs)| {
+                let time = SystemTime::UNIX_EPOCH + Duration::from_secs(secs);
+                (PathBuf::from(dir), Some(time))
+            }),
+        };
+        let new = key(Some(("out/a", 2)));
+        assert!(new.replaces(&key(Some(("out/a", 1)))));
+        for other in [None, Some(("out/a", 2)), Some(("out/b", 1))] {
+            assert!(!new.replaces(&key(other)), "{other:?}");
+        }
+        assert!(!key(None).replaces(&new));
+    }
 }

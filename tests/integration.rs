@@ -14,6 +14,8 @@ mod bad_input;
 mod checked;
 #[path = "integration/documents.rs"]
 mod documents;
+#[path = "integration/effects.rs"]
+mod effects;
 #[path = "integration/from_0_1.rs"]
 mod from_0_1;
 #[path = "integration/fuzzed.rs"]

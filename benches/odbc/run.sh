@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # ODBC from PostgreSQL beside arrow-odbc's Python package, on the same tables, one after the other.
 # Needs tests/services/postgres.sh, psql, and `pip install arrow-odbc pyarrow` in $PYTHON.
-# PROFILE=release is what the table in README.md was made with, unless it says otherwise.
+# PROFILE=release is what the table in README.md was made with, unless it says otherwise. BEFORE names
+# the same example built from an older commit, which then takes its turn too.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -15,6 +16,7 @@ built=$([ "$profile" = dev ] && echo debug || echo "$profile")
 ours=${CARGO_TARGET_DIR:-target}/$built/examples/read
 bounded='UseDeclareFetch=1;Fetch=32;'
 for round in $(seq "${ROUNDS:-3}"); do
+    ${BEFORE:+"$BEFORE" ODBC bench.docs "odbc.connection_string=$CASEBOOK_TEST_ODBC_POSTGRES"}
     "$ours" ODBC bench.docs "odbc.connection_string=$CASEBOOK_TEST_ODBC_POSTGRES"
     CASEBOOK_ODBC=$CASEBOOK_TEST_ODBC_POSTGRES "${PYTHON:-python3}" benches/odbc/peer.py bench.docs
     CASEBOOK_ODBC=$CASEBOOK_TEST_ODBC_POSTGRES$bounded "${PYTHON:-python3}" benches/odbc/peer.py bench.docs

@@ -1,5 +1,5 @@
 //! Credentials out of AWS's shared files, `~/.aws/credentials` and `~/.aws/config`: static keys, and
-//! a `credential_process` that is asked again when its keys expire.
+//! a `credential_process` that is asked again before its keys expire.
 //!
 //! The object store itself knows keys in options and environment, web identity, containers and
 //! instances. What neither does: sign in by SSO or assume a role; the AWS CLI does that, and hands
@@ -21,12 +21,10 @@ use object_store::CredentialProvider;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential};
 use serde::Deserialize;
 use tokio::process::Command;
-use tokio::sync::Mutex;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::expiring::{Expiring, Fresh};
 
-/// Keys are renewed this long before they expire.
-const MARGIN: Duration = Duration::from_secs(300);
 /// Longest wait for a credential process; one may open a browser.
 const PROCESS_TIMEOUT: Duration = Duration::from_secs(120);
 /// Largest answer of a credential process.
@@ -75,8 +73,11 @@ pub(crate) fn apply(
         return Ok(builder);
     };
     let has_region = given(&Region).is_some();
-    let credentials = profile.credentials()?;
-    let builder = builder.with_credentials(credentials);
+    // A `default` with a region alone, as machines of AWS have it: they get their keys elsewhere.
+    let builder = match named.is_some() || profile.signs_in() {
+        true => builder.with_credentials(profile.credentials()?),
+        false => builder,
+    };
     Ok(match profile.settings.get("region") {
         Some(region) if !has_region => builder.with_region(region),
         _ => builder,
@@ -136,13 +137,25 @@ impl Profile {
         }
     }
 
+    /// True if it says anything about credentials.
+    fn signs_in(&self) -> bool {
+        let keys = [
+            "credential_process",
+            "aws_access_key_id",
+            "aws_secret_access_key",
+        ];
+        let sign_in = SIGN_IN_KEYS.iter().map(|(key, _)| *key);
+        let mut keys = keys.into_iter().chain(sign_in);
+        keys.any(|key| self.settings.contains_key(key))
+    }
+
     fn credentials(&self) -> Result<Arc<dyn CredentialProvider<Credential = AwsCredential>>> {
         let name = &self.name;
         if let Some(command) = self.settings.get("credential_process") {
             return Ok(Arc::new(Process {
                 profile: name.clone(),
                 command: command.clone(),
-                held: Mutex::default(),
+                held: Expiring::default(),
             }));
         }
         let kind = SIGN_IN_KEYS
@@ -210,7 +223,7 @@ fn read(path: &PathBuf) -> Result<Option<Ini>> {
 struct Process {
     profile: String,
     command: String,
-    held: Mutex<Option<(Arc<AwsCredential>, Option<SystemTime>)>>,
+    held: Expiring<AwsCredential>,
 }
 
 /// What it prints.
@@ -229,25 +242,17 @@ impl CredentialProvider for Process {
     type Credential = AwsCredential;
 
     async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
-        let mut held = self.held.lock().await;
-        if let Some((keys, expires)) = &*held
-            && expires.is_none_or(|at| at > SystemTime::now() + MARGIN)
-        {
-            return Ok(Arc::clone(keys));
-        }
-        let answer = self.ask().await.map_err(|e| object_store::Error::Generic {
+        let keys = self.held.get(self.ask()).await;
+        keys.map_err(|e| object_store::Error::Generic {
             store: "AWS profile",
             source: Box::new(e),
-        })?;
-        let keys = Arc::clone(&answer.0);
-        *held = Some(answer);
-        Ok(keys)
+        })
     }
 }
 
 impl Process {
     /// Runs it. What it says on its error output may hold anything, so it is not repeated.
-    async fn ask(&self) -> Result<(Arc<AwsCredential>, Option<SystemTime>)> {
+    async fn ask(&self) -> Result<Fresh<AwsCredential>> {
         let what = format!("credential_process of the AWS profile '{}'", self.profile);
         let failed = |kind, why: String| {
             let text = format!("{what} {why}; run it by hand to see what it says");
@@ -281,23 +286,25 @@ impl Process {
             let nanos = string_to_timestamp_nanos(text).ok()?;
             Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(nanos).ok()?))
         });
-        let expires = match expires {
+        let lifetime = match expires {
+            None => None,
             Some(None) => {
                 let why = "printed an Expiration that is no time such as 2026-01-31T00:00:00Z";
                 return Err(failed(ErrorKind::Denied, why.into()));
             }
-            Some(time) => time,
-            None => None,
+            Some(Some(at)) => match at.duration_since(SystemTime::now()) {
+                Ok(left) => Some(left),
+                Err(_) => return Err(failed(ErrorKind::Denied, "printed expired keys".into())),
+            },
         };
-        if expires.is_some_and(|at| at <= SystemTime::now()) {
-            return Err(failed(ErrorKind::Denied, "printed expired keys".into()));
-        }
-        let keys = AwsCredential {
-            key_id: answer.access_key_id,
-            secret_key: answer.secret_access_key,
-            token: answer.session_token,
-        };
-        Ok((Arc::new(keys), expires))
+        Ok(Fresh {
+            value: AwsCredential {
+                key_id: answer.access_key_id,
+                secret_key: answer.secret_access_key,
+                token: answer.session_token,
+            },
+            lifetime,
+        })
     }
 }
 
@@ -374,6 +381,34 @@ mod tests {
         check(Some("p"), &[], &region, "P", "ap-south-1").await;
     }
 
+    /// On a machine of AWS, whose keys come from its metadata service.
+    #[tokio::test]
+    async fn a_default_profile_that_only_names_a_region_leaves_the_keys_to_others() {
+        for (config, credentials) in [
+            ("[default]\nregion = eu-west-1\noutput = json\n", ""),
+            (
+                "[profile default]\nregion = eu-west-1\n",
+                "[other]\naws_access_key_id = x\n",
+            ),
+        ] {
+            let home = home(config, credentials);
+            let env = |name: &str| (name == "HOME").then(|| home.path().display().to_string());
+            let builder = AmazonS3Builder::new().with_bucket_name("b");
+            let builder = apply(builder, None, &env).unwrap();
+            let region = builder.get_config_value(&AmazonS3ConfigKey::Region);
+            assert_eq!(region.as_deref(), Some("eu-west-1"));
+            let shown = format!("{:?}", builder.build().unwrap().credentials());
+            assert!(shown.contains("InstanceCredentialProvider"), "{shown}");
+            // One that was asked for has to have some.
+            let error = signed(&home, Some("default"), &[], &[]).await.unwrap_err();
+            assert!(error.to_string().contains("has no credentials"), "{error}");
+        }
+        // Half of a key is a mistake, not a machine's configuration.
+        let home = home("[default]\nregion = x\naws_access_key_id = K\n", "");
+        let error = signed(&home, None, &[], &[]).await.unwrap_err();
+        assert!(error.to_string().contains("has no credentials"), "{error}");
+    }
+
     #[tokio::test]
     async fn what_is_refused_says_the_way_out() {
         let home = home(CONFIG, CREDENTIALS);
@@ -397,7 +432,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_is_asked_again_when_its_keys_expire() {
+    async fn a_process_is_asked_again_before_its_keys_expire() {
         let dir = tempfile::tempdir().unwrap();
         let count = dir.path().join("count");
         let script = |expiration: &str| {
@@ -423,16 +458,6 @@ mod tests {
             Ok(std::fs::read_to_string(&count).unwrap().lines().count())
         };
         assert_eq!(asked("2200-01-01T00:00:00Z").await, Ok(1));
-        let soon = SystemTime::now() + MARGIN / 2;
-        let soon = soon
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap()
-            .as_secs();
-        let soon = datafusion::arrow::temporal_conversions::timestamp_s_to_datetime(
-            i64::try_from(soon).unwrap(),
-        );
-        let soon = soon.unwrap().format("%Y-%m-%dT%H:%M:%SZ").to_string();
-        assert_eq!(asked(&soon).await, Ok(3));
         let error = asked("2001-01-01T00:00:00Z").await.unwrap_err();
         assert!(error.contains("expired keys"), "{error}");
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::catalog::TableProviderFactory;
+use datafusion::catalog::{TableProvider, TableProviderFactory};
 use futures::future::BoxFuture;
 
 use crate::check::{CheckRequest, CheckStep, Steps};
@@ -31,6 +31,9 @@ pub struct Connector {
     pub options: &'static [OptionSpec],
     /// What [`Connector::check`] runs; None as soon as a step failed.
     pub(crate) check: Check,
+    /// True of its tables: what their INSERT casts, which names the value that it would change, the
+    /// planner must not cast before.
+    pub(crate) is_table: fn(&dyn TableProvider) -> bool,
     /// Makes what opens its tables.
     pub(crate) factory: fn(&'static Connector, &ConnectorOptions) -> Arc<dyn TableProviderFactory>,
 }
@@ -139,3 +142,21 @@ pub(crate) const CA_FILE: OptionSpec = OptionSpec {
 
 /// How files are signed in to.
 pub(crate) const FILES: &str = "keys, roles and tokens of the object store";
+
+/// `first`, which is not empty, and `more`: `N` together.
+pub(crate) const fn joined<const N: usize>(
+    first: &[OptionSpec],
+    more: &[OptionSpec],
+) -> [OptionSpec; N] {
+    assert!(first.len() + more.len() == N);
+    let mut all = [first[0]; N];
+    let mut i = 0;
+    while i < N {
+        all[i] = match i < first.len() {
+            true => first[i],
+            false => more[i - first.len()],
+        };
+        i += 1;
+    }
+    all
+}

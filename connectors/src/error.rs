@@ -1,5 +1,6 @@
 //! What can go wrong at a source or target, and the way into and out of DataFusion's error.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 
@@ -47,6 +48,23 @@ pub struct Error {
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
+/// The one of `valid` that `name` resembles: most of its letters are in their places, or it is one slip
+/// of the keyboard away, such as two letters exchanged.
+pub fn nearest<'a>(name: &str, valid: &[&'a str]) -> Option<&'a str> {
+    let likeness = |valid: &str| {
+        // In a name of two letters every other one is a slip away.
+        let is_slip = valid.len() > 2 && strsim::osa_distance(name, valid) == 1;
+        let least = if is_slip { 0.9 } else { 0.0 };
+        strsim::jaro_winkler(name, valid).max(least)
+    };
+    valid
+        .iter()
+        .map(|valid| (likeness(valid), *valid))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, valid)| valid)
+}
+
 impl Error {
     /// An error of `kind`. Credentials in the URLs of `message` are taken out.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
@@ -77,13 +95,8 @@ impl Error {
     /// of` something is shown only where it resembles a valid one: it can be a password that
     /// stands in the wrong place.
     pub fn unknown(what: &str, name: &str, valid: &[&str]) -> Self {
-        let near = valid
-            .iter()
-            .map(|v| (strsim::jaro_winkler(name, v), v))
-            .filter(|(score, _)| *score > 0.8)
-            .max_by(|a, b| a.0.total_cmp(&b.0));
-        let hint = near
-            .map(|(_, v)| format!(" Did you mean '{v}'?"))
+        let hint = nearest(name, valid)
+            .map(|near| format!(" Did you mean '{near}'?"))
             .unwrap_or_default();
         let valid = match valid {
             [] => "There are none.".to_owned(),
@@ -141,6 +154,14 @@ impl Error {
             format!("{doing}: {}{advice}", deepest(source.as_ref())),
         )
         .with_source(source)
+    }
+}
+
+/// The first `chars` of a text that an error shows: it can be megabytes.
+pub(crate) fn beginning(text: &str, chars: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(chars) {
+        Some((end, _)) => format!("{}...", &text[..end]).into(),
+        None => text.into(),
     }
 }
 

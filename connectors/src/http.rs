@@ -13,6 +13,10 @@ use crate::error::{Error, ErrorKind, Result, said};
 
 /// Bytes of an error's body that are read: what comes after is of no use to anybody.
 const ERROR_BYTES: usize = 64 << 10;
+/// Longest request to an object store, with all that is sent or read: a file of 64 MB takes so long at
+/// 2 Mbit/s. The library's 30 seconds are for small ones, and it has no limit between two reads.
+#[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(300);
 /// Redirects within one server.
 const MAX_REDIRECTS: usize = 5;
 /// Longest wait that a server may ask for.
@@ -40,6 +44,16 @@ impl Default for Retry {
 }
 
 impl Retry {
+    /// For requests that carry rows which were hours in the making: an outage of some four minutes
+    /// is waited for.
+    #[cfg(any(feature = "snowflake", feature = "databricks"))]
+    pub(crate) fn patient() -> Self {
+        Self {
+            attempts: 20,
+            ..Self::default()
+        }
+    }
+
     /// The wait before attempt `attempt + 2`.
     pub(crate) fn wait(&self, attempt: u32) -> Duration {
         let doubled = self.first_wait.saturating_mul(1 << attempt.min(16));
@@ -95,6 +109,21 @@ pub(crate) fn ca_pem(file: &str) -> Result<Vec<u8>> {
     }
 }
 
+/// How an object store connects whose location and credentials a warehouse lends: it trusts the
+/// authorities in `ca_file` as well.
+#[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
+pub(crate) fn store_options(ca_file: Option<&str>) -> Result<object_store::ClientOptions> {
+    let mut options = object_store::ClientOptions::new().with_timeout(TRANSFER_TIMEOUT);
+    if let Some(file) = ca_file {
+        let certificates = object_store::Certificate::from_pem_bundle(&ca_pem(file)?);
+        let certificates = certificates.map_err(|e| no_certificate(file).with_source(e))?;
+        for certificate in certificates {
+            options = options.with_root_certificate(certificate);
+        }
+    }
+    Ok(options)
+}
+
 pub(crate) fn no_certificate(file: &str) -> Error {
     Error::invalid(format!(
         "the file '{file}' of tls.ca_file holds no certificate in PEM form, which begins with \
@@ -113,21 +142,40 @@ pub(crate) async fn send(
     retry: &Retry,
     make: impl Fn() -> RequestBuilder,
 ) -> Result<Response> {
+    again(retry, || once(what, &make)).await
+}
+
+/// A failure, and the wait that the server asked for.
+type Failed = (Error, Option<Duration>);
+
+/// Does `ask` until it succeeds, or fails in a way that does not pass, or too often.
+async fn again<T, F>(retry: &Retry, ask: impl Fn() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T, Failed>>,
+{
     let mut attempt = 0;
     loop {
-        let (error, asked) = match make().send().await {
-            Ok(response) if response.status().is_success() => return Ok(response),
-            Ok(response) => {
-                let asked = retry_after(&response);
-                (refused(what, response).await, asked)
-            }
-            Err(error) => (lost(what, error), None),
+        let (error, asked) = match ask().await {
+            Ok(done) => return Ok(done),
+            Err(failed) => failed,
         };
         attempt += 1;
         if error.kind() != ErrorKind::Unavailable || attempt >= retry.attempts {
             return Err(error);
         }
         tokio::time::sleep(asked.unwrap_or_else(|| retry.wait(attempt - 1))).await;
+    }
+}
+
+/// Sends what `make` builds, once.
+async fn once(what: &str, make: &impl Fn() -> RequestBuilder) -> Result<Response, Failed> {
+    match make().send().await {
+        Ok(response) if response.status().is_success() => Ok(response),
+        Ok(response) => {
+            let asked = retry_after(&response);
+            Err((refused(what, response).await, asked))
+        }
+        Err(error) => Err((lost(what, error), None)),
     }
 }
 
@@ -155,18 +203,13 @@ pub(crate) async fn fetch(
     max_bytes: usize,
     make: impl Fn() -> RequestBuilder,
 ) -> Result<Bytes> {
-    let mut attempt = 0;
-    loop {
-        let error = match body(what, max_bytes, send(what, retry, &make).await?).await {
-            Ok(bytes) => return Ok(bytes),
-            Err(error) => error,
-        };
-        attempt += 1;
-        if error.kind() != ErrorKind::Unavailable || attempt >= retry.attempts {
-            return Err(error);
-        }
-        tokio::time::sleep(retry.wait(attempt - 1)).await;
-    }
+    let make = &make;
+    let whole = || async move {
+        let response = once(what, make).await?;
+        let bytes = body(what, max_bytes, response).await;
+        bytes.map_err(|error| (error, None))
+    };
+    again(retry, whole).await
 }
 
 /// The body of `response`, at most `max_bytes` of it.
@@ -383,6 +426,29 @@ mod tests {
         assert_eq!(&near.unwrap()[..], b"{}");
         let round = send("asking", &once(), || client.get(format!("{url}/round"))).await;
         assert!(round.is_err());
+    }
+
+    /// Refusals and bodies that are cut short count together.
+    #[tokio::test]
+    async fn no_request_is_tried_more_often_than_it_may() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&asked);
+        let url = server(move |_, stream| {
+            let answer: &[u8] = match counted.fetch_add(1, Ordering::SeqCst) % 2 {
+                0 => b"HTTP/1.1 500 No\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+                _ => b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 9\r\n\r\n{}",
+            };
+            stream.write_all(answer).unwrap();
+        });
+        let client = client(LONG, LONG, None).unwrap();
+        let retry = Retry {
+            attempts: 4,
+            first_wait: Duration::from_millis(1),
+            max_wait: Duration::from_millis(1),
+        };
+        let error = fetch("asking", &retry, 100, || client.get(&url)).await;
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Unavailable);
+        assert_eq!(asked.load(Ordering::SeqCst), 4);
     }
 
     #[test]

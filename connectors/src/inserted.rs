@@ -25,26 +25,27 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 
 use crate::cast::CheckedCast;
-#[cfg(feature = "databricks")]
-use crate::databricks::DatabricksTable;
-use crate::delta::DeltaProvider;
-use crate::files::FilesTable;
 use crate::rejects::WithRejects;
-use crate::sql::table::SqlTable;
 
-/// Lets tables of ours take rows as they are given, in `ctx`.
-pub(crate) fn register(ctx: &SessionContext) {
+/// True of the tables of one connector.
+type IsTable = fn(&dyn TableProvider) -> bool;
+
+/// Lets the tables of connectors, which `own` tells from others, take rows as they are given, in `ctx`.
+pub(crate) fn register(ctx: &SessionContext, own: impl IntoIterator<Item = IsTable>) {
     let state = ctx.state();
     let mut known = state.analyzer().rules.iter();
     if !known.any(|rule| rule.name() == RULE) {
-        ctx.add_analyzer_rule(Arc::new(AsGiven));
+        let own = own.into_iter().collect();
+        ctx.add_analyzer_rule(Arc::new(AsGiven { own }));
     }
 }
 
 const RULE: &str = "casebook_rows_as_given";
 
 #[derive(Debug)]
-struct AsGiven;
+struct AsGiven {
+    own: Vec<IsTable>,
+}
 
 impl AnalyzerRule for AsGiven {
     fn name(&self) -> &str {
@@ -53,27 +54,21 @@ impl AnalyzerRule for AsGiven {
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         let analyzed = plan.transform_down(|plan| match plan {
-            LogicalPlan::Dml(dml) if is_insert_into_ours(&dml) => as_given(dml),
+            LogicalPlan::Dml(dml) if self.is_insert_into_ours(&dml) => as_given(dml),
             other => Ok(Transformed::no(other)),
         });
         Ok(analyzed?.data)
     }
 }
 
-fn is_insert_into_ours(dml: &DmlStatement) -> bool {
-    let source = dml.target.downcast_ref::<DefaultTableSource>();
-    // Whatever has a sink that casts: a table of ours that is not listed is rounded in silence.
-    let is_ours = |table: &dyn TableProvider| {
-        #[cfg(feature = "databricks")]
-        if table.is::<DatabricksTable>() {
-            return true;
-        }
-        table.is::<FilesTable>()
-            || table.is::<DeltaProvider>()
-            || table.is::<SqlTable>()
-            || table.is::<WithRejects>()
-    };
-    matches!(dml.op, WriteOp::Insert(_)) && source.is_some_and(|s| is_ours(&*s.table_provider))
+impl AsGiven {
+    fn is_insert_into_ours(&self, dml: &DmlStatement) -> bool {
+        let source = dml.target.downcast_ref::<DefaultTableSource>();
+        let is_ours = |table: &dyn TableProvider| {
+            table.is::<WithRejects>() || self.own.iter().any(|is_own| is_own(table))
+        };
+        matches!(dml.op, WriteOp::Insert(_)) && source.is_some_and(|s| is_ours(&*s.table_provider))
+    }
 }
 
 fn as_given(dml: DmlStatement) -> Result<Transformed<LogicalPlan>> {

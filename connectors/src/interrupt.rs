@@ -7,18 +7,52 @@
 //! twice, and the interruption is an error like any other: nothing is written.
 
 use std::error::Error as StdError;
+use std::iter;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::{StreamExt, future};
+use futures::{StreamExt, future, stream};
 
 use crate::error::{Error, ErrorKind};
 
+/// Statements whose rows have come and that bring them into their targets.
+static COMMITTING: AtomicUsize = AtomicUsize::new(0);
+
+/// True while a statement of this process brings rows that have come into its target, also those
+/// before an interruption. Ending the program now loses them, and with them hours of work.
+pub fn is_committing() -> bool {
+    COMMITTING.load(Ordering::SeqCst) > 0
+}
+
 /// Remembers that rows were interrupted, while the sink commits those before.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Interruption(Arc<Mutex<Option<String>>>);
+pub(crate) struct Interruption(Arc<Held>);
+
+#[derive(Debug, Default)]
+struct Held {
+    message: Mutex<Option<String>>,
+    /// No more rows come, and the sink is not done with those that came.
+    commits: AtomicBool,
+}
+
+impl Held {
+    fn begin_to_commit(&self) {
+        if !self.commits.swap(true, Ordering::SeqCst) {
+            COMMITTING.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if *self.commits.get_mut() {
+            COMMITTING.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
 
 /// `rows`, which end at an interruption if the same statement can complete them later
 /// (`completed_by_rerun`). Ask [`Interruption::end`] when they are committed.
@@ -27,18 +61,22 @@ pub(crate) fn hold_back(
     completed_by_rerun: bool,
 ) -> (SendableRecordBatchStream, Interruption) {
     let interruption = Interruption::default();
-    if !completed_by_rerun {
-        return (rows, interruption);
-    }
-    let (schema, held) = (rows.schema(), interruption.clone());
+    let (schema, held) = (rows.schema(), Arc::clone(&interruption.0));
     let rows = rows.take_while(move |batch| {
         let stopped = batch.as_ref().err().and_then(|e| message(e));
+        let stopped = stopped.filter(|_| completed_by_rerun);
         let go_on = stopped.is_none();
         if let Some(message) = stopped {
-            *held.0.lock().unwrap_or_else(|e| e.into_inner()) = Some(message);
+            *held.message.lock().unwrap_or_else(|e| e.into_inner()) = Some(message);
         }
         future::ready(go_on)
     });
+    let held = Arc::clone(&interruption.0);
+    let end = iter::once_with(move || {
+        held.begin_to_commit();
+        None
+    });
+    let rows = rows.chain(stream::iter(end.flatten()));
     let rows = RecordBatchStreamAdapter::new(schema, rows);
     (Box::pin(rows), interruption)
 }
@@ -47,7 +85,8 @@ impl Interruption {
     /// The end of a statement that has committed `added` rows to `target`: an error if they were
     /// not all.
     pub(crate) fn end(&self, added: u64, target: &str) -> Result<u64> {
-        let held = self.0.lock().unwrap_or_else(|e| e.into_inner()).take();
+        let held = self.0.message.lock();
+        let held = held.unwrap_or_else(|e| e.into_inner()).take();
         match held {
             None => Ok(added),
             Some(_) => Err(Error::new(
@@ -102,9 +141,19 @@ mod tests {
     }
 
     async fn taken(last: DataFusionError, rerun: bool) -> (usize, bool, Result<u64>) {
-        let (rows, interruption) = hold_back(rows(last), rerun);
-        let items: Vec<_> = rows.collect().await;
-        let failed = items.iter().any(|item| item.is_err());
+        let (mut rows, interruption) = hold_back(rows(last), rerun);
+        let commits = || interruption.0.commits.load(Ordering::SeqCst);
+        let mut items = vec![];
+        let mut failed = false;
+        // As sinks do: what fails is not asked any more.
+        while !failed && let Some(item) = rows.next().await {
+            assert!(!commits());
+            failed = item.is_err();
+            items.push(item);
+        }
+        // What came is being committed until the sink is done.
+        assert_eq!(commits(), !failed);
+        assert!(failed || is_committing());
         (items.len(), failed, interruption.end(2, "qa"))
     }
 
@@ -127,5 +176,18 @@ mod tests {
             let (batches, failed, end) = taken(other, true).await;
             assert_eq!((batches, failed, end.unwrap()), (2, true, 2));
         }
+    }
+
+    #[tokio::test]
+    async fn all_rows_are_committed_too() {
+        let schema = Arc::new(Schema::empty());
+        let none = RecordBatchStreamAdapter::new(schema, stream::empty());
+        let (mut rows, interruption) = hold_back(Box::pin(none), false);
+        assert!(!interruption.0.commits.load(Ordering::SeqCst));
+        assert!(rows.next().await.is_none());
+        assert!(interruption.0.commits.load(Ordering::SeqCst) && is_committing());
+        let held = Arc::downgrade(&interruption.0);
+        drop((rows, interruption));
+        assert!(held.upgrade().is_none());
     }
 }

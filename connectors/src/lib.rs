@@ -20,11 +20,15 @@ mod declared;
 mod error;
 mod evolve;
 mod exact;
+#[cfg(any(feature = "s3", feature = "databricks"))]
+#[cfg_attr(not(feature = "databricks"), allow(dead_code))] // what a token takes that can be revoked
+mod expiring;
 mod files;
 mod folders;
 #[cfg(feature = "gcs")]
 mod gcs;
 mod guard;
+mod held;
 #[cfg(any(feature = "snowflake", feature = "databricks", feature = "gcs"))]
 #[cfg_attr(
     not(any(feature = "snowflake", feature = "databricks")),
@@ -47,6 +51,7 @@ mod reference;
 mod registry;
 mod rejects;
 mod secret;
+mod sizes;
 #[cfg(feature = "snowflake")]
 mod snowflake;
 #[cfg(not(feature = "snowflake"))]
@@ -54,7 +59,10 @@ mod snowflake;
 mod snowflake;
 mod sql;
 mod stores;
+#[cfg(test)]
+mod test_store;
 mod text;
+mod unfinished;
 mod whole;
 mod write;
 
@@ -70,8 +78,9 @@ pub use check::{CheckRequest, CheckStep, ScratchDirectories};
 pub use connector::{AcceptedRows, Connector, ConnectorOptions, FileReaders, Maturity, OptionSpec};
 pub use csv_limits::{CsvLimits, InvalidUtf8};
 pub use declared::fitted;
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, Result, nearest};
 pub use guard::hide_caught_panics;
+pub use interrupt::is_committing;
 pub use location::{shown, without_credentials};
 pub use reference::{connector_table, option_reference};
 pub use registry::{CONNECTORS, register};

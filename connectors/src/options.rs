@@ -68,6 +68,11 @@ fn has_format(connector: &Connector) -> bool {
     matches!(connector.name, "CSV" | "PARQUET" | "JSON")
 }
 
+/// False for connectors whose tables never lie in an object store.
+fn has_store(connector: &Connector) -> bool {
+    !matches!(connector.name, "ODBC" | "SNOWFLAKE")
+}
+
 impl TableOptions {
     /// Sorts `given`; an unknown key is an error that lists the valid ones.
     pub(crate) fn parse(
@@ -101,13 +106,15 @@ impl TableOptions {
                         spec.key
                     )));
                 }
-            } else if STORE_PREFIXES.iter().any(|p| bare.starts_with(p)) {
+            } else if has_store(connector) && STORE_PREFIXES.iter().any(|p| bare.starts_with(p)) {
                 out.store.insert(bare.to_owned(), Secret::new(value));
             } else if key.starts_with("format.") && has_format(connector) {
                 out.format.insert(key.clone(), value);
             } else {
                 let mut valid: Vec<&str> = connector.options.iter().map(|o| o.key).collect();
-                valid.extend(["aws.*", "azure.*", "gcp.*", "http.*"]);
+                if has_store(connector) {
+                    valid.extend(["aws.*", "azure.*", "gcp.*", "http.*"]);
+                }
                 if has_format(connector) {
                     valid.push("format.*");
                 }

@@ -41,7 +41,7 @@ const PREFIX: &str = "CASEBOOK_";
 
 /// Adds every connector to `ctx`. Only [`FileReaders::Replace`] takes a name that the session has.
 pub fn register(ctx: &SessionContext, options: &ConnectorOptions) -> Result<()> {
-    inserted::register(ctx);
+    inserted::register(ctx, CONNECTORS.iter().map(|c| c.is_table));
     let state = ctx.state_ref();
     let mut state = state.write();
     let replace = options.files == FileReaders::Replace;

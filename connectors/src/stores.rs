@@ -28,7 +28,28 @@ const NAMES_SHOWN: usize = 8;
 
 /// True if `location` is a path of this machine.
 pub(crate) fn is_local(location: &str) -> bool {
-    !location.contains("://") || location.starts_with("file://")
+    !location.contains("://") || in_file_url(location).is_some()
+}
+
+/// What stands behind `file://`, which may be in capitals.
+fn in_file_url(location: &str) -> Option<&str> {
+    let (scheme, rest) = location.split_once("://")?;
+    scheme.eq_ignore_ascii_case("file").then_some(rest)
+}
+
+/// The path that a location of this machine names: a `file://` URL may be percent-encoded.
+pub(crate) fn local_path(location: &str) -> String {
+    let Some(plain) = in_file_url(location) else {
+        return location.to_owned();
+    };
+    let decoded = Url::parse(location).ok();
+    let decoded = decoded.and_then(|url| url.to_file_path().ok());
+    match decoded.as_deref().and_then(Path::to_str) {
+        Some(decoded) if !Path::new(plain).exists() && Path::new(decoded).exists() => {
+            decoded.to_owned()
+        }
+        _ => plain.to_owned(),
+    }
 }
 
 /// The name of a file that an error may show: on disk its path, elsewhere that in its bucket.
@@ -96,17 +117,13 @@ pub(crate) async fn check_written(targets: &[ListingTableUrl]) -> Result<()> {
     checked.map_err(|e| Error::while_doing("looking at what is to be written", e))?
 }
 
-/// Makes sure that DataFusion can reach `location`: the local path exists, or its store is
+/// Makes sure that DataFusion can reach `location`, which is not of this machine: its store is
 /// registered. Returns the location that leads to that store.
 pub(crate) fn prepare(
     runtime: &RuntimeEnv,
     location: &str,
     options: &TableOptions,
 ) -> Result<String> {
-    if is_local(location) {
-        check_local(location)?;
-        return Ok(location.to_owned());
-    }
     let parsed = |text: &str| {
         let shown = shown(location);
         Url::parse(text)
@@ -122,7 +139,9 @@ pub(crate) fn prepare(
         url.scheme(),
         fingerprint(&url[..url::Position::BeforePath], options)
     );
-    let own = location.replacen(url.scheme(), &own_scheme, 1);
+    // The statement may write the scheme in capitals.
+    let rest = location.split_once("://").map_or("", |(_, rest)| rest);
+    let own = format!("{own_scheme}://{rest}");
     let mut base = parsed(&own)?;
     base.set_path("");
     base.set_query(None);
@@ -249,7 +268,15 @@ fn finish<S: ObjectStore>(
         Err(error) => {
             let said = error.to_string();
             let plain = without_value(&said);
-            let message = format!("location '{}': {plain}", shown(url.as_str()));
+            let advice = match said.contains("Account must be specified") {
+                true => {
+                    "; set the option azure.account_name, or the environment variable \
+                     AZURE_STORAGE_ACCOUNT_NAME, or write the location as \
+                     abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/PATH"
+                }
+                false => "",
+            };
+            let message = format!("location '{}': {plain}{advice}", shown(url.as_str()));
             match plain == said {
                 true => Err(Error::invalid(message).with_source(error)),
                 false => Err(Error::invalid(message)),
@@ -272,24 +299,17 @@ fn without_value(message: &str) -> String {
     }
 }
 
-/// A missing local file is worth naming early, with what is there instead.
-pub(crate) fn check_local(location: &str) -> Result<()> {
-    let path = location.strip_prefix("file://").unwrap_or(location);
-    if std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() == 0) {
-        return Err(Error::invalid(format!("the file '{path}' is empty")));
-    }
-    if path.contains(['*', '?', '[']) || Path::new(path).exists() {
-        return Ok(());
-    }
-    Err(missing(path, "file"))
-}
-
 /// There is no `what` at the local `path`; what is there instead.
 pub(crate) fn missing(path: &str, what: &str) -> Error {
     let parent = Path::new(path).parent();
     let parent = parent.filter(|p| !p.as_os_str().is_empty());
     let parent = parent.unwrap_or(Path::new("."));
     let near = match std::fs::read_dir(parent) {
+        _ if path.contains("${") => {
+            "only the program fills in a reference such as ${env:NAME}: in casebook.toml, and in \
+             LOCATION and OPTIONS of CREATE EXTERNAL TABLE and COPY"
+                .to_owned()
+        }
         // A part of what signs in is one, too.
         _ if shown(path) != path => "if it is a URL, write its scheme, as in https://".to_owned(),
         Err(_) => format!("the directory '{}' does not exist either", parent.display()),
@@ -308,4 +328,70 @@ pub(crate) fn missing(path: &str, what: &str) -> Error {
         ErrorKind::NotFound,
         format!("there is no {what} '{path}'; {near}"),
     )
+}
+
+/// Refuses a directory that cannot be there or be made, because a file is in its way.
+pub(crate) fn check_room(directory: &Path) -> Result<()> {
+    // Without a slash at its end, with which a file is not found.
+    let path = directory.components().as_path();
+    let found = path.ancestors().find_map(|path| {
+        let is_dir = std::fs::metadata(path).ok()?.is_dir();
+        Some((path, is_dir))
+    });
+    match found {
+        Some((path, false)) => Err(Error::invalid(format!(
+            "'{}' is no directory, and the table at '{}' would be one; choose another location",
+            path.display(),
+            directory.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(feature = "s3")]
+    #[test]
+    fn a_scheme_in_capitals_is_the_same_place() {
+        let runtime = RuntimeEnv::default();
+        let mut options = TableOptions::default();
+        let secret = crate::secret::Secret::new("k");
+        let keys = ["aws.access_key_id", "aws.secret_access_key"];
+        let keys = keys.map(|key| (key.to_owned(), secret.clone()));
+        options.store.extend(keys);
+        for location in [
+            "s3://bucket/s3/data/",
+            "S3://bucket/s3/data/",
+            "S3://bucket/x",
+        ] {
+            let own = prepare(&runtime, location, &options).unwrap();
+            let (scheme, rest) = own.split_once("://").unwrap();
+            assert!(scheme.starts_with("s3+"), "{own}");
+            assert_eq!(Some(rest), location.split_once("://").map(|(_, rest)| rest));
+        }
+        // A table without options must not read with the credentials of another one.
+        let plain = Url::parse("s3://bucket").unwrap();
+        assert!(runtime.object_store_registry.get_store(&plain).is_err());
+    }
+
+    #[test]
+    fn a_file_url_names_what_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        std::fs::create_dir(at("my table")).unwrap();
+        std::fs::create_dir(at("50%25")).unwrap();
+        for (location, path) in [
+            (format!("file://{}", at("my%20table")), at("my table")),
+            (format!("FILE://{}", at("my table")), at("my table")),
+            (format!("file://{}", at("50%25")), at("50%25")),
+            (format!("file://{}", at("new%20one")), at("new%20one")),
+            (at("my%20table"), at("my%20table")),
+        ] {
+            assert!(is_local(&location));
+            assert_eq!(local_path(&location), path, "{location}");
+        }
+        assert!(!is_local("s3://file/x"));
+    }
 }

@@ -37,7 +37,8 @@ pub(crate) const KEY: OptionSpec = OptionSpec {
     key: "write.key",
     secret: false,
     default: "INSERT appends",
-    doc: "column that identifies a row: INSERT adds only rows whose key is not there yet",
+    doc: "column that identifies a row: INSERT adds only rows whose key is not there yet; two rows of \
+          one INSERT with one key must be equal, and are one row then",
 };
 /// The option that names who writes.
 pub(crate) const APP_ID: OptionSpec = OptionSpec {
@@ -343,6 +344,28 @@ mod tests {
                 error.contains("write these rows under a write.app_id of"),
                 "{error}"
             );
+        }
+    }
+
+    #[test]
+    fn a_table_has_one_location() {
+        let create = |locations: &[&str]| {
+            let mut cmd = CreateExternalTable::builder(
+                datafusion::common::TableReference::bare("qa"),
+                String::new(),
+                "DELTA".to_owned(),
+                Arc::new(datafusion::common::DFSchema::empty()),
+            )
+            .build();
+            cmd.locations = locations.iter().map(|l| (*l).to_owned()).collect();
+            one_location(&cmd)
+                .map(str::to_owned)
+                .map_err(|e| e.to_string())
+        };
+        assert_eq!(create(&["x/y"]).unwrap(), "x/y");
+        for wrong in [&[][..], &["x", "y"]] {
+            let error = create(wrong).unwrap_err();
+            assert_eq!(error, "DELTA table qa needs exactly one LOCATION");
         }
     }
 

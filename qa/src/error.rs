@@ -86,9 +86,15 @@ impl std::error::Error for Error {
 
 /// `" Did you mean 'x'?"` when a valid name is close to `name`, else an empty string.
 pub(crate) fn did_you_mean<'a>(name: &str, valid: impl IntoIterator<Item = &'a str>) -> String {
+    let likeness = |candidate: &str| {
+        // One slip of the keyboard, such as two letters exchanged.
+        let is_slip = candidate.len() > 2 && strsim::osa_distance(name, candidate) == 1;
+        let least = if is_slip { 0.9 } else { 0.0 };
+        strsim::jaro_winkler(name, candidate).max(least)
+    };
     valid
         .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
+        .map(|candidate| (likeness(candidate), candidate))
         .filter(|(score, _)| *score > 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| format!(" Did you mean '{candidate}'?"))

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use casebook_connectors::ScratchDirectories;
 use casebook_llm::output;
 use datafusion::common::TableReference;
+use datafusion::logical_expr::dml::InsertOp;
+use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::prelude::SessionContext;
 
 use crate::context::{Casebook, TableSettings};
@@ -39,6 +41,19 @@ pub async fn check_table(
         ctx.state().create_logical_plan(&sql).await?;
     }
     Ok(format!("{} columns", table.schema().fields().len()))
+}
+
+/// Plans an INSERT into the table `name` down to its sink, which says whether it takes rows at all.
+///
+/// # Errors
+/// What any INSERT would fail with before it asks for a row.
+pub async fn check_insert(ctx: &SessionContext, name: &str) -> Result<()> {
+    let table = ctx.table_provider(TableReference::bare(name)).await?;
+    let rows = Arc::new(EmptyExec::new(table.schema()));
+    table
+        .insert_into(&ctx.state(), rows, InsertOp::Append)
+        .await?;
+    Ok(())
 }
 
 /// Writes a file into `directory` and removes it again, and what had to be made for it.

@@ -15,7 +15,7 @@ use datafusion::logical_expr::CreateExternalTable;
 
 use crate::error::{Error, ErrorKind, Result};
 
-pub use check::check_table;
+pub use check::{check_insert, check_table};
 pub(crate) use declared::DeclaredTables;
 pub(crate) use information::InformationSchema;
 

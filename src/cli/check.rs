@@ -2,7 +2,7 @@
 //!
 //! What is found is what `casebook run` would refuse, as far as that shows without a token or a row.
 
-use casebook::{Error, ErrorKind, Result, check_table, jobs};
+use casebook::{Error, ErrorKind, Result, check_insert, check_table, jobs};
 use casebook_connectors::shown;
 use clap::Args;
 
@@ -16,7 +16,7 @@ use super::{Program, output};
 pub(super) struct Check {
     /// Tables of casebook.toml [default: all of them, and all jobs]
     tables: Vec<String>,
-    /// Also write under a scratch name, which is removed again
+    /// Also write under a scratch name, which is removed again, and plan an INSERT
     #[arg(long)]
     write: bool,
 }
@@ -30,13 +30,13 @@ impl Check {
                  --config",
             ));
         };
-        let jobs: Vec<&str> = match self.tables.is_empty() {
-            true => config.job_names().collect(),
-            false => vec![],
-        };
-        let tables = match self.tables.is_empty() {
-            true => config.table_names().map(str::to_owned).collect(),
-            false => self.tables,
+        let all = self.tables.is_empty();
+        let (tables, jobs): (Vec<String>, Vec<&str>) = match all {
+            true => (
+                config.table_names().map(str::to_owned).collect(),
+                config.job_names().collect(),
+            ),
+            false => (self.tables, vec![]),
         };
         let report = Report(program);
         if tables.is_empty() {
@@ -72,13 +72,28 @@ impl Check {
                 let opened = check_table(&ctx, &program.casebook, name, self.write).await;
                 is_right = report.result("open", &opened)?;
             }
+            if is_right && self.write {
+                let planned = check_insert(&ctx, name)
+                    .await
+                    .map(|()| "an INSERT is planned");
+                // One that was not named may be there to be read alone; those of jobs are planned below.
+                is_right = match planned {
+                    Err(error) if all => {
+                        report.line(&format!("  -       insert   only read: {error}"))?;
+                        true
+                    }
+                    planned => report.result("insert", &planned)?,
+                };
+            }
             if !is_right {
                 failed.push(name);
             }
         }
         for name in jobs {
             report.line(&format!("{name}: a job"))?;
-            let planned = jobs::check(&ctx, &program.casebook, &config.job(name)?).await;
+            let planned = jobs::plan(&ctx, &program.casebook, &config.job(name)?).await;
+            let planned =
+                planned.map(|p| format!("{} statements, model {}", p.steps.len(), p.model));
             if !report.result("plan", &planned)? {
                 failed.push(name);
             }

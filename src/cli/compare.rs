@@ -1,9 +1,9 @@
 //! `casebook compare`: base and tuned model side by side, in the terminal and as a page.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use casebook::Result;
 use casebook::compare::{Comparison, compare};
+use casebook::{Error, ErrorKind, Result};
 use clap::Args;
 
 use super::{Program, output};
@@ -45,6 +45,9 @@ pub(super) struct Compare {
 
 impl Compare {
     pub(super) async fn run(self, program: &Program) -> Result<()> {
+        if let Some(path) = &self.html {
+            check_place(path)?;
+        }
         let ctx = program.session()?;
         let comparison = Comparison {
             tuned: self.tuned,
@@ -67,5 +70,22 @@ impl Compare {
             }
             None => Ok(()),
         }
+    }
+}
+
+/// Refuses a page in a directory that is not there: a slip in a path must not make directories, and is
+/// told before anything is asked.
+fn check_place(page: &Path) -> Result<()> {
+    let above = page.parent().filter(|above| !above.as_os_str().is_empty());
+    match above {
+        Some(above) if !above.is_dir() => Err(Error::new(
+            ErrorKind::NotFound,
+            format!(
+                "--html {}: there is no directory {}; make it, or name another place",
+                page.display(),
+                above.display()
+            ),
+        )),
+        _ => Ok(()),
     }
 }

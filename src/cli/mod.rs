@@ -5,6 +5,7 @@ mod check;
 mod compare;
 mod exit;
 mod init;
+mod json_floats;
 mod memory;
 mod notices;
 pub(crate) mod output;
@@ -161,6 +162,9 @@ pub(crate) async fn run() -> u8 {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
+            if let (false, Err(closed)) = (error.use_stderr(), output::check_open()) {
+                return ended(Err(output::failed(closed)), false, &Hidden::default());
+            }
             let printed = error.print().and_then(|()| std::io::stdout().flush());
             return match error.use_stderr() {
                 true => exit::USAGE,

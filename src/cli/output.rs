@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use casebook::{Error, ErrorKind, Result};
@@ -16,6 +17,31 @@ use super::terminal;
 /// Code of the error of a write to a terminal that hung up, EIO of POSIX.
 #[cfg(unix)]
 const HUNG_UP: i32 = 5;
+
+/// True if standard output was closed when the program began. Before `main` the runtime opens /dev/null
+/// in its place, where all that is written would be lost without a word.
+static CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// The code of a file that is not open, EBADF of POSIX.
+#[cfg(unix)]
+const NOT_OPEN: i32 = 9;
+
+#[cfg(unix)]
+#[ctor::ctor(unsafe)]
+fn look_whether_output_is_open() {
+    use std::os::fd::AsFd;
+    let copied = io::stdout().as_fd().try_clone_to_owned();
+    let closed = copied.is_err_and(|e| e.raw_os_error() == Some(NOT_OPEN));
+    CLOSED.store(closed, Ordering::Relaxed);
+}
+
+/// An error if standard output was closed when the program began.
+pub(super) fn check_open() -> io::Result<()> {
+    match CLOSED.load(Ordering::Relaxed) {
+        true => Err(io::Error::other("it is closed")),
+        false => Ok(()),
+    }
+}
 
 /// The bar that is on the terminal now.
 static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
@@ -40,10 +66,12 @@ pub(super) fn line(text: &str) -> Result<()> {
 
 /// Prints `bytes` as they are.
 pub(super) fn bytes(bytes: &[u8]) -> Result<()> {
-    let printed = beside(|| {
-        let mut out = io::stdout().lock();
-        // What stays in a buffer would be lost at the end without a word.
-        out.write_all(bytes).and_then(|()| out.flush())
+    let printed = check_open().and_then(|()| {
+        beside(|| {
+            let mut out = io::stdout().lock();
+            // What stays in a buffer would be lost at the end without a word.
+            out.write_all(bytes).and_then(|()| out.flush())
+        })
     });
     printed.map_err(failed)
 }

@@ -8,10 +8,12 @@ use clap::ValueEnum;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::arrow::json::LineDelimitedWriter;
+use datafusion::arrow::json::WriterBuilder;
+use datafusion::arrow::json::writer::LineDelimited;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::arrow::util::pretty::pretty_format_batches;
 
+use super::json_floats::JsonFloats;
 use super::{output, terminal};
 
 /// Rows of a page; column widths are those of the page.
@@ -26,7 +28,7 @@ pub(super) enum Format {
     Table,
     /// Comma-separated, with a header
     Csv,
-    /// One JSON object per line
+    /// One JSON object per line; "NaN", "Infinity" and "-Infinity" are texts there
     Jsonl,
 }
 
@@ -70,7 +72,8 @@ impl Printer {
                 output::bytes(&text)
             }
             Format::Jsonl => {
-                let mut writer = LineDelimitedWriter::new(vec![]);
+                let builder = WriterBuilder::new().with_encoder_factory(Arc::new(JsonFloats));
+                let mut writer = builder.build::<_, LineDelimited>(vec![]);
                 writer.write(batch).map_err(failed)?;
                 writer.finish().map_err(failed)?;
                 output::bytes(&writer.into_inner())

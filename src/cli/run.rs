@@ -31,6 +31,7 @@ impl Run {
         let job = config.job(&self.job)?;
         let ctx = program.session()?;
         if self.dry_run {
+            // Whatever the job would be refused for is an error here, too.
             let plan = jobs::plan(&ctx, &program.casebook, &job).await?;
             for step in &plan.steps {
                 let sql = program.casebook.hidden.out_of(&step.sql);
@@ -48,6 +49,9 @@ impl Run {
         let mut printed = Ok(());
         let mut show = |event: Event<'_>| {
             let line = match event {
+                Event::Generated(done) if done.target_rows.is_empty() => {
+                    format!("generate  {}", done.summary())
+                }
                 Event::Generated(done) => format!(
                     "generate  {}\n          {} now holds {}",
                     done.summary(),

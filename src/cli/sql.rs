@@ -9,10 +9,12 @@ use casebook::{Error, ErrorKind, Result};
 use clap::Args;
 use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
 use datafusion::dataframe::DataFrame;
+use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::prelude::SessionContext;
-use datafusion::sql::parser::{DFParser, Statement};
+use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+use datafusion::sql::sqlparser::tokenizer::Token;
 use futures::StreamExt;
 
 use super::print::{Format, Printer};
@@ -60,29 +62,44 @@ impl Sql {
     async fn run_text(&self, program: &Program, ctx: &SessionContext, text: &str) -> Result<()> {
         // Editors of Windows begin a file with a byte order mark.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let statements =
-            DFParser::parse_sql(text).map_err(|e| Error::invalid(e.strip_backtrace()))?;
+        let statements = parsed(text).map_err(|e| self.of_file(e))?;
         let count = statements.len();
         let mut statements = (1..).zip(statements);
-        while let Some((i, statement)) = statements.next() {
+        while let Some((i, (line, statement))) = statements.next() {
             let Err(error) = self.run_statement(program, ctx, statement).await else {
                 continue;
             };
-            if output::is_unread(&error) && statements.any(|(_, left)| writes(&left)) {
+            if output::is_unread(&error) && statements.any(|(_, (_, left))| writes(&left)) {
                 // A filter may end when nobody reads it; with an INSERT to come it is no filter.
                 let message =
                     format!("statement {i} of {count}: {error}; those after it were not run");
                 return Err(Error::new(ErrorKind::Unavailable, message));
             }
-            return Err(match count {
-                1 => error,
+            let message = match count {
+                1 => return Err(self.of_file(error)),
                 _ => {
-                    let message = format!("statement {i} of {count}: {error}");
-                    Error::new(error.kind(), message).with_source(error)
+                    let left = match statements.next() {
+                        Some(_) if is_unsaid(&error) => "; those after it were not run",
+                        _ => "",
+                    };
+                    let place = place(line, text);
+                    format!("statement {i} of {count}{place}: {error}{left}")
                 }
-            });
+            };
+            return Err(self.of_file(Error::new(error.kind(), message).with_source(error)));
         }
         Ok(())
+    }
+
+    /// `error`, which names a statement, with the file that it is in.
+    fn of_file(&self, error: Error) -> Error {
+        match &self.file {
+            Some(path) => {
+                let message = format!("{}: {error}", path.display());
+                Error::new(error.kind(), message).with_source(error)
+            }
+            None => error,
+        }
     }
 
     async fn run_statement(
@@ -97,24 +114,31 @@ impl Sql {
             // A plan names locations, as an error does; other rows are data.
             let is_plan = matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_));
             let hidden = is_plan.then_some(&*program.casebook.hidden);
+            let is_write = matches!(plan, LogicalPlan::Dml(_) | LogicalPlan::Copy(_));
             let frame = ctx.execute_logical_plan(filled(plan, program)?).await?;
-            self.print(frame, hidden).await
+            self.print(frame, hidden, is_write).await
         };
         program.until_stopped(work).await
     }
 
-    /// Prints the rows of `frame`; what is `hidden` stays so.
-    async fn print(&self, frame: DataFrame, hidden: Option<&Hidden>) -> Result<()> {
+    /// Prints the rows of `frame`, of which there is a count alone if it `is_write`; what is `hidden`
+    /// stays so.
+    async fn print(&self, frame: DataFrame, hidden: Option<&Hidden>, is_write: bool) -> Result<()> {
         let schema = Arc::clone(frame.schema().inner());
         let mut stream = frame.execute_stream().await?;
         let mut printer = Printer::new(self.format, schema);
+        let failed = |error| match is_write {
+            true => unsaid(error),
+            false => error,
+        };
         while let Some(batch) = stream.next().await.transpose()? {
-            match hidden {
-                Some(hidden) => printer.print(&without(&batch, hidden)?)?,
-                None => printer.print(&batch)?,
-            }
+            let batch = match hidden {
+                Some(hidden) => without(&batch, hidden)?,
+                None => batch,
+            };
+            printer.print(&batch).map_err(failed)?;
         }
-        printer.finish()
+        printer.finish().map_err(failed)
     }
 
     /// Reads statements line by line until `\q`.
@@ -160,6 +184,35 @@ impl Sql {
     }
 }
 
+/// The statement has written its rows, of which the count alone could not be printed.
+#[derive(Debug)]
+struct Unsaid(Error);
+
+impl std::fmt::Display for Unsaid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "the rows are written, only their count is not said: {}",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for Unsaid {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+fn unsaid(error: Error) -> Error {
+    let (kind, unsaid) = (error.kind(), Unsaid(error));
+    Error::new(kind, unsaid.to_string()).with_source(unsaid)
+}
+
+fn is_unsaid(error: &Error) -> bool {
+    std::error::Error::source(error).is_some_and(|cause| cause.is::<Unsaid>())
+}
+
 /// `batch`, whose columns are texts, without what is `hidden`.
 fn without(batch: &RecordBatch, hidden: &Hidden) -> Result<RecordBatch> {
     let columns = batch.columns().iter().map(|column| {
@@ -171,6 +224,52 @@ fn without(batch: &RecordBatch, hidden: &Hidden) -> Result<RecordBatch> {
     });
     let shown = RecordBatch::try_new(batch.schema(), columns.collect());
     shown.map_err(|e| Error::new(ErrorKind::Internal, format!("printing a plan: {e}")))
+}
+
+/// The statements of `text`, each with the line that it begins in.
+fn parsed(text: &str) -> Result<Vec<(u64, Statement)>> {
+    let failed = |e: DataFusionError| Error::invalid(e.strip_backtrace());
+    let mut parser = DFParserBuilder::new(text).build().map_err(failed)?;
+    let mut statements = vec![];
+    loop {
+        let mut is_apart = statements.is_empty();
+        while parser.parser.consume_token(&Token::SemiColon) {
+            is_apart = true;
+        }
+        let next = parser.parser.peek_token();
+        if next.token == Token::EOF {
+            return Ok(statements);
+        }
+        let parsed = match is_apart {
+            true => parser.parse_statement().map_err(failed),
+            false => Err(Error::invalid(format!(
+                "SQL error: Expected: end of statement, found: {next}{}",
+                next.span.start
+            ))),
+        };
+        // What follows a statement without a semicolon belongs to it.
+        let (number, line) = match statements.last() {
+            Some((line, _)) if !is_apart => (statements.len(), *line),
+            _ => (statements.len() + 1, next.span.start.line),
+        };
+        match parsed {
+            Ok(statement) => statements.push((line, statement)),
+            // The first of several cannot be told from the only one.
+            Err(error) if number == 1 => return Err(error),
+            Err(error) => {
+                let message = format!("statement {number}{}: {error}", place(line, text));
+                return Err(Error::invalid(message).with_source(error));
+            }
+        }
+    }
+}
+
+/// Where a statement of `text` begins; nothing in a text of one line.
+fn place(line: u64, text: &str) -> String {
+    match text.trim_end().contains('\n') {
+        true => format!(", line {line}"),
+        false => String::new(),
+    }
 }
 
 /// All that `source` gives, which messages call `what`.
@@ -237,21 +336,32 @@ fn check_format(statement: &Statement, ctx: &SessionContext) -> Result<()> {
     })
 }
 
-/// `${env:NAME}` and `${file:path}` in LOCATION and OPTIONS are looked up here, after parsing, so that
+/// `${env:NAME}` and `${file:path}` in LOCATION and OPTIONS, and in what COPY writes to, are looked up here, after parsing, so that
 /// secrets stand in no statement and a value cannot inject one.
 fn filled(mut plan: LogicalPlan, program: &Program) -> Result<LogicalPlan> {
-    let LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create)) = &mut plan else {
-        return Ok(plan);
+    let (what, locations, options) = match &mut plan {
+        LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create)) => (
+            format!("CREATE EXTERNAL TABLE {}", create.name),
+            &mut create.locations[..],
+            &mut create.options,
+        ),
+        LogicalPlan::Copy(copy) => (
+            "COPY".to_owned(),
+            std::slice::from_mut(&mut copy.output_url),
+            &mut copy.options,
+        ),
+        _ => return Ok(plan),
     };
     let environment = |name: &str| std::env::var(name).ok();
-    let table = create.name.to_string();
-    let values = create
-        .locations
-        .iter_mut()
-        .chain(create.options.values_mut());
-    for value in values.filter(|value| value.contains("${")) {
-        *value = fill_text(value, Path::new(""), &environment, &program.casebook.hidden)
-            .map_err(|e| Error::invalid(format!("CREATE EXTERNAL TABLE {table}: {e}")))?;
+    let options = options.iter_mut().map(|(key, value)| (key.as_str(), value));
+    let values = locations.iter_mut().map(|location| ("location", location));
+    for (key, value) in values
+        .chain(options)
+        .filter(|(_, value)| value.contains("${"))
+    {
+        let hidden = &program.casebook.hidden;
+        *value = fill_text(key, value, Path::new(""), &environment, hidden)
+            .map_err(|e| Error::invalid(format!("{what}: {e}")))?;
     }
     Ok(plan)
 }

@@ -15,6 +15,9 @@ use super::{exit, output};
 const GRACE: Duration = Duration::from_secs(10);
 /// The same for work that has nothing to finish but what it is writing.
 const SHORT_GRACE: Duration = Duration::from_secs(2);
+/// How long rows that have come may take to get into their target: a MERGE of a warehouse that has to
+/// wake up, behind other writers. They were hours in the making.
+const COMMIT_GRACE: Duration = Duration::from_secs(600);
 /// After its grace time work is dropped; what does not even notice that is ended after this.
 const LAST_GRACE: Duration = Duration::from_secs(3);
 /// What comes this soon after the first signal is part of it: `timeout` signals the program and then
@@ -118,6 +121,17 @@ impl Stop {
             }
         };
         tokio::time::timeout(grace, repeat).await.ok();
+        if casebook.is_committing() {
+            let say = || {
+                output::note(
+                    "what was finished is being written to its table, which can take minutes; once \
+                     more (Ctrl-C) ends at once, without it",
+                );
+            };
+            std::thread::Builder::new().spawn(say).ok();
+            let committed = committed(|| casebook.is_committing());
+            tokio::time::timeout(COMMIT_GRACE, committed).await.ok();
+        }
         self.step(Phase::Stopping, Phase::Over);
         tokio::time::sleep(LAST_GRACE).await;
     }
@@ -152,6 +166,16 @@ impl Running<'_> {
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         self.0.0.send_replace(Phase::Idle);
+    }
+}
+
+/// Waits until nothing `is_committing`. Looked at twice: the rejects of a table are committed first,
+/// then the table itself.
+async fn committed(is_committing: impl Fn() -> bool) {
+    let mut looks = 0;
+    while looks < 2 {
+        looks = if is_committing() { 0 } else { looks + 1 };
+        tokio::time::sleep(REPEAT).await;
     }
 }
 
@@ -226,4 +250,20 @@ fn ignored_in(status: &str, signal: i32) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     mask.is_some_and(|mask| mask & (1 << (signal - 1)) != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_commit_is_waited_for_also_behind_that_of_the_rejects() {
+        let looks = AtomicUsize::new(0);
+        // The rejects, then the gap before the table itself begins, then the table.
+        let commits = [true, false, true, true, false, false];
+        committed(|| commits[looks.fetch_add(1, Ordering::SeqCst)]).await;
+        assert_eq!(looks.load(Ordering::SeqCst), commits.len());
+    }
 }

@@ -66,6 +66,7 @@ struct Set<'a> {
     title: &'static str,
     meaning: &'static str,
     n: usize,
+    left_out: Option<String>,
     base: &'a Scores,
     tuned: &'a Scores,
     answers: Vec<Row<'a>>,
@@ -96,6 +97,7 @@ impl<'a> Set<'a> {
             title: set.kind.title(),
             meaning: set.kind.meaning(),
             n: set.answers.len(),
+            left_out: set.left_out(),
             base: &set.base,
             tuned: &set.tuned,
             answers: answers.collect(),
@@ -183,6 +185,8 @@ mod tests {
                 expected: "B".into(),
                 document: None,
             }],
+            incomplete: 2,
+            has_more: true,
         };
         let step = |step: u64, loss: f64| StepRecord {
             step,
@@ -219,6 +223,9 @@ mod tests {
             "{told}"
         );
         assert!(html.contains("Who won in &lt;A&gt; v. B?"), "{html}");
+        let left_out = "not asked: 2 rows without question or answer, and all rows after the first 3 \
+                        (max_questions).";
+        assert!(html.contains(left_out), "{html}");
         assert!(html.contains("class=\"refusal\"") && html.contains("class=\"right\""));
         assert!(
             !html.contains("src=") && !html.contains("href="),

@@ -27,6 +27,10 @@ pub struct Report {
 pub struct SetReport {
     /// What the set measures.
     pub kind: SetKind,
+    /// Rows of the table that were not asked, because they are incomplete.
+    pub incomplete: usize,
+    /// The table has more rows than were asked.
+    pub has_more: bool,
     /// Scores of the base model.
     pub base: Scores,
     /// Scores of the tuned model.
@@ -50,7 +54,7 @@ pub struct Scores {
 }
 
 /// An answer as it came.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Reply {
     pub(super) text: String,
     /// It ended at the token limit.
@@ -88,9 +92,34 @@ impl SetReport {
         let scores = |answer: fn(&Answered) -> &str, cut| Scores::of(&answers, answer, cut);
         Self {
             kind: set.kind,
+            incomplete: set.incomplete,
+            has_more: set.has_more,
             base: scores(|a| &a.base, base_cut),
             tuned: scores(|a| &a.tuned, tuned_cut),
             answers,
+        }
+    }
+}
+
+impl SetReport {
+    /// What of the table was not asked, in words; none if all was.
+    pub(super) fn left_out(&self) -> Option<String> {
+        let incomplete = (self.incomplete > 0).then(|| {
+            let rows = if self.incomplete == 1 { "row" } else { "rows" };
+            let without = match self.kind {
+                SetKind::HeldOut => "document, question or answer",
+                SetKind::Paraphrase => "paraphrase or answer",
+                _ => "question or answer",
+            };
+            format!("{} {rows} without {without}", self.incomplete)
+        });
+        let more = self.has_more.then(|| {
+            let asked = self.answers.len() + self.incomplete;
+            format!("all rows after the first {asked} (max_questions)")
+        });
+        match (incomplete, more) {
+            (Some(incomplete), Some(more)) => Some(format!("{incomplete}, and {more}")),
+            (incomplete, more) => incomplete.or(more),
         }
     }
 }
@@ -164,6 +193,14 @@ impl fmt::Display for Report {
                 f,
                 "\ncut at the token limit: {base} answers of the base, {tuned} of the tuned model"
             )?;
+        }
+        for set in &self.sets {
+            if let Some(left_out) = set.left_out() {
+                write!(f, "\n{}: not asked: {left_out}", set.kind.title())?;
+            }
+        }
+        if self.sets.iter().any(|set| set.left_out().is_some()) {
+            writeln!(f)?;
         }
         for set in &self.sets {
             let Some(shown) = set.answers.iter().find(|a| a.base != a.tuned) else {

@@ -79,6 +79,11 @@ pub struct EvaluationSet {
     pub kind: SetKind,
     /// Its questions, in the order of the table.
     pub items: Vec<Item>,
+    /// Rows that are not asked, because they lack the question, the answer or, where it is needed, the
+    /// document.
+    pub incomplete: usize,
+    /// The table has more rows than are asked.
+    pub has_more: bool,
 }
 
 /// Reads the tables of `comparison`.
@@ -91,8 +96,9 @@ pub(super) async fn read(
     for (kind, name) in sources(comparison) {
         let frame = frame(ctx, name).await?;
         let schema = frame.schema().inner().clone();
+        // One more, which tells that there are more.
         let batches: Vec<RecordBatch> = frame
-            .limit(0, Some(limit))?
+            .limit(0, Some(limit.saturating_add(1)))?
             .execute_stream()
             .await?
             .try_collect()
@@ -101,13 +107,19 @@ pub(super) async fn read(
             name,
             schema: &schema,
             batches: &batches,
+            limit,
         };
         sets.push(table.set(kind, "question")?);
         if kind == SetKind::Seen && schema.column_with_name("paraphrase").is_some() {
             sets.push(table.set(SetKind::Paraphrase, "paraphrase")?);
         }
     }
+    let incomplete: usize = sets.iter().map(|set| set.incomplete).sum();
     match sets.iter().all(|set| set.items.is_empty()) {
+        true if incomplete > 0 => Err(Error::invalid(format!(
+            "compare: there are no questions: all {incomplete} rows lack the question, the answer or \
+             the document that they are about"
+        ))),
         true => Err(no_questions()),
         false => Ok(sets),
     }
@@ -127,6 +139,7 @@ pub(super) async fn check(
             name,
             schema: frame.schema().inner(),
             batches: &[],
+            limit: 0,
         };
         table.set(kind, "question")?;
         is_any = true;
@@ -188,20 +201,33 @@ async fn frame(ctx: &SessionContext, name: &str) -> Result<DataFrame> {
     Ok(ctx.table(TableReference::bare(table)).await?)
 }
 
+/// The text of a cell that says something.
+fn cell(column: &Option<StringViewArray>, row: usize) -> Option<&str> {
+    let column = column.as_ref().filter(|c| c.is_valid(row))?;
+    Some(column.value(row)).filter(|text| !text.trim().is_empty())
+}
+
 struct Table<'a> {
     name: &'a str,
     schema: &'a Schema,
     batches: &'a [RecordBatch],
+    /// Rows that are looked at.
+    limit: usize,
 }
 
 impl Table<'_> {
-    /// The rows with a question and an answer.
+    /// The rows with a question and an answer and, where they are asked about one, a document; the
+    /// others are counted.
     fn set(&self, kind: SetKind, question: &str) -> Result<EvaluationSet> {
         let question = self.column(question, true)?;
         let expected = self.column("answer", true)?;
-        let document = self.column("document", kind == SetKind::HeldOut)?;
-        let mut items = vec![];
+        let about_document = kind == SetKind::HeldOut;
+        let document = self.column("document", about_document)?;
+        let (mut items, mut incomplete) = (vec![], 0);
+        let mut left = self.limit;
         for batch in self.batches {
+            let rows = batch.num_rows().min(left);
+            left -= rows;
             let text = |column: Option<usize>| -> Result<Option<StringViewArray>> {
                 column
                     .map(|i| {
@@ -216,24 +242,27 @@ impl Table<'_> {
             };
             let (question, expected, document) =
                 (text(question)?, text(expected)?, text(document)?);
-            let cell = |column: &Option<StringViewArray>, row: usize| {
-                let column = column.as_ref().filter(|c| c.is_valid(row))?;
-                Some(column.value(row).to_owned())
-            };
-            for row in 0..batch.num_rows() {
-                let (Some(question), Some(expected)) = (cell(&question, row), cell(&expected, row))
-                else {
-                    continue;
-                };
+            for row in 0..rows {
                 let document = cell(&document, row);
-                items.push(Item {
-                    question,
-                    expected,
-                    document: document.map(|text| casebook_qa::prompt::shown(&text)),
-                });
+                match (cell(&question, row), cell(&expected, row)) {
+                    (Some(question), Some(expected)) if document.is_some() || !about_document => {
+                        items.push(Item {
+                            question: question.to_owned(),
+                            expected: expected.to_owned(),
+                            document: document.map(casebook_qa::prompt::shown),
+                        });
+                    }
+                    _ => incomplete += 1,
+                }
             }
         }
-        Ok(EvaluationSet { kind, items })
+        let rows: usize = self.batches.iter().map(RecordBatch::num_rows).sum();
+        Ok(EvaluationSet {
+            kind,
+            items,
+            incomplete,
+            has_more: rows > self.limit,
+        })
     }
 
     fn column(&self, name: &str, required: bool) -> Result<Option<usize>> {
@@ -256,5 +285,79 @@ impl Table<'_> {
             )));
         }
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::compare::SetReport;
+    use crate::context::Casebook;
+
+    #[tokio::test]
+    async fn what_is_not_asked_is_counted() {
+        let ctx = crate::new_session(&Arc::new(Casebook::default())).unwrap();
+        let table = "CREATE TABLE t AS SELECT * FROM (VALUES \
+            (1, 'a?', 'A', 'a!', 'd'), (2, NULL, 'B', 'b!', 'd'), (3, 'c?', NULL, 'c!', 'd'), \
+            (4, 'e?', 'E', NULL, 'd'), (5, 'f?', 'F', ' ', NULL), (6, '', 'G', 'g!', 'd'), \
+            (7, 'h?', 'H', 'h!', ' ')) AS v(n, question, answer, paraphrase, document)";
+        ctx.sql(table).await.unwrap().collect().await.unwrap();
+        let of = |max_questions: Option<usize>| Comparison {
+            probes: Some("t".into()),
+            held_out: Some("t".into()),
+            control: Some("t".into()),
+            max_questions,
+            ..Comparison::default()
+        };
+        for (most, expected) in [
+            (
+                None,
+                [(4, 3, false), (4, 3, false), (2, 5, false), (4, 3, false)],
+            ),
+            (
+                Some(7),
+                [(4, 3, false), (4, 3, false), (2, 5, false), (4, 3, false)],
+            ),
+            (
+                Some(4),
+                [(2, 2, true), (2, 2, true), (2, 2, true), (2, 2, true)],
+            ),
+            (
+                Some(1),
+                [(1, 0, true), (1, 0, true), (1, 0, true), (1, 0, true)],
+            ),
+        ] {
+            let found = read(&ctx, &of(most)).await.unwrap();
+            let counts = found
+                .iter()
+                .map(|s| (s.items.len(), s.incomplete, s.has_more));
+            assert_eq!(counts.collect::<Vec<_>>(), expected, "{most:?}");
+        }
+        let sets = read(&ctx, &of(None)).await.unwrap();
+        let shown = sets.into_iter().map(|set| {
+            let answers = vec![crate::compare::report::Reply::default(); set.items.len()];
+            let report = SetReport::new(set, answers.clone(), answers);
+            assert_eq!(serde_json::to_value(&report).unwrap()["has_more"], false);
+            report.left_out().unwrap()
+        });
+        assert_eq!(
+            shown.collect::<Vec<_>>(),
+            [
+                "3 rows without question or answer",
+                "3 rows without paraphrase or answer",
+                "5 rows without document, question or answer",
+                "3 rows without question or answer",
+            ]
+        );
+        let none = "CREATE TABLE none AS SELECT '' AS question, 'A' AS answer";
+        ctx.sql(none).await.unwrap().collect().await.unwrap();
+        let comparison = Comparison {
+            control: Some("none".into()),
+            ..Comparison::default()
+        };
+        let error = read(&ctx, &comparison).await.unwrap_err().to_string();
+        assert!(error.contains("all 1 rows lack"), "{error}");
     }
 }

@@ -5,7 +5,7 @@
 //! quote values. What the keys mean is in [`super::raw`].
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 
 use toml::de::{DeTable, DeValue};
@@ -74,9 +74,50 @@ pub(super) fn parse(text: &str) -> Result<Keys, Fault> {
             false => "",
         };
         let what = format!("(column {column}) is not TOML: {}{hint}", e.message());
-        Fault::new(line, what)
+        match e.message().contains("duplicate key") {
+            true => twice(text, e.span(), &lines).unwrap_or(Fault::new(line, what)),
+            false => Fault::new(line, what),
+        }
     })?;
     keys(parsed.into_inner(), &lines)
+}
+
+/// That the key at `span` is there before, and where. None if that cannot be found out because
+/// something else is wrong, too.
+fn twice(text: &str, span: Option<Range<usize>>, lines: &Lines) -> Option<Fault> {
+    /// A key that nobody writes; where it ends up, the other one is.
+    const ELSE: &str = "casebook_key_that_is_there_twice";
+    let span = span?;
+    let (before, behind) = (text.get(..span.start)?, text.get(span.end..)?);
+    let apart = format!("{before}{ELSE}{behind}");
+    let parsed = DeTable::parse(&apart).ok()?.into_inner();
+    let name = text.get(span.clone())?.trim().trim_matches(['"', '\'']);
+    let first = beside(&parsed, ELSE, name)?;
+    let what = format!(
+        "the key {} is there twice, first in line {}; keep one",
+        shown::key(name),
+        lines.of(first)
+    );
+    Some(Fault::new(lines.of(span.start), what))
+}
+
+/// Where the key `name` is in the table that has the key `other`.
+fn beside(table: &DeTable<'_>, other: &str, name: &str) -> Option<usize> {
+    if table.iter().any(|(key, _)| key.get_ref() == other) {
+        let found = table.iter().find(|(key, _)| key.get_ref() == name);
+        return found.map(|(key, _)| key.span().start);
+    }
+    let within = |value: &DeValue<'_>| -> Option<usize> {
+        match value {
+            DeValue::Table(inner) => beside(inner, other, name),
+            DeValue::Array(items) => items.iter().find_map(|item| match item.get_ref() {
+                DeValue::Table(inner) => beside(inner, other, name),
+                _ => None,
+            }),
+            _ => None,
+        }
+    };
+    table.iter().find_map(|(_, value)| within(value.get_ref()))
 }
 
 fn keys(table: DeTable<'_>, lines: &Lines) -> Result<Keys, Fault> {
@@ -328,7 +369,6 @@ mod tests {
         for (text, line, column) in [
             ("a = 1\nb = \"hunter2\nc = 2\n", 2, 13),
             ("a = hunter2\n", 1, 5),
-            ("a = 1\na = 'hunter2'\n", 2, 1),
             ("[x\na = 'hunter2'", 1, 3),
             ("x = { a = 'hunter2'", 1, 20),
             ("é = 'hunter2' x", 1, 15),
@@ -347,6 +387,33 @@ mod tests {
             );
         }
         assert_eq!(fault("\u{feff}a = 1\r\nb = 2\r\n").0, 0);
+    }
+
+    #[test]
+    fn a_key_that_is_there_twice_is_named_with_both_lines() {
+        for (text, line, key, first) in [
+            ("a = 1\na = 'hunter2'\n", 2, "'a'", 1),
+            (
+                "[x]\nb = 1\na = 2\n[y]\na = 1\n\na = 'hunter2'\n",
+                7,
+                "'a'",
+                5,
+            ),
+            ("[x]\n[y]\n\n[x]\na = 'hunter2'\n", 4, "'x'", 1),
+            ("[t.x]\nk = 1\n[t.y]\n[t.x]\n", 4, "'x'", 1),
+            ("x = { a = 'hunter2', b = 1, a = 'hunter2' }\n", 1, "'a'", 1),
+            ("[x]\n\"a\" = 'hunter2'\na = 'hunter3'", 3, "'a'", 2),
+            ("Hunter2 = 1\nHunter2 = 2", 2, "of 7 characters", 1),
+            ("l = [{ a = 1 }, { b = 1,\na = 1, b = 2 }]", 2, "'b'", 1),
+        ] {
+            let (found, what) = fault(text);
+            assert_eq!(found, line, "{text}: {what}");
+            let expected = format!("the key {key} is there twice, first in line {first}; keep one");
+            assert_eq!(what, expected, "{text}");
+        }
+        // Where more is wrong, the place alone is told.
+        let (line, what) = fault("a = 1\na = 2\nb = 'hunter2\n");
+        assert!(line > 1 && !what.contains("hunter"), "{what}");
     }
 
     #[test]

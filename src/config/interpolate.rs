@@ -27,6 +27,18 @@ pub(super) struct Places<'a> {
     pub(super) hidden: &'a Hidden,
 }
 
+/// Longer values are hidden even if they are one word: it can be that of a pass phrase.
+const LONGEST_WORD: usize = 12;
+/// Longer numbers are hidden: they can be keys.
+const LONGEST_NUMBER: usize = 6;
+
+/// What a reference or a text with references gave.
+struct Filled {
+    text: String,
+    /// Some of it is hidden from now on.
+    is_hidden: bool,
+}
+
 /// Fills in every string of `keys`. The error names the line and the key.
 pub(super) fn fill(keys: &mut Keys, places: &Places<'_>) -> Result<(), Fault> {
     for (key, node) in keys.iter_mut() {
@@ -38,8 +50,10 @@ pub(super) fn fill(keys: &mut Keys, places: &Places<'_>) -> Result<(), Fault> {
 fn fill_node(key: &str, node: &mut Node, places: &Places<'_>) -> Result<(), Fault> {
     match &mut node.value {
         Value::Text(text) => {
-            *text = filled(text, places, 0)
-                .map_err(|what| Fault::new(node.line, format!("{key}: {what}")))?;
+            let is_secret = holds_secret(key);
+            *text = filled(text, places, is_secret, 0)
+                .map_err(|what| Fault::new(node.line, format!("{key}: {what}")))?
+                .text;
         }
         Value::List(items) => {
             for item in items {
@@ -58,11 +72,24 @@ fn fill_node(key: &str, node: &mut Node, places: &Places<'_>) -> Result<(), Faul
     Ok(())
 }
 
-/// Fills in one value. `${file:path}` is relative to `folder`; `hidden` takes what was found.
+/// True if what is at the dotted `key` is a secret, or may be.
+fn holds_secret(key: &str) -> bool {
+    let mut ends = key.rmatch_indices('.').map(|(at, _)| &key[at + 1..]);
+    let (own, with_above) = (ends.next(), ends.next());
+    [Some(key), own, with_above]
+        .into_iter()
+        .flatten()
+        .any(shown::is_secret)
+        || key.ends_with('…')
+}
+
+/// Fills in the value of `key`. `${file:path}` is relative to `folder`; `hidden` takes what was found
+/// where it may be a secret.
 ///
 /// # Errors
 /// What cannot be looked up, and what to do about it.
 pub fn fill_text(
+    key: &str,
     text: &str,
     folder: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
@@ -73,10 +100,15 @@ pub fn fill_text(
         environment,
         hidden,
     };
-    filled(text, &places, 0)
+    filled(text, &places, holds_secret(key), 0).map(|filled| filled.text)
 }
 
-fn filled(text: &str, places: &Places<'_>, depth: usize) -> Result<String, String> {
+fn filled(
+    text: &str,
+    places: &Places<'_>,
+    is_secret: bool,
+    depth: usize,
+) -> Result<Filled, String> {
     let mut out = String::new();
     let mut found = vec![];
     let mut rest = text;
@@ -90,19 +122,28 @@ fn filled(text: &str, places: &Places<'_>, depth: usize) -> Result<String, Strin
         out.push_str(&rest[..at]);
         let inside = &rest[at + 2..];
         let end = closing(inside).ok_or("a ${ is not closed by }; write $${ for a plain ${")?;
-        let value = look_up(&inside[..end], places, depth)?;
-        found.push((out.len(), out.len() + value.len()));
-        out.push_str(&value);
+        // As in user:PASSWORD@host and ?sig=SIGNATURE.
+        let is_secret =
+            is_secret || out.ends_with([':', '=']) || inside[end + 1..].starts_with('@');
+        let value = look_up(&inside[..end], places, is_secret, depth)?;
+        if value.is_hidden {
+            found.push((out.len(), out.len() + value.text.len()));
+        }
+        out.push_str(&value.text);
         rest = &inside[end + 1..];
     }
     out.push_str(rest);
-    for (start, end) in found {
+    for (start, end) in &found {
+        let (start, end) = (*start, *end);
         let word = word_around(&out, start, end);
         if word.len() > end - start {
             places.hidden.note(word, "***");
         }
     }
-    Ok(out)
+    Ok(Filled {
+        text: out,
+        is_hidden: !found.is_empty(),
+    })
 }
 
 /// The value at `start..end` of `text` with the letters before and behind it, whose part it is.
@@ -130,16 +171,25 @@ fn closing(inside: &str) -> Option<usize> {
     None
 }
 
-fn look_up(reference: &str, places: &Places<'_>, depth: usize) -> Result<String, String> {
+fn look_up(
+    reference: &str,
+    places: &Places<'_>,
+    is_secret: bool,
+    depth: usize,
+) -> Result<Filled, String> {
     if let Some(path) = reference.strip_prefix("file:") {
         if depth == DEEPEST {
             return Err(too_deep());
         }
-        let named = places.folder.join(filled(path, places, depth + 1)?);
+        let named = filled(path, places, is_secret, depth + 1)?.text;
+        let named = places.folder.join(named);
         let text = read(&named).map_err(|e| format!("${{file:{path}}}: {e}"))?;
         let text = text.trim_end_matches(['\n', '\r']);
         places.hidden.note(text, &format!("${{file:{path}}}"));
-        return Ok(text.to_owned());
+        return Ok(Filled {
+            text: text.to_owned(),
+            is_hidden: true,
+        });
     }
     let Some(name) = reference.strip_prefix("env:") else {
         // Not quoted: a password can stand there.
@@ -164,10 +214,10 @@ fn look_up(reference: &str, places: &Places<'_>, depth: usize) -> Result<String,
     }
     let value = (places.environment)(name);
     match (value, default) {
-        (Some(value), None) => Ok(found(value, name, places)),
-        (Some(value), Some(_)) if !value.is_empty() => Ok(found(value, name, places)),
+        (Some(value), None) => Ok(found(value, name, places, is_secret)),
+        (Some(value), Some(_)) if !value.is_empty() => Ok(found(value, name, places, is_secret)),
         (_, Some(_)) if depth == DEEPEST => Err(too_deep()),
-        (_, Some(default)) => filled(default, places, depth + 1),
+        (_, Some(default)) => filled(default, places, is_secret, depth + 1),
         (None, None) => Err(format!(
             "the environment variable {name} is not set; set it, or write ${{env:{name}:-default}}"
         )),
@@ -178,9 +228,23 @@ fn too_deep() -> String {
     format!("references are nested more than {DEEPEST} deep")
 }
 
-fn found(value: String, name: &str, places: &Places<'_>) -> String {
-    places.hidden.note(&value, &format!("${{env:{name}}}"));
-    value
+/// The value of a variable, which is hidden unless it is plainly none: an ordinary word or a short
+/// number, in a place and under a name that are not those of secrets. Messages are made of such words.
+fn found(value: String, name: &str, places: &Places<'_>, is_secret: bool) -> Filled {
+    let is_hidden = is_secret || shown::is_secret(name) || !is_ordinary(&value);
+    if is_hidden {
+        places.hidden.note(&value, &format!("${{env:{name}}}"));
+    }
+    Filled {
+        text: value,
+        is_hidden,
+    }
+}
+
+fn is_ordinary(value: &str) -> bool {
+    let is_word = value.bytes().all(|byte| byte.is_ascii_lowercase());
+    let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
+    is_word && value.len() < LONGEST_WORD || is_number && value.len() < LONGEST_NUMBER
 }
 
 /// The text of a regular file of bounded size: a device or a pipe would never end, or wait. What the
@@ -221,7 +285,7 @@ mod tests {
             "REF" => Some("${env:A}".to_owned()),
             _ => None,
         };
-        fill_text(text, Path::new(""), &environment, &Hidden::default())
+        fill_text("x", text, Path::new(""), &environment, &Hidden::default())
     }
 
     #[test]
@@ -298,7 +362,7 @@ mod tests {
         let environment = |name: &str| (name == "PW").then(|| "hunter2".to_owned());
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("key"), "swordfish\n").unwrap();
-        let fill = |text: &str| fill_text(text, dir.path(), &environment, &hidden).unwrap();
+        let fill = |text: &str| fill_text("x", text, dir.path(), &environment, &hidden).unwrap();
         assert_eq!(fill("${env:PW:-x}/${file:key}"), "hunter2/swordfish");
         assert_eq!(fill("${file:${env:NO:-key}}"), "swordfish");
         assert_eq!(fill("pre${env:PW}post"), "prehunter2post");
@@ -309,6 +373,76 @@ mod tests {
         );
     }
 
+    /// What of `text`, the value of `key`, is hidden where a variable has `value`.
+    fn hidden_of(key: &str, text: &str, value: &str) -> String {
+        let hidden = Hidden::default();
+        let environment = |name: &str| (name != "UNSET").then(|| value.to_owned());
+        let filled = fill_text(key, text, Path::new(""), &environment, &hidden).unwrap();
+        hidden.out_of(&format!(
+            "it is true that <{value}> in <{filled}> is no main.csv"
+        ))
+    }
+
+    #[test]
+    fn ordinary_words_stay_readable_where_no_secret_stands() {
+        for value in ["true", "main", "prod", "csv", "production", "8080", "7"] {
+            for (key, text) in [
+                ("tables.cases.location", "${env:X}"),
+                ("tables.cases.location", "data/${env:X}/cases.csv"),
+                ("tables.cases.location", "s3://${env:X}/x_${env:X}.csv"),
+                ("tables.cases.options.csv.allow_ragged", "${env:X}"),
+                ("connections.wh.database", "${env:UNSET:-${env:X}}"),
+                ("connections.wh.key_pair.private_key_path", "${env:X}"),
+                ("location", "${env:X}"),
+            ] {
+                let shown = hidden_of(key, text, value);
+                let whole = text.replace("${env:UNSET:-${env:X}}", "${env:X}");
+                let whole = whole.replace("${env:X}", value);
+                let expected = format!("it is true that <{value}> in <{whole}> is no main.csv");
+                assert_eq!(shown, expected, "{key} {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_may_be_a_secret_is_hidden_whatever_it_looks_like() {
+        for (key, text) in [
+            ("connections.wh.password", "${env:X}"),
+            ("connections.wh.snowflake.password", "${env:X}"),
+            ("connections.dbx.token", "${env:UNSET:-${env:X}}"),
+            ("connections.db.connection_string", "Driver=x;PWD=${env:X}"),
+            ("tables.t.options.aws.secret_access_key", "${env:X}"),
+            ("tables.t.options.…", "${env:X}"),
+            ("aws.secret_access_key", "${env:X}"),
+            ("tables.t.location", "https://me:${env:X}@host/x"),
+            ("tables.t.location", "https://${env:X}@host/x"),
+            ("tables.t.location", "https://host/x?sig=${env:X}"),
+            ("tables.t.location", "${env:DB_PASSWORD}"),
+        ] {
+            for value in ["main", "hunter", "swordfish", "12345"] {
+                let shown = hidden_of(key, text, value);
+                assert!(
+                    !shown.contains(&format!("<{value}>")),
+                    "{key} {text}: {shown}"
+                );
+            }
+        }
+        // Where no secret is expected, everything that is no ordinary word.
+        for value in [
+            "hunter2",
+            "Hunter",
+            "correcthorses",
+            "123456",
+            "kX9+aa/bbb",
+            "a b c d",
+            "näher",
+            "a-b-c",
+        ] {
+            let shown = hidden_of("tables.t.location", "${env:X}", value);
+            assert!(!shown.contains(&format!("<{value}>")), "{value}: {shown}");
+        }
+    }
+
     #[test]
     fn only_files_of_a_size_are_read() {
         let dir = tempfile::tempdir().unwrap();
@@ -316,7 +450,7 @@ mod tests {
             |name: &str, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).unwrap();
         let fill = |path: &str| {
             let text = format!("${{file:{path}}}");
-            fill_text(&text, dir.path(), &|_| None, &Hidden::default())
+            fill_text("x", &text, dir.path(), &|_| None, &Hidden::default())
         };
         write("fits", &vec![b'x'; 1 << 20]);
         write("large", &vec![b'x'; (1 << 20) + 1]);

@@ -1,6 +1,7 @@
 //! `[jobs.NAME]`: references are checked, so that a job fails before it costs anything.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
 
 use super::raw::{RawArgument, RawJob};
 use super::{Config, literal, shown};
@@ -47,6 +48,42 @@ impl Config {
             compare: self.comparison(name, raw, &output)?,
             output,
         })
+    }
+
+    /// Every job is right, and what it leaves behind is its own: a run replaces what is there. Several
+    /// jobs may add to one table of pairs, whose rows tell by their `qa_id` what they are of.
+    ///
+    /// # Errors
+    /// The first job that is wrong; two jobs that write to the same place.
+    pub(super) fn check_jobs(&self) -> Result<()> {
+        let mut owners: BTreeMap<(&str, PathBuf), &str> = BTreeMap::new();
+        for name in self.job_names() {
+            let job = self.job(name)?;
+            let mut places = vec![("output", job.output)];
+            if let Some(training) = job.train {
+                let table = &self.raw.tables[&training.target];
+                let location = self.place(&training.target, table)?.location;
+                let local = location.strip_prefix("file://").unwrap_or(&location);
+                places.push(("train.target", PathBuf::from(local)));
+            }
+            if let Some(html) = job.compare.and_then(|comparison| comparison.html) {
+                places.push(("compare.html", html));
+            }
+            for (key, path) in places {
+                let shown = path.display().to_string();
+                let Some(other) = owners.insert((key, real(&path)), name) else {
+                    continue;
+                };
+                let line = self.raw.lines.get(&format!("[jobs.{other}]"));
+                let line = line.map_or(String::new(), |line| format!(" of line {line}"));
+                let what = format!(
+                    "{key}: [jobs.{other}]{line} writes to {shown}, too, and each run would replace \
+                     what the other left there; give them different ones"
+                );
+                return Err(self.wrong_job(name, &what));
+            }
+        }
+        Ok(())
     }
 
     fn training(&self, name: &str, raw: &RawJob) -> Result<Option<Training>> {
@@ -117,6 +154,27 @@ impl Config {
     }
 }
 
+/// `path` as it is called whatever way it is written: links are followed as far as it is there.
+fn real(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let there = path.ancestors().find_map(|above| {
+        let rest = path.strip_prefix(above).ok()?;
+        Some((above.canonicalize().ok()?, rest))
+    });
+    let Some((mut real, rest)) = there else {
+        return path;
+    };
+    for part in rest.components() {
+        match part {
+            Component::ParentDir => {
+                real.pop();
+            }
+            part => real.push(part),
+        }
+    }
+    real
+}
+
 /// Arguments of `docs_to_qa`, as SQL literals.
 fn arguments(raw: &RawJob) -> Vec<(String, String)> {
     let named = [("model", &raw.model), ("profile", &raw.profile)];
@@ -132,4 +190,72 @@ fn arguments(raw: &RawJob) -> Vec<(String, String)> {
         (key.clone(), value)
     }));
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLES: &str = "[tables.cases]\nformat = \"csv\"\nlocation = \"cases.csv\"\n\
+        [tables.qa]\nformat = \"delta\"\nlocation = \"qa\"\n\
+        [tables.tuned]\nformat = \"lora\"\nlocation = \"adapter\"\n\
+        [tables.same]\nformat = \"lora\"\nlocation = \"x/../adapter/\"\n\
+        [tables.other]\nformat = \"lora\"\nlocation = \"other\"\n";
+
+    /// Two jobs with these keys in `folder`; what is wrong with them.
+    fn wrong(folder: &Path, first: &str, second: &str) -> Option<String> {
+        let job = |name: &str, keys: &str| {
+            format!("[jobs.{name}]\nsource = \"cases\"\ntarget = \"qa\"\n{keys}\n")
+        };
+        let text = format!("{TABLES}{}{}", job("a", first), job("b", second));
+        let parsed = Config::parse(&folder.join("casebook.toml"), &text, &|_| None);
+        parsed.err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn two_jobs_leave_nothing_in_one_place() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("real")).unwrap();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink("real", dir.path().join("link")).unwrap();
+        let absolute = format!("output = \"{}/out/a\"", dir.path().display());
+        let train = |target: &str| format!("train = {{ target = \"{target}\" }}");
+        let page = |target: &str, html: &str| {
+            let compare = format!("compare = {{ control = \"cases\", html = \"{html}\" }}");
+            format!("{}\n{compare}", train(target))
+        };
+        for (first, second, key) in [
+            ("output = \"o\"", "output = \"o\"", "output"),
+            ("output = \"o\"", "output = \"./p/../o/\"", "output"),
+            // The default of the other.
+            ("", "output = \"out/a\"", "output"),
+            ("", &absolute, "output"),
+            ("output = \"out/b\"", "", "output"),
+            #[cfg(unix)]
+            ("output = \"real/o\"", "output = \"link/o\"", "output"),
+            (&train("tuned"), &train("tuned"), "train.target"),
+            (&train("tuned"), &train("same"), "train.target"),
+            (
+                &page("tuned", "c.html"),
+                &page("other", "c.html"),
+                "compare.html",
+            ),
+        ] {
+            let error = wrong(dir.path(), first, second).unwrap();
+            for part in ["[jobs.b]", &format!("{key}: [jobs.a] of line 1")] {
+                assert!(error.contains(part), "{first} {second}: {error}");
+            }
+        }
+        for (first, second) in [
+            ("", ""),
+            ("output = \"o\"", "output = \"o/p\""),
+            ("output = \"o\"", "output = \"O2\""),
+            (&*train("tuned"), &*train("other")),
+            (&page("tuned", "c.html"), &page("other", "d.html")),
+            // The page of one beside the result of the other.
+            (&page("tuned", "out/b/c.html"), ""),
+        ] {
+            assert_eq!(wrong(dir.path(), first, second), None, "{first} {second}");
+        }
+    }
 }

@@ -140,10 +140,7 @@ impl Config {
             casebook_qa::profile::Profile::resolve(name, &layers)
                 .map_err(|e| self.wrong(&format!("[profiles.{name}]"), &e.to_string()))?;
         }
-        for name in self.raw.jobs.keys() {
-            self.job(name)?;
-        }
-        Ok(())
+        self.check_jobs()
     }
 
     fn profile_layers(&self, name: &str) -> Result<Vec<(String, String)>> {
@@ -193,11 +190,15 @@ impl Config {
 
     /// An error in the section called `title`.
     fn wrong(&self, title: &str, what: &str) -> Error {
-        let line = match self.raw.lines.get(title) {
-            Some(line) => format!(", line {line}"),
-            None => String::new(),
-        };
-        let message = format!("{}{line}: {title} {what}", self.origin.display());
+        match self.raw.lines.get(title) {
+            Some(line) => self.wrong_in(*line, title, what),
+            None => wrong(&self.origin, &format!("{title} {what}")),
+        }
+    }
+
+    /// An error in a line of the section called `title`.
+    fn wrong_in(&self, line: usize, title: &str, what: &str) -> Error {
+        let message = format!("{}, line {line}: {title} {what}", self.origin.display());
         Error::new(ErrorKind::Configuration, message)
     }
 
@@ -436,7 +437,7 @@ mod tests {
             ),
             (
                 "[tables.t]\nformat = \"csv\"\nlocation = \"a\"\nlocation = \"a\"\n",
-                "line 4: (column 1) is not TOML: duplicate key",
+                "line 4: the key 'location' is there twice, first in line 3; keep one",
             ),
             (
                 "models = 1\n",
@@ -473,13 +474,45 @@ mod tests {
                 "no name of one",
             ),
             (
+                "[jobs.j]\nsource = \"a\"\ntarget = \"b\"\narguments = { seed = nan }\n",
+                "line 4: [jobs.j] 'arguments': 'seed' is NaN, which SQL has no number for",
+            ),
+            (
+                "[jobs.j]\nsource = \"a\"\ntarget = \"b\"\n[jobs.j.arguments]\nseed = 1\n\
+                 max_pairs_per_document = -inf\n",
+                "line 6: [jobs.j] 'arguments': 'max_pairs_per_document' is -inf",
+            ),
+            (
+                "[jobs.j]\nsource = \"a\"\ntarget = \"b\"\narguments = { seed = [1] }\n",
+                "'seed' is a list; expected text in quotes, a number",
+            ),
+            (
                 "[profiles.legal]\nquestions_per_chunk = 1_000_000_000\n",
                 "a whole number from 1 to 1000",
             ),
             (
                 "[tables.t]\nformat = \"lora\"\nlocation = \"x\"\noptions = { \"lora.rnk\" = 1 }\n",
-                "line 1: [tables.t] unknown option of LORA table t: 'lora.rnk'. Did you mean \
+                "line 4: [tables.t] unknown option of LORA table t: 'lora.rnk'. Did you mean \
                  'lora.rank'?",
+            ),
+            (
+                "[tables.t]\nformat = \"lora\"\nlocation = \"x\"\n[tables.t.options]\n\"lora.epochs\" = \
+                 1\n[tables.t.options.lora]\nalpha = 1\nrank = -2\n",
+                "line 8: [tables.t] LORA table t: training setting rank",
+            ),
+            (
+                "[tables.t]\nformat = \"csv\"\nlocation = \"x\"\n[tables.t.options]\n\
+                 \"csv.batch_bytes\" = 1\n\"csv.batch_byte\" = 1\n",
+                "line 6: [tables.t]",
+            ),
+            (
+                "[connections.wh]\ntype = \"snowflake\"\nhost = \"h\"\npasswrd = \"x\"\n",
+                "line 4: [connections.wh] has the unknown key 'passwrd'. Did you mean 'password'?",
+            ),
+            (
+                "[connections.wh]\ntype = \"delta\"\naws = { region = \"h\",\n regoin = \"x\" }\n\
+                 delta = { vresion = 1 }\n",
+                "line 5: [connections.wh]",
             ),
             (
                 "[tables.t]\nformat = \"lora\"\nlocation = \"x\"\noptions = { lora = { rank = -2 } }\n",

@@ -251,13 +251,13 @@ proptest! {
     fn filling_never_panics_and_leaves_plain_text(text in "[$ae{}:\\-nvfil/ ]{0,60}") {
         let environment = |name: &str| (name == "a").then(|| "A".to_owned());
         let hidden = Hidden::default();
-        let filled = fill_text(&text, Path::new("/nowhere"), &environment, &hidden);
+        let filled = fill_text("x", &text, Path::new("/nowhere"), &environment, &hidden);
         if !text.contains("${") {
             prop_assert_eq!(filled.as_deref(), Ok(text.as_str()));
         }
         // Escaped, any text is itself.
         let escaped = text.replace("${", "$${");
-        let filled = fill_text(&escaped, Path::new("/nowhere"), &environment, &hidden);
+        let filled = fill_text("x", &escaped, Path::new("/nowhere"), &environment, &hidden);
         prop_assert_eq!(filled.as_deref(), Ok(text.as_str()));
     }
 
@@ -265,7 +265,7 @@ proptest! {
     fn a_value_is_put_in_as_it_is(value in any::<String>(), around in "[a-z {}\"\\[=\n]{0,8}") {
         let environment = |name: &str| (name == "X").then(|| value.clone());
         let hidden = Hidden::default();
-        let fill = |text: &str| fill_text(text, Path::new(""), &environment, &hidden);
+        let fill = |text: &str| fill_text("x", text, Path::new(""), &environment, &hidden);
         let text = format!("{around}${{env:X}}{around}");
         prop_assert_eq!(fill(&text), Ok(format!("{around}{value}{around}")));
         let expected = if value.is_empty() { "d" } else { value.as_str() };

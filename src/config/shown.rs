@@ -4,6 +4,8 @@
 //! slip of the keyboard, `type = "xK3..."` a password in the wrong place. What came out of `${...}` is
 //! taken out again by [`super::hidden`].
 
+use casebook_connectors::{CONNECTORS, OptionSpec};
+
 /// Longer keys are no keys.
 const LONGEST_KEY: usize = 60;
 /// Valid names that an error lists.
@@ -26,8 +28,17 @@ const SECRETS: &[&str] = &[
     "connection_string",
 ];
 
-/// True if an option of this name holds a secret.
+/// True if an option of this name, with or without that of its connector in front, holds a secret: its
+/// connector says so, or it sounds so.
 pub(super) fn is_secret(key: &str) -> bool {
+    let named = |spec: &&OptionSpec| {
+        spec.key == key || spec.key.split_once('.').is_some_and(|(_, own)| own == key)
+    };
+    let specs = CONNECTORS.iter().flat_map(|c| c.options);
+    sounds_secret(key) || specs.filter(|s| s.secret).any(|s| named(&s))
+}
+
+fn sounds_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     // Where a secret is kept is none.
     let place = key.ends_with("_path") || key.ends_with("_file");
@@ -46,14 +57,9 @@ pub(super) fn key(key: &str) -> String {
     }
 }
 
-/// The one of `valid` that `name` resembles.
+/// The one of `valid`, which are in lower case, that `name` resembles.
 pub(super) fn nearest<'a>(name: &str, valid: &[&'a str]) -> Option<&'a str> {
-    valid
-        .iter()
-        .map(|v| (strsim::jaro_winkler(&name.to_lowercase(), v), *v))
-        .filter(|(score, _)| *score > 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, v)| v)
+    casebook_connectors::nearest(&name.to_lowercase(), valid)
 }
 
 /// What to say of a name that is none of `valid`, such as that of a table.
@@ -104,6 +110,23 @@ mod tests {
         assert_eq!(key(&"a".repeat(61)), "of 61 characters");
         let valid = ["delta", "snowflake"];
         assert_eq!(nearest("Snowflak", &valid), Some("snowflake"));
+        for (slip, meant) in [
+            ("cvs", Some("csv")),
+            ("cs", Some("csv")),
+            ("csvv", Some("csv")),
+            ("jsno", Some("json")),
+            ("lroa", Some("lora")),
+            ("xml", None),
+            ("vcs", None),
+            ("", None),
+        ] {
+            assert_eq!(
+                nearest(slip, &["csv", "json", "lora", "s3"]),
+                meant,
+                "{slip}"
+            );
+        }
+        assert_eq!(nearest("s", &["s3"]), nearest("s", &["s3", "gs"]));
         assert_eq!(nearest("hunter2", &valid), None);
         assert!(not_one_of("type", "snowflak", &valid).contains("'snowflak'"));
         assert_eq!(

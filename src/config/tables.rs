@@ -131,18 +131,36 @@ impl Config {
         &self,
         title: &str,
         options: &GivenOptions,
-        check: impl FnOnce(&GivenOptions) -> Result<(), E>,
+        check: impl Fn(&GivenOptions) -> Result<(), E>,
     ) -> Result<()> {
         check(options).map_err(|e| {
             let mut message = e.to_string();
+            // The option that is wrong whatever the others are.
+            let alone = options.iter().find(|(key, value)| {
+                let mut alone = GivenOptions::default();
+                alone.insert((*key).clone(), (*value).clone());
+                check(&alone).is_err_and(|e| e.to_string() == message)
+            });
+            let line = alone.and_then(|(key, _)| self.line_of_option(title, key));
             for key in options
                 .keys()
                 .filter(|key| shown::key(key) != format!("'{key}'"))
             {
                 message = message.replace(&format!("'{key}'"), &shown::key(key));
             }
-            self.wrong(title, &message)
+            match line {
+                Some(line) => self.wrong_in(line, title, &message),
+                None => self.wrong(title, &message),
+            }
         })
+    }
+
+    /// Where the option `key` of the section `title` is; in a connection it has a short name.
+    fn line_of_option(&self, title: &str, key: &str) -> Option<usize> {
+        let short = key.split_once('.').map(|(_, own)| own);
+        let names = [Some(key), short].into_iter().flatten();
+        let mut lines = names.map(|name| self.raw.lines.get(&format!("{title} {name}")));
+        lines.find_map(|line| line.copied())
     }
 
     /// Where the table `name` is.
@@ -243,7 +261,10 @@ impl Config {
                     shown::key(key),
                     own.join(", ")
                 );
-                return Err(self.wrong(title, &what));
+                return Err(match self.line_of_option(title, key) {
+                    Some(line) => self.wrong_in(line, title, &what),
+                    None => self.wrong(title, &what),
+                });
             }
             flatten(if known { &prefixed } else { key }, value, &mut out)
                 .map_err(|what| self.wrong(title, &what))?;
@@ -300,19 +321,10 @@ fn hide(options: &BTreeMap<String, RawValue>, above: &str, hidden: &Hidden) {
         let key = format!("{above}{name}");
         match value {
             RawValue::Table(inner) => hide(inner, &format!("{key}."), hidden),
-            RawValue::Text(text) if is_secret(&key) => hidden.note(text.expose(), "***"),
+            RawValue::Text(text) if shown::is_secret(&key) => hidden.note(text.expose(), "***"),
             _ => {}
         }
     }
-}
-
-/// True if a connector says so of `key`, with or without its name in front, or the key sounds so.
-fn is_secret(key: &str) -> bool {
-    let named = |spec: &&casebook_connectors::OptionSpec| {
-        spec.key == key || spec.key.split_once('.').is_some_and(|(_, own)| own == key)
-    };
-    let specs = CONNECTORS.iter().flat_map(|c| c.options);
-    shown::is_secret(key) || specs.filter(|s| s.secret).any(|s| named(&s))
 }
 
 pub(super) fn connector(kind: &str) -> Option<&'static Connector> {

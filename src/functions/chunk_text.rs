@@ -24,6 +24,8 @@ use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature,
     Volatility,
 };
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::block_in_place;
 
 use crate::context::Casebook;
 use crate::error::Error;
@@ -79,15 +81,34 @@ impl ChunkText {
 
     fn tokenizer(&self, model: &str) -> crate::Result<Arc<TextTokenizer>> {
         let spec = self.casebook.models.spec(model)?;
-        let mut cache = self.tokenizers.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(found) = cache.get(&spec.source) {
+        let known = || self.tokenizers.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(found) = known().get(&spec.source) {
             return Ok(Arc::clone(found));
         }
-        let files = models::source(&spec.source)?.open()?;
+        beside_async(|| self.load(spec.source))
+    }
+
+    /// Opens the tokenizer of `source`; its files may have to be fetched.
+    fn load(&self, source: String) -> crate::Result<Arc<TextTokenizer>> {
+        // Held meanwhile: others that want it need it as well.
+        let mut cache = self.tokenizers.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(found) = cache.get(&source) {
+            return Ok(Arc::clone(found));
+        }
+        let files = models::source(&source)?.open()?;
         let config = DecoderConfig::parse(&files.name, &files.require("config.json")?)?;
         let tokenizer = Arc::new(TextTokenizer::load(&files, &config)?);
-        cache.insert(spec.source, Arc::clone(&tokenizer));
+        cache.insert(source, Arc::clone(&tokenizer));
         Ok(tokenizer)
+    }
+}
+
+/// Does blocking `work`, for which the other tasks of an async thread do not wait where there are
+/// other threads.
+fn beside_async<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current() {
+        Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => block_in_place(work),
+        _ => work(),
     }
 }
 

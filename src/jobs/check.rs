@@ -9,32 +9,22 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 
 use super::outcome::RESULT;
-use super::{Job, Plan, Step, plan};
+use super::plan::statements;
+use super::{Job, Plan, Step};
 use crate::compare;
 use crate::context::Casebook;
 use crate::error::{Error, ErrorKind, Result};
-use crate::settings::CasebookConfig;
 
-/// Looks for what [`super::run`] would refuse; what was found, in words.
+/// Plans `job` and changes nothing: its statements down to their sinks, its models looked into without
+/// loading them, the places of its files looked at. What this finds is what a dry run, `casebook check`
+/// and [`super::run()`] refuse.
 ///
 /// # Errors
-/// The first thing that [`super::run`] would fail with.
-pub async fn check(ctx: &SessionContext, casebook: &Arc<Casebook>, job: &Job) -> Result<String> {
-    let plan = checked(ctx, casebook, job).await?;
-    let (count, model) = (plan.steps.len(), model(ctx, job));
-    Ok(format!("{count} statements, model {model}"))
-}
-
-/// The plan of `job`, with every statement planned down to its sink, its models looked into without
-/// loading them, and the places of its files looked at.
-pub(super) async fn checked(
-    ctx: &SessionContext,
-    casebook: &Arc<Casebook>,
-    job: &Job,
-) -> Result<Plan> {
+/// The first thing that [`super::run()`] would fail with.
+pub async fn plan(ctx: &SessionContext, casebook: &Arc<Casebook>, job: &Job) -> Result<Plan> {
     check_place(&job.output)?;
     output::check_file(&job.output.join(RESULT))?;
-    let plan = plan(ctx, casebook, job).await?;
+    let plan = statements(ctx, casebook, job).await?;
     let mut held_out = false;
     for step in &plan.steps {
         let statement = statement(ctx, step).await.map_err(|error| {
@@ -51,7 +41,7 @@ pub(super) async fn checked(
         })?;
         held_out |= matches!(statement, LogicalPlan::Ddl(_));
     }
-    let spec = casebook.models.spec(&model(ctx, job))?;
+    let spec = casebook.models.spec(&plan.model)?;
     casebook.models.check(&spec).await?;
     if let Some(comparison) = &job.compare {
         compare::check(ctx, comparison, held_out).await?;
@@ -66,14 +56,6 @@ async fn statement(ctx: &SessionContext, step: &Step) -> DataFusionResult<Logica
         ctx.state().create_physical_plan(&planned).await?;
     }
     Ok(planned)
-}
-
-/// The model that generates.
-fn model(ctx: &SessionContext, job: &Job) -> String {
-    let named = job.model.clone();
-    let state = ctx.state();
-    let settings = state.config_options().extensions.get::<CasebookConfig>();
-    named.unwrap_or_else(|| settings.map(|s| s.qa.model.clone()).unwrap_or_default())
 }
 
 /// Refuses a directory that cannot be made, because something else is in its way.

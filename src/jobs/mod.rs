@@ -1,7 +1,7 @@
 //! A job: the whole way from a source table to a compared adapter, named in casebook.toml.
 //!
-//! A [`Job`] is what the file says, [`plan`] turns it into SQL that anyone could type, [`run`]
-//! executes that and writes down what happens.
+//! A [`Job`] is what the file says, [`plan()`] turns it into SQL that anyone could type and refuses what
+//! would fail, [`run()`] executes that and writes down what happens.
 
 mod check;
 mod outcome;
@@ -10,9 +10,9 @@ mod run;
 
 use std::path::PathBuf;
 
-pub use check::check;
+pub use check::plan;
 pub use outcome::{Generated, Outcome, RunId, Status, Trained};
-pub use plan::{Phase, Plan, Step, plan};
+pub use plan::{Phase, Plan, Step};
 pub use run::{Event, run};
 
 use crate::compare::Comparison;

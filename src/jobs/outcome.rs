@@ -78,7 +78,8 @@ pub struct Generated {
     pub rejected: u64,
     /// Rows that the target did not have before.
     pub new_rows: u64,
-    /// All rows that the target has now: `ok`, or the reason of the others.
+    /// All rows that the target has now: `ok`, or the reason of the others; none if they could not be
+    /// counted.
     pub target_rows: BTreeMap<String, u64>,
     /// Wall-clock time, seconds.
     pub seconds: f64,

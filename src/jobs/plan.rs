@@ -10,6 +10,7 @@ use crate::context::Casebook;
 use crate::error::{Error, Result};
 use crate::functions::lookup::lora_table;
 use crate::schema::{DOCUMENT, QA_PAIRS_WITH_DOCUMENT};
+use crate::settings::CasebookConfig;
 
 /// Digits of a qa_id that decide whether a pair is held out; ids are hashes, so the share is even
 /// and a pair stays on its side when others are added.
@@ -46,21 +47,28 @@ pub struct Step {
     pub sql: String,
 }
 
-/// The statements of a job, in order.
+/// What a job comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// All of them.
+    /// Its statements, in order.
     pub steps: Vec<Step>,
+    /// The model that generates.
+    pub model: String,
     /// The view of the pairs that training held out, if it holds any out.
     pub held_out_pairs: Option<String>,
 }
 
-/// Plans `job` on the tables of `ctx`. Reads schemas and settings; changes nothing.
+/// The statements of `job` on the tables of `ctx`. Reads schemas and settings; changes nothing. What of
+/// them would be refused, [`super::plan()`] finds.
 ///
 /// # Errors
 /// A table that is not there; a target of training that is no LORA table or holds another run; a
 /// target of pairs that cannot hold the documents that training wants.
-pub async fn plan(ctx: &SessionContext, casebook: &Arc<Casebook>, job: &Job) -> Result<Plan> {
+pub(super) async fn statements(
+    ctx: &SessionContext,
+    casebook: &Arc<Casebook>,
+    job: &Job,
+) -> Result<Plan> {
     let mut steps = vec![];
     let mut step = |phase, sql| steps.push(Step { phase, sql });
     if let Some(budget) = job.error_budget {
@@ -106,8 +114,17 @@ pub async fn plan(ctx: &SessionContext, casebook: &Arc<Casebook>, job: &Job) -> 
     }
     Ok(Plan {
         steps,
+        model: model(ctx, job),
         held_out_pairs,
     })
+}
+
+/// The model that generates.
+fn model(ctx: &SessionContext, job: &Job) -> String {
+    let named = job.model.clone();
+    let state = ctx.state();
+    let settings = state.config_options().extensions.get::<CasebookConfig>();
+    named.unwrap_or_else(|| settings.map(|s| s.qa.model.clone()).unwrap_or_default())
 }
 
 /// True if some examples of the job are trained with the text that they are about.
@@ -193,7 +210,9 @@ async fn examples(
 
 /// The smallest leading digits of the qa_id of a pair that is trained; none if all are.
 fn threshold(holdout_share: f64) -> Option<String> {
-    let cut = (holdout_share * f64::from(16u32.pow(HOLDOUT_DIGITS))).round() as u32;
+    let all = 16u32.pow(HOLDOUT_DIGITS);
+    // A digit more would be compared as a text, which begins with a 1.
+    let cut = ((holdout_share * f64::from(all)).round() as u32).min(all - 1);
     (cut > 0).then(|| format!("{cut:0width$x}", width = HOLDOUT_DIGITS as usize))
 }
 
@@ -207,5 +226,101 @@ fn argument_name(key: &str) -> String {
     match key.contains('.') {
         true => quoted(key),
         false => key.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_holds_out_as_much_as_it_says() {
+        for share in [0.0, 0.00001, 0.1, 0.5, 0.9, 0.9999, 0.999_993, 0.999_999_9] {
+            let threshold = threshold(share).unwrap_or_default();
+            let held_out = (0..0x1_0000u32).filter(|id| format!("{id:04x}") < threshold);
+            let found = held_out.count() as f64 / f64::from(0x1_0000);
+            assert!((found - share).abs() < 0.0001, "{share}: {found}");
+        }
+    }
+
+    /// A session with the tables of a job, of which `share` of the examples have their document.
+    async fn planned(share: &str, document: bool, also: &str) -> Result<Vec<String>> {
+        let dir = tempfile::tempdir().unwrap();
+        let casebook = Arc::new(Casebook::default());
+        let ctx = crate::new_session(&casebook).unwrap();
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        let schema = match document {
+            true => "qa_pairs_with_document",
+            false => "qa_pairs",
+        };
+        for sql in [
+            "CREATE TABLE cases AS SELECT 'a' AS id, 'Some text.' AS text".to_owned(),
+            format!("CREATE TABLE also AS SELECT {also}"),
+            format!(
+                "CREATE EXTERNAL TABLE qa STORED AS DELTA LOCATION '{}' OPTIONS ('table.create' \
+                 '{schema}')",
+                at("qa")
+            ),
+            format!(
+                "CREATE EXTERNAL TABLE tuned STORED AS LORA LOCATION '{}' OPTIONS \
+                 ('lora.with_document_share' '{share}')",
+                at("adapter")
+            ),
+        ] {
+            ctx.sql(&sql).await.unwrap().collect().await.unwrap();
+        }
+        let job = Job {
+            name: "j".into(),
+            source: "cases".into(),
+            target: "qa".into(),
+            model: None,
+            doubles: true,
+            arguments: vec![("seed".into(), "7".into())],
+            error_budget: None,
+            train: Some(Training {
+                target: "tuned".into(),
+                also: Some("also".into()),
+                holdout_share: 0.1,
+            }),
+            compare: None,
+            output: dir.path().join("out"),
+        };
+        let plan = statements(&ctx, &casebook, &job).await?;
+        Ok(plan.steps.into_iter().map(|step| step.sql).collect())
+    }
+
+    #[tokio::test]
+    async fn examples_have_their_document_where_some_are_trained_with_it() {
+        let also = "'q' AS question, 'a' AS answer";
+        for share in ["0.5", "1", "0.001"] {
+            let steps = planned(share, true, also).await.unwrap();
+            assert!(
+                steps[0].contains("seed => 7, keep_document => true)"),
+                "{steps:?}"
+            );
+            assert_eq!(
+                steps[1],
+                "INSERT INTO \"tuned\" (doc_id, question, answer, document) SELECT * FROM (SELECT \
+                 q.doc_id, q.question, q.answer, q.document FROM \"qa\" q WHERE q.status = 'ok' AND \
+                 substr(q.qa_id, 1, 4) >= '199a' UNION ALL SELECT NULL AS doc_id, question, answer, \
+                 NULL AS document FROM \"also\") ORDER BY doc_id, question, answer",
+                "{share}"
+            );
+        }
+        let also = "'d' AS doc_id, 'q' AS question, 'a' AS answer";
+        let steps = planned("0", false, also).await.unwrap();
+        assert_eq!(
+            steps[0],
+            "INSERT INTO \"qa\" SELECT * FROM docs_to_qa(\"cases\", seed => 7)"
+        );
+        assert_eq!(
+            steps[1],
+            "INSERT INTO \"tuned\" (doc_id, question, answer) SELECT * FROM (SELECT q.doc_id, \
+             q.question, q.answer FROM \"qa\" q WHERE q.status = 'ok' AND substr(q.qa_id, 1, 4) >= \
+             '199a' UNION ALL SELECT doc_id, question, answer FROM \"also\") ORDER BY doc_id, \
+             question, answer"
+        );
+        let error = planned("0.5", false, also).await.unwrap_err().to_string();
+        assert!(error.contains("needs the column document in qa"), "{error}");
     }
 }

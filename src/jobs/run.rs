@@ -16,7 +16,7 @@ use datafusion::error::DataFusionError;
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::prelude::SessionContext;
 
-use super::check::checked;
+use super::check::plan;
 use super::outcome::Record;
 use super::plan::quoted;
 use super::{Generated, Job, Outcome, Phase, Plan, RunId, Trained, Training};
@@ -39,7 +39,7 @@ pub enum Event<'a> {
 /// statement on which run it is; its path is returned with the outcome.
 ///
 /// # Errors
-/// See [`super::plan`]; a result file that cannot be written; the first step that fails: those before it
+/// See [`super::plan()`]; a result file that cannot be written; the first step that fails: those before it
 /// stay done.
 pub async fn run(
     ctx: &SessionContext,
@@ -49,7 +49,7 @@ pub async fn run(
     observer: &mut dyn FnMut(Event<'_>),
 ) -> Result<(Outcome, PathBuf)> {
     // What is refused has changed nothing, also not the result of the run before.
-    let plan = checked(ctx, casebook, job).await?;
+    let plan = plan(ctx, casebook, job).await?;
     let mut record = Record::begin(&job.name, &job.output, run)?;
     let work = casebook.begin_work();
     let done = async {
@@ -76,8 +76,16 @@ struct Running<'a> {
 
 impl Running<'_> {
     async fn phases(&self, record: &mut Record, observer: &mut dyn FnMut(Event<'_>)) -> Result<()> {
-        let generated = self.generate().await?;
-        observer(Event::Generated(record.outcome.generated.insert(generated)));
+        if let Some(training) = &self.job.train {
+            self.check_training(training).await?;
+        }
+        // Written down before anything else can fail: the rows are there.
+        record.outcome.generated = Some(self.generate().await?);
+        record.write()?;
+        if let Some(generated) = &mut record.outcome.generated {
+            generated.target_rows = self.counted_rows().await;
+            observer(Event::Generated(generated));
+        }
         record.write()?;
         self.go_on()?;
         if let Some(training) = &self.job.train {
@@ -127,7 +135,7 @@ impl Running<'_> {
             pairs,
             rejected,
             new_rows,
-            target_rows: self.target_rows().await?,
+            target_rows: BTreeMap::new(),
             seconds,
         })
     }
@@ -149,6 +157,15 @@ impl Running<'_> {
             if let Ok(Some(total)) = known_rows(&ctx, &source).await {
                 casebook.progress.documents_total.set(total);
             }
+        }
+    }
+
+    /// Refuses what training would refuse, before rows are made for it. A base of a hub, which
+    /// planning leaves alone, is fetched for that.
+    async fn check_training(&self, training: &Training) -> Result<()> {
+        match lora_table(&self.ctx.state_weak_ref(), &training.target).await? {
+            Some(table) => table.ready(self.casebook).await.map(drop),
+            None => Ok(()),
         }
     }
 
@@ -191,6 +208,24 @@ impl Running<'_> {
             count = batches.first().and_then(counted).unwrap_or(0);
         }
         Ok(count)
+    }
+
+    /// What the target holds now; nothing, and a warning, if that cannot be counted: no more than a
+    /// figure depends on it.
+    async fn counted_rows(&self) -> BTreeMap<String, u64> {
+        match self.target_rows().await {
+            Ok(rows) => rows,
+            Err(error) => {
+                log::warn!(
+                    target: "casebook",
+                    "job {}: the new rows are in {}, but what it holds now could not be counted: \
+                     {error}",
+                    self.job.name,
+                    self.job.target
+                );
+                BTreeMap::new()
+            }
+        }
     }
 
     async fn target_rows(&self) -> Result<BTreeMap<String, u64>> {

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use casebook_llm::output::Staged;
+use casebook_llm::output::{self, Staged};
 use datafusion::arrow::array::{Array, AsArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
@@ -84,6 +84,19 @@ struct ChatJsonl {
     overwrite: bool,
 }
 
+impl ChatJsonl {
+    fn check_is_new(&self) -> Result<()> {
+        match self.path.exists() {
+            false => Ok(()),
+            true => Err(Error::invalid(format!(
+                "{} exists; use INSERT OVERWRITE to replace it, or another LOCATION",
+                self.path.display()
+            ))
+            .into()),
+        }
+    }
+}
+
 #[async_trait]
 impl TableProvider for ChatJsonl {
     fn schema(&self) -> SchemaRef {
@@ -115,6 +128,10 @@ impl TableProvider for ChatJsonl {
         insert_op: InsertOp,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let input = casebook_connectors::fitted(input, &self.schema)?;
+        output::check_file(&self.path).map_err(Error::from)?;
+        if insert_op == InsertOp::Append {
+            self.check_is_new()?;
+        }
         let sink = Self {
             overwrite: insert_op != InsertOp::Append,
             ..self.clone()
@@ -142,12 +159,8 @@ impl DataSink for ChatJsonl {
     ) -> Result<u64> {
         // Locked first: a file that another run is about to finish is there when that is known.
         let mut staged = Staged::begin(&self.path).map_err(Error::from)?;
-        if self.path.exists() && !self.overwrite {
-            return Err(Error::invalid(format!(
-                "{} exists; use INSERT OVERWRITE to replace it, or another LOCATION",
-                self.path.display()
-            ))
-            .into());
+        if !self.overwrite {
+            self.check_is_new()?;
         }
         let count = write(&self.path, staged.file(), data).await?;
         staged.commit().map_err(Error::from)?;

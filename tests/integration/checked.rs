@@ -2,9 +2,8 @@
 //! trained is not trained again, and another training is refused before anything is overwritten.
 
 use std::path::Path;
-use std::process::Command;
 
-use crate::CASES;
+use crate::project::{program, project, said};
 
 const CONFIG: &str = r#"
 [models.default]
@@ -37,27 +36,19 @@ train = { target = "tuned", also = "probes" }
 compare = { probes = "probes", max_questions = 1 }
 "#;
 
-fn project(from: &str, to: &str) -> tempfile::TempDir {
+/// The project with one part of its configuration exchanged, and a file without questions.
+fn changed(from: &str, to: &str) -> tempfile::TempDir {
     assert!(CONFIG.contains(from), "{from}");
-    let dir = tempfile::tempdir().unwrap();
-    let file = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
-    file("casebook.toml", &CONFIG.replacen(from, to, 1));
-    file("cases.csv", CASES);
-    file(
-        "probes.csv",
-        "question,answer\nHow long was the sentence in Doe v. Baker?,37 months\n",
-    );
-    file("other.csv", "a,b\n1,2\n");
+    let dir = project(&CONFIG.replacen(from, to, 1));
+    std::fs::write(dir.path().join("other.csv"), "a,b\n1,2\n").unwrap();
     dir
 }
 
 /// The exit code of a command and what it said.
 fn casebook(dir: &Path, args: &[&str]) -> (i32, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_casebook"));
-    let output = command.args(args).current_dir(dir).output().unwrap();
-    let text = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
-    let text = String::from_utf8_lossy(&text).into_owned();
-    (output.status.code().unwrap(), text)
+    let output = program(dir, args).output().unwrap();
+    let code = output.status.code().unwrap();
+    (code, said(&output, code))
 }
 
 /// Everything below `dir`, sorted.
@@ -163,19 +154,26 @@ fn what_a_job_would_be_refused_for_is_found_before_it_costs_anything() {
             "other.csv",
         ),
     ] {
-        let dir = project(from, to);
+        let dir = changed(from, to);
         let before = listed(dir.path());
         let (code, said) = casebook(dir.path(), &["check"]);
         assert!(code != 0 && said.contains(part), "{to}: {code}: {said}");
         assert_eq!(listed(dir.path()), before, "{to}: {said}");
+        let (dry, dryly) = casebook(dir.path(), &["run", "j", "--dry-run", "-q"]);
+        assert_eq!(listed(dir.path()), before, "{to}: {dryly}");
         let (code, ran) = casebook(dir.path(), &["run", "j", "-q"]);
         assert!(code != 0, "the check finds too much: {to}: {said}\n{ran}");
+        assert_eq!(
+            (dry, dryly),
+            (code, ran),
+            "{to}: a dry run finds something else"
+        );
     }
 }
 
 #[test]
 fn a_check_that_is_ok_leaves_nothing_and_the_job_runs() {
-    let dir = project("", "");
+    let dir = changed("", "");
     let before = listed(dir.path());
     for args in [&["check"][..], &["check", "--write"]] {
         let (code, said) = casebook(dir.path(), args);
@@ -190,9 +188,65 @@ fn a_check_that_is_ok_leaves_nothing_and_the_job_runs() {
     assert_eq!(code, 0, "{said}");
 }
 
+/// What `check --write` says is ok takes rows; what does not take any is told from it.
+#[test]
+fn a_table_that_takes_no_rows_is_not_ok_to_write_to() {
+    let target = |format: &str, location: &str, more: &str| {
+        format!("[tables.new]\nformat = \"{format}\"\nlocation = \"{location}\"\n{more}\n[jobs.j]")
+    };
+    let create = "options = { \"table.create\" = \"qa_pairs\" }";
+    for (table, part) in [
+        (target("csv", "other.csv", ""), "names the files of a table"),
+        (target("csv", "oth*.csv", ""), "names the files of a table"),
+        (target("csv", "other.csv/", create), "no directory"),
+        (target("parquet", "other.csv/deep/", create), "no directory"),
+        (target("csv", "other.csv", create), "no directory"),
+        (target("delta", "other.csv", create), "no directory"),
+        (target("delta", "other.csv/deep", create), "no directory"),
+        (target("lora", "other.csv", ""), "a directory"),
+        (target("chat_jsonl", "other.csv", ""), "exists"),
+        (target("chat_jsonl", "out", ""), "out"),
+    ] {
+        let dir = changed("[jobs.j]", &table);
+        if table.contains("\"out\"\n") {
+            std::fs::create_dir(dir.path().join("out")).unwrap();
+        }
+        let before = listed(dir.path());
+        let (code, said) = casebook(dir.path(), &["check", "new", "--write"]);
+        assert!(code != 0 && said.contains(part), "{table}: {said}");
+        assert!(said.contains("FAILED"), "{said}");
+        assert_eq!(listed(dir.path()), before, "{said}");
+        // And an INSERT is refused.
+        let insert = match table.contains("qa_pairs") {
+            true => {
+                "INSERT INTO new (qa_id, doc_id, status, profile, model) VALUES ('a', 'd', 'ok', \
+                 'p', 'm')"
+            }
+            false if table.contains("csv\"\nlocation = \"oth*") => {
+                "INSERT INTO new SELECT * FROM new"
+            }
+            false if table.contains("format = \"csv") => "INSERT INTO new VALUES (1, 2)",
+            false => "INSERT INTO new (question, answer) VALUES ('q', 'a')",
+        };
+        let (code, said) = casebook(dir.path(), &["sql", insert]);
+        assert!(code != 0, "the check finds too much: {table}: {said}");
+    }
+    // Of tables that nobody named some are there to be read.
+    let dir = changed("", "");
+    let (code, said) = casebook(dir.path(), &["check", "--write"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("insert   only read: "), "{said}");
+    assert!(
+        said.contains("ok      insert   an INSERT is planned"),
+        "{said}"
+    );
+    let (code, said) = casebook(dir.path(), &["check", "qa", "tuned", "--write"]);
+    assert_eq!(code, 0, "{said}");
+}
+
 #[test]
 fn what_is_trained_is_not_trained_again_and_another_training_is_refused() {
-    let dir = project("", "");
+    let dir = changed("", "");
     let result = || -> serde_json::Value {
         serde_json::from_slice(&std::fs::read(dir.path().join("out/result.json")).unwrap()).unwrap()
     };
@@ -260,7 +314,7 @@ fn what_is_trained_is_not_trained_again_and_another_training_is_refused() {
     std::fs::write(dir.path().join("casebook.toml"), CONFIG).unwrap();
     std::fs::write(
         dir.path().join("probes.csv"),
-        "question,answer\nWho sat?,Judge Smith\n",
+        "question,paraphrase,answer\nWho sat?,Whose court was it?,Judge Smith\n",
     )
     .unwrap();
     let (code, said) = casebook(dir.path(), &["run", "j"]);

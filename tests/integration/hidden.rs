@@ -279,7 +279,8 @@ fn no_command_says_a_secret_wherever_it_stands() {
         }
     });
     let worked = worked.into_inner();
-    assert!(worked > 60, "{worked}");
+    // A dry run of a job that a secret broke is refused like the job.
+    assert!(worked > 40, "{worked}");
 }
 
 /// Tries one configuration; how many commands went well.

@@ -2,7 +2,18 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use casebook::config::Config;
+use casebook::jobs::{Event, RunId, run as run_job};
+use casebook::{Error, ErrorKind};
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::{MemTable, Session, TableProvider, TableProviderFactory};
+use datafusion::error::Result as DataFusionResult;
+use datafusion::logical_expr::dml::InsertOp;
+use datafusion::logical_expr::{CreateExternalTable, Expr, TableType};
+use datafusion::physical_plan::ExecutionPlan;
 
 use crate::CASES;
 use crate::project::{JOB, program, project, result, said, steps};
@@ -476,4 +487,101 @@ fn compare_reads_files_and_says_what_is_missing() {
     compare(&["builtin:tiny", "--probes", "probes"], 2, "no adapter");
     let html = ["--probes", "probes", "--html", "cases.csv/page.html"];
     compare(&with(&html), 2, "writing the comparison");
+}
+
+/// A warehouse that takes rows and gives none.
+#[derive(Debug)]
+struct Unreadable(MemTable);
+
+#[async_trait::async_trait]
+impl TableProvider for Unreadable {
+    fn schema(&self) -> SchemaRef {
+        self.0.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        _: Option<&Vec<usize>>,
+        _: &[Expr],
+        _: Option<usize>,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        Err(Error::new(ErrorKind::Unavailable, "the warehouse sleeps").into())
+    }
+
+    async fn insert_into(
+        &self,
+        state: &dyn Session,
+        input: Arc<dyn ExecutionPlan>,
+        op: InsertOp,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        self.0.insert_into(state, input, op).await
+    }
+}
+
+#[derive(Debug)]
+struct UnreadableFactory;
+
+#[async_trait::async_trait]
+impl TableProviderFactory for UnreadableFactory {
+    async fn create(
+        &self,
+        _: &dyn Session,
+        _: &CreateExternalTable,
+    ) -> DataFusionResult<Arc<dyn TableProvider>> {
+        let table = MemTable::try_new(casebook::schema::qa_pairs(), vec![vec![]])?;
+        Ok(Arc::new(Unreadable(table)))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_cannot_be_counted_has_its_rows_all_the_same() {
+    let dir = project(
+        r#"
+[tables.cases]
+format = "csv"
+location = "cases.csv"
+[tables.qa]
+format = "snowflake"
+location = "db.s.qa"
+options = { "write.key" = "qa_id" }
+[jobs.small]
+source = "cases"
+target = "qa"
+arguments = { max_pairs_per_document = 2, "checks.ungrounded" = false }
+output = "out"
+"#,
+    );
+    let config = Config::load(&dir.path().join("casebook.toml"), &|_| None).unwrap();
+    let casebook = Arc::new(config.casebook().unwrap());
+    let ctx = casebook::new_session(&casebook).unwrap();
+    ctx.state_ref()
+        .write()
+        .table_factories_mut()
+        .insert("SNOWFLAKE".into(), Arc::new(UnreadableFactory));
+    config.register_tables(&ctx).unwrap();
+    let job = config.job("small").unwrap();
+    let id = RunId {
+        id: "r".into(),
+        now: SystemTime::now,
+    };
+    let mut told = 0;
+    let mut observer = |event: Event<'_>| {
+        if let Event::Generated(generated) = event {
+            assert!(generated.new_rows > 0 && generated.target_rows.is_empty());
+            told += 1;
+        }
+    };
+    let (outcome, _) = run_job(&ctx, &casebook, &job, &id, &mut observer)
+        .await
+        .unwrap();
+    let generated = outcome.generated.unwrap();
+    assert_eq!((generated.documents, told), (3, 1));
+    let written = result(dir.path());
+    assert_eq!(written["status"], "ok");
+    assert_eq!(written["generated"]["new_rows"], generated.new_rows);
 }

@@ -276,3 +276,27 @@ target = "tuned"
     );
     check(&["sql", "SELECT * FROM elsewhere"], 1, "[tables.elsewhere]");
 }
+
+/// A host's own front end plans without waiting, and the table is not open yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_plain_table_function_opens_its_table_too() {
+    use casebook::functions::docs_to_qa::udtf::DocsToQaFunction;
+    use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl};
+    use datafusion::logical_expr::lit;
+
+    let (ctx, source, _dir) = session();
+    let function = DocsToQaFunction::new(Arc::new(Casebook::default()));
+    let state = ctx.state();
+    let call = |name: &str| {
+        let args = [lit(name)];
+        let table = function.call_with_args(TableFunctionArgs::new(&args, &state));
+        table.map(|table| table.schema())
+    };
+    let schema = call("good").unwrap();
+    assert!(schema.column_with_name("question").is_some());
+    source.expect(&[("good", 1)]);
+    let error = call("down").unwrap_err().to_string();
+    assert!(error.contains("does not answer"), "{error}");
+    let error = call("nowhere").unwrap_err().to_string();
+    assert!(error.contains("unknown table 'nowhere'"), "{error}");
+}

@@ -177,6 +177,94 @@ fn statements_that_write_are_not_left_out_without_a_word() {
     assert!(!dir.path().join("x.csv").exists());
 }
 
+#[cfg(unix)]
+#[test]
+fn a_closed_standard_output_is_an_error() {
+    let dir = project(JOB);
+    for args in COMMANDS {
+        let mut shell = std::process::Command::new("sh");
+        shell
+            .args([
+                "-c",
+                "exec \"$0\" \"$@\" >&-",
+                env!("CARGO_BIN_EXE_casebook"),
+            ])
+            .args(*args)
+            .current_dir(dir.path());
+        let text = said(&shell.output().unwrap(), 1);
+        let expected = "writing to standard output: it is closed";
+        assert!(
+            text.starts_with("error: ") && text.trim().ends_with(expected),
+            "{args:?}: {text}"
+        );
+        assert_eq!(text.lines().count(), 1, "{args:?}: {text}");
+    }
+    // What says nothing does not need it, and /dev/null is a place like any other.
+    let quiet = "CREATE VIEW v AS SELECT 1";
+    for (sql, output) in [
+        (quiet, ">&-"),
+        ("SELECT 1", ">/dev/null"),
+        ("SELECT 1", "1<>/dev/null"),
+    ] {
+        let script = format!("exec \"$0\" sql -q \"$1\" {output}");
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_casebook"), sql]);
+        assert_eq!(said(&shell.output().unwrap(), 0), "");
+    }
+}
+
+/// The error says what stands and what was not done.
+#[cfg(target_os = "linux")]
+#[test]
+fn rows_that_are_written_are_said_to_be() {
+    let dir = project(JOB);
+    let rows = |id: &str| {
+        format!(
+            "INSERT INTO qa (qa_id, doc_id, status, question, profile, model) VALUES              ('{id}', 'd', 'ok', 'Who?', 'p', 'm')"
+        )
+    };
+    let (one, two) = (rows("a"), rows("b"));
+    let both = format!("{one}; {two}");
+    for (text, parts, files) in [
+        (
+            &*one,
+            &["error: the rows are written", "No space left"][..],
+            1,
+        ),
+        (
+            &*both,
+            &[
+                "statement 1 of 2: the rows are written",
+                "No space left",
+                "were not run",
+            ],
+            1,
+        ),
+        (
+            "COPY (SELECT 1 AS x) TO 'x.csv'",
+            &["the rows are written"],
+            1,
+        ),
+    ] {
+        for format in ["table", "csv", "jsonl"] {
+            let args = ["sql", "-q", "--format", format, text];
+            let output = program(dir.path(), &args).stdout(full()).output().unwrap();
+            let text = said(&output, 1);
+            for part in parts {
+                assert!(text.contains(part), "{format}: {text}");
+            }
+        }
+        let log = std::fs::read_dir(dir.path().join("out/qa/_delta_log")).unwrap();
+        assert_eq!(log.count(), 1 + files, "{text}");
+    }
+    assert!(dir.path().join("x.csv").exists());
+    // A SELECT has written nothing.
+    let select = program(dir.path(), &["sql", "-q", "SELECT 1"])
+        .stdout(full())
+        .output();
+    assert!(!said(&select.unwrap(), 1).contains("written"));
+}
+
 /// Runs `small` on a terminal that is closed when `ready`; the exit code, none where there is no
 /// `script` (of util-linux) to make a terminal.
 #[cfg(target_os = "linux")]

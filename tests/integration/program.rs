@@ -50,6 +50,155 @@ fn exit_codes_say_what_went_wrong() {
 }
 
 #[test]
+fn an_error_in_several_statements_says_where() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("work.sql");
+    for (sql, parts, not) in [
+        ("SELEC 1", &["SELEC"][..], "statement 1"),
+        (
+            "SELECT 1;\n\n\nSELEC 2;\nSELECT 3",
+            &["statement 2, line 4: ", "SELEC"],
+            "of 3",
+        ),
+        ("SELECT 1; SELEC 2", &["statement 2: "], "line 1: "),
+        (
+            "SELECT 1;\n-- a remark;\n/* and\nanother */\nSELECT ';\n';\nSELECT nothing",
+            &["statement 3 of 3, line 7: ", "nothing"],
+            "line 6",
+        ),
+        (
+            "SELECT 1;\nSELECT 2 SELECT 3",
+            &[
+                "statement 2, line 2: ",
+                "Expected: end of statement, found: SELECT",
+            ],
+            "of 2",
+        ),
+        (
+            "SELECT 1 SELECT 2",
+            &["end of statement, found: SELECT at Line: 1, Column: 10"],
+            "statement 1",
+        ),
+        (
+            "SELECT 1;\nSELECT 'open",
+            &["Unterminated", "Line: 2"],
+            "of 2",
+        ),
+        (
+            ";;SELECT 1;;\n;SELECT nothing",
+            &["statement 2 of 2, line 2"],
+            "statement 3",
+        ),
+    ] {
+        std::fs::write(&file, sql).unwrap();
+        let path = file.display().to_string();
+        for args in [&["sql", "-q", sql][..], &["sql", "-q", "-f", &path]] {
+            let text = project::said(&program(args), 2);
+            for part in parts {
+                assert!(text.contains(part), "{sql}: {text}");
+            }
+            assert!(!text.contains(not), "{sql}: {text}");
+            assert_eq!(
+                text.contains("work.sql: "),
+                args[2] == "-f",
+                "{sql}: {text}"
+            );
+        }
+    }
+    // Comments and empty statements are nothing.
+    check(&["sql", "-q", ";;-- nothing\n;"], 0, "");
+}
+
+#[test]
+fn a_copy_goes_where_the_environment_says_and_names_what_is_unfinished() {
+    let dir = tempfile::tempdir().unwrap();
+    let copy = |sql: &str, code: i32| {
+        let mut sql = project::program(dir.path(), &["sql", sql]);
+        sql.env("OUT_DIR_OF_TEST", dir.path().join("deep"));
+        project::said(&sql.output().unwrap(), code)
+    };
+    let sql = "COPY (SELECT 1 AS x) TO '${env:OUT_DIR_OF_TEST}/x.csv' STORED AS CSV OPTIONS \
+               ('format.delimiter' ';')";
+    assert!(!copy(sql, 0).contains("unfinished"));
+    assert!(dir.path().join("deep/x.csv").exists());
+    std::fs::write(dir.path().join("deep/x.csv#1"), "x").unwrap();
+    let text = copy(sql, 0);
+    assert!(
+        text.contains("warning: unfinished files of another COPY: '"),
+        "{text}"
+    );
+    assert!(text.contains("x.csv#1'"), "{text}");
+    assert!(dir.path().join("deep/x.csv#1").exists());
+    let text = copy("COPY (SELECT 1 AS x) TO '${env:UNSET_OF_TEST}/x.csv'", 2);
+    assert!(
+        text.contains("COPY: the environment variable UNSET_OF_TEST is not set"),
+        "{text}"
+    );
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn what_json_lacks_is_printed_as_a_text_and_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let print = |format: &str, sql: &str| {
+        let args = ["sql", "-q", "--format", format, sql];
+        project::said(&project::program(dir.path(), &args).output().unwrap(), 0)
+    };
+    let rows = "SELECT column1 AS n, CAST(column2 AS DOUBLE) AS x FROM (VALUES (1, '0.5'), (2, 'NaN'), \
+                (3, 'inf'), (4, '-inf'), (5, NULL)) ORDER BY n";
+    let json = print("jsonl", rows);
+    assert_eq!(
+        json.lines().collect::<Vec<_>>(),
+        [
+            r#"{"n":1,"x":0.5}"#,
+            r#"{"n":2,"x":"NaN"}"#,
+            r#"{"n":3,"x":"Infinity"}"#,
+            r#"{"n":4,"x":"-Infinity"}"#,
+            r#"{"n":5}"#,
+        ]
+    );
+    let csv = print("csv", rows);
+    std::fs::write(dir.path().join("x.jsonl"), &json).unwrap();
+    std::fs::write(dir.path().join("x.csv"), &csv).unwrap();
+    for format in ["json", "csv"] {
+        let name = if format == "json" { "x.jsonl" } else { "x.csv" };
+        let back = format!(
+            "CREATE EXTERNAL TABLE t (n INT, x DOUBLE) STORED AS {format} LOCATION '{name}'; \
+             SELECT n, x FROM t ORDER BY n"
+        );
+        assert_eq!(print("jsonl", &back), json, "{format}: {csv}");
+    }
+    for part in ["NaN", "inf", "-inf"] {
+        assert!(
+            csv.contains(part) && print("table", rows).contains(part),
+            "{csv}"
+        );
+    }
+}
+
+#[test]
+fn a_page_makes_no_directories() {
+    let dir = project::project(project::JOB);
+    let page = dir.path().join("none/deep/c.html").display().to_string();
+    let args = [
+        "compare",
+        "builtin:tiny",
+        "--base",
+        "builtin:tiny",
+        "--probes",
+        "probes",
+        "--html",
+    ];
+    let output = project::program(dir.path(), &[&args[..], &[&page]].concat()).output();
+    let text = project::said(&output.unwrap(), 2);
+    assert!(text.contains("there is no directory"), "{text}");
+    assert!(!dir.path().join("none").exists());
+    let output = project::program(dir.path(), &[&args[..], &["c.html"]].concat()).output();
+    project::said(&output.unwrap(), 0);
+    assert!(dir.path().join("c.html").exists());
+}
+
+#[test]
 fn options_are_filled_from_the_environment_and_secrets_stay_out_of_sight() {
     let run = |sql: &str| {
         let output = Command::new(env!("CARGO_BIN_EXE_casebook"))

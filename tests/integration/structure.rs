@@ -135,3 +135,23 @@ fn every_file_is_part_of_a_crate() {
         }
     }
 }
+
+/// The program shows what is said to this target and nothing else.
+#[test]
+fn notices_are_said_where_they_are_shown() {
+    let mut said = 0;
+    for path in ["src", "connectors/src"].into_iter().flat_map(sources) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for level in ["error", "warn", "info"] {
+            for rest in text.split(&format!("log::{level}!(")).skip(1) {
+                said += 1;
+                assert!(
+                    rest.trim_start().starts_with("target: \"casebook\","),
+                    "{}: log::{level}! without its target",
+                    path.display()
+                );
+            }
+        }
+    }
+    assert!(said > 5, "{said}");
+}

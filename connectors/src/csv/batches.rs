@@ -10,7 +10,7 @@ use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use super::columns::{Columns, Wanted};
 use super::decoder::{CellSink, Position};
 use super::encoder::without_escape;
-use super::header::Header;
+use super::header::{Header, cell_name};
 use super::layout::CsvLayout;
 use super::typed;
 use crate::error::{Error, Result};
@@ -126,12 +126,16 @@ impl<F: FnMut(RecordBatch) -> bool> BatchSink<F> {
         if cells == expected || ends || short || (cells > expected && limits.allow_ragged) {
             return Ok(());
         }
+        let first = match self.layout.has_header() {
+            true => "header",
+            false => "table",
+        };
         let option = match cells < expected {
             true => "format.truncated_rows or csv.allow_ragged",
             false => "csv.allow_ragged",
         };
         Err(Error::invalid(format!(
-            "record {} (byte {}) has {cells} cells, the header {expected}; a delimiter or quote \
+            "record {} (byte {}) has {cells} cells, the {first} {expected}; a delimiter or quote \
              may be missing, format.delimiter or format.escape may be another, or set {option} to \
              true",
             at.record, at.byte
@@ -152,8 +156,7 @@ impl<F: FnMut(RecordBatch) -> bool> CellSink for BatchSink<F> {
 
     fn cell(&mut self, column: usize, text: Option<&str>, quoted: bool) -> Result<()> {
         let Some(columns) = &self.columns else {
-            let name = text.unwrap_or_default().trim();
-            self.header.push(name.to_owned());
+            self.header.push(cell_name(text));
             return Ok(());
         };
         let Some(place) = columns.places.get(column) else {

@@ -1,7 +1,7 @@
 //! Where the byte ranges of a file are to be cut: at the first record that begins in each.
 
 use super::decoder::{CellSink, Position};
-use super::header::Header;
+use super::header::{Header, cell_name};
 
 /// Notes the first record at or after each range's start, and keeps no text but the header's.
 pub(super) struct Borders {
@@ -39,12 +39,15 @@ impl CellSink for Borders {
     }
 
     fn cell(&mut self, _: usize, text: Option<&str>, _: bool) -> crate::error::Result<()> {
-        self.header.push(text.unwrap_or_default().trim().to_owned());
+        self.header.push(cell_name(text));
         Ok(())
     }
 
     fn record(&mut self, _: usize, at: Position) -> crate::error::Result<bool> {
-        self.in_header = false;
+        // No piece begins with the names, however much stands before them.
+        if std::mem::take(&mut self.in_header) {
+            return Ok(true);
+        }
         while self.found.len() < self.starts.len() && self.starts[self.found.len()] <= at.byte {
             self.found.push(at);
         }

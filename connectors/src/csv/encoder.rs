@@ -10,10 +10,13 @@ use super::header::check_is_text;
 use super::layout::CsvLayout;
 use super::options::OwnOptions;
 use super::typed;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, beginning};
 
 /// What a spreadsheet takes for the beginning of a formula.
 const FORMULA: &[char] = &['=', '+', '-', '@', '\t', '\r', '\n'];
+
+/// What the reader drops where it drops blanks.
+const BLANKS: &[char] = &[' ', '\t'];
 
 /// Writes batches as CSV.
 #[derive(Debug)]
@@ -187,11 +190,11 @@ impl CsvEncoder {
     fn trimmed<'a>(&self, text: &'a str) -> &'a str {
         let dialect = &self.layout.dialect;
         let text = match dialect.leading {
-            Some(true) => text.trim_start(),
+            Some(true) => text.trim_start_matches(BLANKS),
             _ => text,
         };
         match dialect.trailing {
-            Some(true) => text.trim_end(),
+            Some(true) => text.trim_end_matches(BLANKS),
             _ => text,
         }
     }
@@ -214,11 +217,9 @@ impl CsvEncoder {
 
     fn refused(&self, cell: Cell<'_>, why: &str) -> Error {
         const SHOWN: usize = 40;
-        let text = cell.text.unwrap_or_default();
-        let shown: String = text.chars().take(SHOWN).collect();
-        let more = if shown.len() < text.len() { "..." } else { "" };
+        let shown = beginning(cell.text.unwrap_or_default(), SHOWN);
         Error::invalid(format!(
-            "column {}: the text {shown:?}{more} {why}; change the option or the text",
+            "column {}: the text {shown:?} {why}; change the option or the text",
             cell.column
         ))
     }

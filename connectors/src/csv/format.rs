@@ -14,10 +14,11 @@ use datafusion::datasource::file_format::{FileFormat, FileFormatFactory};
 use datafusion::datasource::physical_plan::{FileScanConfig, FileSinkConfig, FileSource};
 use datafusion::datasource::sink::DataSinkExec;
 use datafusion::datasource::table_schema::TableSchema;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::physical_expr::LexRequirement;
 use datafusion::physical_plan::ExecutionPlan;
+use futures::{StreamExt, TryStreamExt};
 use object_store::{ObjectMeta, ObjectStore};
 
 use super::columns::Wanted;
@@ -26,7 +27,7 @@ use super::header::schema;
 use super::layout::{CsvLayout, Known};
 use super::options::{OwnOptions, for_library};
 use super::sink::CsvTextSink;
-use super::source::{CsvTextSource, KIND, read_header};
+use super::source::{KIND, read_header, source};
 use super::typed;
 use crate::csv_limits::CsvLimits;
 use crate::error::{Error, ErrorKind};
@@ -137,9 +138,21 @@ impl FileFormat for CsvTextFormat {
         objects: &[ObjectMeta],
     ) -> Result<SchemaRef> {
         let layout = self.layout(state);
+        let at_once = state
+            .config_options()
+            .execution
+            .meta_fetch_concurrency
+            .get();
+        let headers = futures::stream::iter(objects).map(|object| {
+            let layout = &layout;
+            async move {
+                let header = read_header(store, &object.location, layout).await?;
+                Ok::<_, DataFusionError>((object, header))
+            }
+        });
+        let mut headers = headers.boxed().buffered(at_once);
         let mut found: Option<SchemaRef> = None;
-        for object in objects {
-            let header = read_header(store, &object.location, &layout).await?;
+        while let Some((object, header)) = headers.try_next().await? {
             let own = schema(&header, layout.has_header());
             let table = match found {
                 None => own,
@@ -149,7 +162,7 @@ impl FileFormat for CsvTextFormat {
                 }
                 Some(table) => {
                     let table = match layout.may_lack_columns() {
-                        true => with_columns(&table, &own),
+                        true => all_columns(&table, &own),
                         false => table,
                     };
                     let wanted = Wanted {
@@ -189,11 +202,7 @@ impl FileFormat for CsvTextFormat {
         let layout = self.layout(state);
         let schema = conf.file_source.table_schema().clone();
         let compression = layout.compression;
-        scan(
-            conf,
-            Arc::new(CsvTextSource::new(schema, layout)),
-            compression,
-        )
+        scan(conf, Arc::new(source(schema, layout)), compression)
     }
 
     async fn create_writer_physical_plan(
@@ -234,12 +243,12 @@ impl FileFormat for CsvTextFormat {
     }
 
     fn file_source(&self, table_schema: TableSchema) -> Arc<dyn FileSource> {
-        Arc::new(CsvTextSource::new(table_schema, self.layout.clone()))
+        Arc::new(source(table_schema, self.layout.clone()))
     }
 }
 
 /// The columns of `table` and then those of `file` that it does not have.
-fn with_columns(table: &Schema, file: &Schema) -> SchemaRef {
+fn all_columns(table: &Schema, file: &Schema) -> SchemaRef {
     let alike = |a: &FieldRef, b: &FieldRef| a.name().to_lowercase() == b.name().to_lowercase();
     let mut fields: Vec<FieldRef> = table.fields().to_vec();
     for field in file.fields() {
@@ -260,5 +269,57 @@ fn same_count(table: &Schema, file: &Schema, name: &object_store::path::Path) ->
              {expected}; give files with the same columns"
         ))
         .into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use datafusion::prelude::SessionContext;
+    use object_store::memory::InMemory;
+    use object_store::path::Path;
+    use object_store::{ObjectStoreExt, PutPayload};
+
+    use super::*;
+    use crate::test_store::{Op, TestStore};
+
+    #[tokio::test]
+    async fn headers_are_read_side_by_side_and_looked_at_in_order() {
+        let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let mut objects = vec![];
+        for (name, text) in [
+            ("a", "id,text\n"),
+            ("b", "id,x\n"),
+            ("c", "id,y\n"),
+            ("d", "id\n"),
+        ] {
+            let path = Path::from(format!("{name}.csv"));
+            inner
+                .put(&path, PutPayload::from_static(text.as_bytes()))
+                .await
+                .unwrap();
+            objects.push(inner.head(&path).await.unwrap());
+        }
+        // No file is given before all are asked for.
+        let all = Arc::new(tokio::sync::Barrier::new(objects.len()));
+        let store: Arc<dyn ObjectStore> = Arc::new(TestStore::new(inner).before(move |op| {
+            let all = matches!(op, Op::Get(_)).then(|| Arc::clone(&all));
+            Box::pin(async move {
+                if let Some(all) = all {
+                    all.wait().await;
+                }
+                Ok(())
+            })
+        }));
+        let state = SessionContext::new().state();
+        let format = CsvTextFormatFactory::new(CsvLimits::default()).default();
+        let schema = format.infer_schema(&state, &store, &objects);
+        let schema = tokio::time::timeout(Duration::from_secs(60), schema).await;
+        let error = schema.unwrap().unwrap_err().to_string();
+        assert!(
+            error.contains("b.csv") && error.contains("x is not in the table"),
+            "{error}"
+        );
     }
 }

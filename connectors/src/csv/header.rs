@@ -12,6 +12,11 @@ use crate::error::{Error, Result};
 /// The cells of the first record, without blanks around them; a column without a name is empty.
 pub(super) type Header = Vec<String>;
 
+/// What a cell of the first record calls its column.
+pub(super) fn cell_name(cell: Option<&str>) -> String {
+    cell.unwrap_or_default().trim().to_owned()
+}
+
 /// Takes the first record and stops.
 #[derive(Debug, Default)]
 pub(super) struct HeaderSink {
@@ -32,7 +37,7 @@ impl CellSink for HeaderSink {
     }
 
     fn cell(&mut self, _: usize, text: Option<&str>, _: bool) -> Result<()> {
-        self.names.push(text.unwrap_or_default().trim().to_owned());
+        self.names.push(cell_name(text));
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use datafusion::error::Result as FusionResult;
 
 use super::encoding::Encoding;
-use crate::connector::OptionSpec;
+use crate::connector::{OptionSpec, joined};
 use crate::csv_limits::{CsvLimits, InvalidUtf8};
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::parse_value;
@@ -163,21 +163,10 @@ const REFUSED: &[(&str, &str)] = &[(
 )];
 
 /// Every option that is taken.
-pub(crate) const OPTIONS: &[OptionSpec] = &{
-    let mut all = [OWN_OPTIONS[0]; 6 + 19 + 2];
-    let mut i = 0;
-    while i < all.len() {
-        all[i] = if i < 6 {
-            OWN_OPTIONS[i]
-        } else if i < 6 + 19 {
-            FORMAT_OPTIONS[i - 6]
-        } else {
-            MORE_FORMAT_OPTIONS[i - 6 - 19]
-        };
-        i += 1;
-    }
-    all
-};
+pub(crate) const OPTIONS: &[OptionSpec] = &joined::<27>(
+    &OWN_OPTIONS,
+    &joined::<21>(&FORMAT_OPTIONS, &MORE_FORMAT_OPTIONS),
+);
 
 const fn option(key: &'static str, default: &'static str, doc: &'static str) -> OptionSpec {
     OptionSpec {

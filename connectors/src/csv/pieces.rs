@@ -217,7 +217,7 @@ struct FileScan {
     /// True if pieces are kept as they are cut off. A local file is read again instead: it is in
     /// the system's cache by then, and large buffers cost more than small ones filled twice.
     holds: bool,
-    /// Read, but not cut off yet: begins where piece `cut` does.
+    /// Read, but not cut off yet: begins where piece `cut` does. What is not kept is only passed through.
     buffer: Vec<u8>,
     /// Bytes of the file read so far.
     read_to: u64,

@@ -1,21 +1,14 @@
 //! CSV files as streams of batches: reading and decoding happen off the async threads.
 
-use std::fmt;
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
-use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{
-    FileOpenFuture, FileOpener, FileScanConfig, FileSource,
+    FileGroup, FileOpenFuture, FileOpener, FileScanConfig,
 };
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::Result;
-use datafusion::physical_expr::projection::ProjectionExprs;
-use datafusion::physical_expr::{LexOrdering, PhysicalExpr};
-use datafusion::physical_plan::DisplayFormatType;
-use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
-use datafusion_datasource::projection::{ProjectionOpener, SplitProjection};
 use object_store::ObjectStore;
 
 use super::batches::{BatchSink, Target};
@@ -28,146 +21,65 @@ use super::pieces::{Piece, PieceBytes, PieceRef, Pieces, SharedPieces};
 use super::split::split;
 use crate::error::Error;
 use crate::stores;
-use crate::text::{Blocks, off_thread, stream};
+use crate::text::{Blocks, TextReader, TextSource, off_thread, stream};
 
 /// What errors call a file.
 pub(super) const KIND: &str = "CSV";
 /// Batches that may wait for the reader of the stream, beside the one being built.
 const BATCHES_AHEAD: usize = 1;
 
-/// The scan of one table.
+/// The scan of one table of CSV.
+pub(super) fn source(table_schema: TableSchema, layout: CsvLayout) -> TextSource<CsvReader> {
+    let pieces = SharedPieces::default();
+    TextSource::new(table_schema, CsvReader { layout, pieces })
+}
+
+/// How its files are read.
 #[derive(Debug, Clone)]
-pub(super) struct CsvTextSource {
+pub(super) struct CsvReader {
     layout: CsvLayout,
-    table_schema: TableSchema,
-    projection: SplitProjection,
-    batch_rows: usize,
     pieces: SharedPieces,
-    metrics: ExecutionPlanMetricsSet,
 }
 
-impl CsvTextSource {
-    pub(super) fn new(table_schema: TableSchema, layout: CsvLayout) -> Self {
-        Self {
-            layout,
-            projection: SplitProjection::unprojected(&table_schema),
-            table_schema,
-            batch_rows: 8192,
-            pieces: SharedPieces::default(),
-            metrics: ExecutionPlanMetricsSet::new(),
-        }
-    }
-}
+impl TextReader for CsvReader {
+    const FILE_TYPE: &'static str = "csv";
 
-impl FileSource for CsvTextSource {
-    fn create_file_opener(
+    fn opener(
         &self,
-        object_store: Arc<dyn ObjectStore>,
+        scan: &TextSource<Self>,
         config: &FileScanConfig,
-        _: usize,
+        store: Arc<dyn ObjectStore>,
     ) -> Result<Arc<dyn FileOpener>> {
-        let file_schema = self.table_schema.file_schema();
-        let projected = Arc::new(file_schema.project(&self.projection.file_indices)?);
-        let folders = self.table_schema.table_partition_cols().iter();
-        let wanted = Wanted {
-            table: Arc::clone(file_schema),
-            projection: self.projection.file_indices.as_slice().into(),
-            folders: folders.map(|f| f.name().clone()).collect(),
-            declared: self.layout.declared,
-            truncated: self.layout.may_lack_columns(),
-        };
-        let opener = CsvTextOpener {
+        let lines = self.layout.blank_lines(scan.file_schema());
+        Ok(Arc::new(CsvTextOpener {
             layout: self.layout.clone(),
             target: Target {
-                schema: projected,
-                wanted,
-                batch_rows: self.batch_rows,
+                schema: scan.read_schema()?,
+                wanted: Wanted {
+                    table: Arc::clone(scan.file_schema()),
+                    projection: scan.read_columns().into(),
+                    folders: scan.folders().collect(),
+                    declared: self.layout.declared,
+                    truncated: self.layout.may_lack_columns(),
+                },
+                batch_rows: scan.batch_rows(),
             },
-            pieces: Pieces::shared(
-                &self.pieces,
-                config,
-                &self.layout,
-                self.layout.blank_lines(file_schema),
-                &object_store,
-            ),
-            object_store,
-        };
-        ProjectionOpener::try_new(self.projection.clone(), Arc::new(opener), file_schema)
-    }
-
-    fn table_schema(&self) -> &TableSchema {
-        &self.table_schema
-    }
-
-    fn with_batch_size(&self, batch_size: usize) -> Arc<dyn FileSource> {
-        Arc::new(Self {
-            batch_rows: batch_size,
-            ..self.clone()
-        })
-    }
-
-    fn try_pushdown_projection(
-        &self,
-        projection: &ProjectionExprs,
-    ) -> Result<Option<Arc<dyn FileSource>>> {
-        let merged = self.projection.source.try_merge(projection)?;
-        let projection = SplitProjection::new(self.table_schema.file_schema(), &merged);
-        Ok(Some(Arc::new(Self {
-            projection,
-            ..self.clone()
-        })))
-    }
-
-    fn projection(&self) -> Option<&ProjectionExprs> {
-        Some(&self.projection.source)
-    }
-
-    fn metrics(&self) -> &ExecutionPlanMetricsSet {
-        &self.metrics
-    }
-
-    fn file_type(&self) -> &str {
-        "csv"
-    }
-
-    fn repartitioned(
-        &self,
-        target_partitions: usize,
-        repartition_file_min_size: usize,
-        output_ordering: Option<LexOrdering>,
-        config: &FileScanConfig,
-    ) -> Result<Option<FileScanConfig>> {
-        if output_ordering.is_some() {
-            return Ok(None);
-        }
-        let (partitions, min_bytes) = (target_partitions, repartition_file_min_size);
-        let groups = split(config, &self.layout, partitions, min_bytes);
-        Ok(groups.map(|groups| {
-            let mut config = config.clone();
-            config.file_groups = groups;
-            config
+            pieces: Pieces::shared(&self.pieces, config, &self.layout, lines, &store),
+            object_store: store,
         }))
     }
 
-    fn fmt_extra(&self, t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        match t {
-            DisplayFormatType::Default | DisplayFormatType::Verbose => {
-                write!(f, ", has_header={}", self.layout.has_header())
-            }
-            DisplayFormatType::TreeRender => Ok(()),
-        }
+    fn split(
+        &self,
+        config: &FileScanConfig,
+        partitions: usize,
+        min_bytes: usize,
+    ) -> Option<Vec<FileGroup>> {
+        split(config, &self.layout, partitions, min_bytes)
     }
 
-    fn apply_expressions(
-        &self,
-        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        for projected in self.projection.source.iter() {
-            if f(&projected.expr)? == TreeNodeRecursion::Stop {
-                return Ok(TreeNodeRecursion::Stop);
-            }
-        }
-        Ok(TreeNodeRecursion::Continue)
+    fn shown(&self) -> String {
+        format!(", has_header={}", self.layout.has_header())
     }
 }
 

@@ -111,7 +111,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::options::OwnOptions;
-    use super::super::source::CsvTextSource;
+    use super::super::source::source;
     use super::*;
 
     type Rows = Vec<Vec<Option<String>>>;
@@ -133,7 +133,7 @@ mod tests {
         let mut own = OwnOptions::default();
         own.limits.allow_ragged = true;
         let layout = CsvLayout::new(&CsvOptions::default(), &own, true).unwrap();
-        let source = CsvTextSource::new(TableSchema::from(schema), layout);
+        let source = source(TableSchema::from(schema), layout);
         let size = meta.size;
         let mut parts: Vec<PartitionedFile> = starts
             .iter()
@@ -249,11 +249,25 @@ mod tests {
         });
     }
 
+    #[test]
+    fn the_header_is_no_record_wherever_it_stands() {
+        let text = "\n\n\n\n\n\na,b\n1,2\n\"3\",4\n5,6\n";
+        run(async {
+            for cut in 0..text.len() as u64 {
+                check(text, &[cut], &[1], false).await;
+                check(text, &[cut, cut / 2, cut + 3], &[2, 1], true).await;
+            }
+            let rows = read(text, &[0, 2, 4], &[1], (false, true)).await.unwrap();
+            assert_eq!(rows.iter().map(Vec::len).sum::<usize>(), 3);
+            check("\n\n\n\na,b\n", &[2, 6], &[1], false).await;
+        });
+    }
+
     /// The ranges, in MB, that files of these sizes in MB are split into.
     fn ranges(sizes: &[u64], partitions: usize, limit: Option<usize>) -> Option<Vec<String>> {
         let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Utf8View, true)]));
         let layout = CsvLayout::standard(OwnOptions::default());
-        let source = CsvTextSource::new(TableSchema::from(schema), layout.clone());
+        let source = source(TableSchema::from(schema), layout.clone());
         let files = sizes.iter().enumerate();
         let files = files.map(|(i, mb)| PartitionedFile::new(format!("f{i}"), mb << 20));
         let url = ObjectStoreUrl::parse("memory://t").unwrap();

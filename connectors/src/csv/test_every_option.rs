@@ -61,6 +61,8 @@ fn cases() -> Vec<Case> {
         case("format.ignore_leading_whitespace", "true", Reads(b"a,b\n \"x, y\",  z\n", "", "format.ignore_leading_whitespace", "x, y|z")),
         case("format.ignore_leading_whitespace", "false", Reads(b"a\n \"x\"\n", "", "format.ignore_leading_whitespace", " \"x\"")),
         case("format.ignore_leading_whitespace", "true", Writes("SELECT ' x ' AS a", |b| b == b"a\nx \n")),
+        case("format.ignore_leading_whitespace", "true", Writes("SELECT ' \t\u{a0}x' AS a", |b| b == "a\n\u{a0}x\n".as_bytes())),
+        case("format.ignore_trailing_whitespace", "true", Writes("SELECT 'x\u{3000} \t' AS a", |b| b == "a\nx\u{3000}\n".as_bytes())),
         case("format.ignore_trailing_whitespace", "true", Reads(b"a,b\n\"x\" ,y \n", "", "follows instead", "x|y")),
         case("format.ignore_trailing_whitespace", "true", Writes("SELECT ' x ' AS a", |b| b == b"a\n x\n")),
         case("format.quote_style", "always", Writes("SELECT 'x' AS a, 1 AS b, NULL AS c", |b| b == b"\"a\",\"b\",\"c\"\n\"x\",\"1\",\n")),

@@ -130,7 +130,7 @@ async fn headers_that_programs_write_are_usable() {
     let folder = Folder::new(&[
         ("index.csv", ",id,text\n0,a,one\n"),
         ("trailing.csv", "id,text,\na,one,\nb,two\n"),
-        ("lost.csv", "id,text,\na,one,two\n"),
+        ("lost.csv", "id,text,\na,one,two\nb,two\n"),
         ("twice.csv", "id,date,text,date\n1,2020,x,2021\n"),
         ("x.tsv", "id\ttext\n1\ta, b\n"),
     ]);
@@ -140,7 +140,13 @@ async fn headers_that_programs_write_are_usable() {
     let named = folder.rows("(n BIGINT, id VARCHAR, text VARCHAR)", "index.csv", "");
     assert_eq!(named.await.unwrap(), "0|a|one");
     assert_eq!(rows("trailing.csv").await.unwrap(), "a|one/b|two");
-    assert!(rows("lost.csv").await.unwrap_err().contains("3 cells"));
+    let error = rows("lost.csv").await.unwrap_err();
+    assert!(error.contains("3 cells, the header 2"), "{error}");
+    let error = folder
+        .rows("", "lost.csv", "OPTIONS ('has_header' 'false')")
+        .await
+        .unwrap_err();
+    assert!(error.contains("2 cells, the table 3"), "{error}");
     assert_eq!(rows("twice.csv").await.unwrap(), "1|2020|x|2021");
     assert_eq!(folder.ask("SELECT date_2 FROM t").await.unwrap(), "2021");
     assert_eq!(rows("x.tsv").await.unwrap(), "1|a, b");

@@ -201,10 +201,10 @@ fn without_blanks(rows: &Rows, options: &CsvOptions) -> Vec<Texts> {
     let trimmed = |text: &String| {
         let mut text = text.as_str();
         if options.ignore_leading_whitespace == Some(true) {
-            text = text.trim_start();
+            text = text.trim_start_matches([' ', '\t']);
         }
         if options.ignore_trailing_whitespace == Some(true) {
-            text = text.trim_end();
+            text = text.trim_end_matches([' ', '\t']);
         }
         text.to_owned()
     };

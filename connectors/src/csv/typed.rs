@@ -9,12 +9,13 @@ use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, Seconds
 use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringViewArray, StringViewBuilder};
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
-use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type};
+use datafusion::arrow::datatypes::DataType;
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use crate::error::{Error, Result};
 use crate::exact;
+use crate::text::numbers::{Floating, floating};
 
 /// How dates and times are written and read; none: as the library does, in RFC 3339.
 #[derive(Debug, Clone, Default)]
@@ -113,38 +114,9 @@ pub(super) fn changed(
     if !to.is_floating() {
         return exact::changed(text, parsed);
     }
-    let texts = text.as_string_view().iter();
-    Ok(match parsed.as_primitive_opt::<Float32Type>() {
-        Some(numbers) => {
-            let mut pairs = texts.zip(numbers);
-            pairs.position(|(text, n)| loses(text, n.map(|n| (n.into(), n.to_string()))))
-        }
-        None => {
-            let wide = cast_with_options(parsed, &DataType::Float64, &CastOptions::default())?;
-            let mut pairs = texts.zip(wide.as_primitive::<Float64Type>());
-            pairs.position(|(text, n)| loses(text, n.map(|n| (n, n.to_string()))))
-        }
-    })
-}
-
-/// True if the number that was read from `text`, with how it is shown, is infinite or has not all
-/// digits of a whole one.
-fn loses(text: Option<&str>, number: Option<(f64, String)>) -> bool {
-    let (Some(text), Some((number, shown))) = (text, number) else {
-        return false;
-    };
-    if number.is_infinite() {
-        return text.contains(|c: char| c.is_ascii_digit());
-    }
-    let (whole, rest) = text.split_once('.').unwrap_or((text, ""));
-    let digits = whole.trim().trim_start_matches(['-', '+']);
-    let is_whole =
-        digits.bytes().all(|b| b.is_ascii_digit()) && rest.trim().bytes().all(|b| b == b'0');
-    // As many digits as every number of the type has.
-    is_whole
-        && digits.len() > 6
-        && !exact::same_number(text, &shown)
-        && !exact::same_number(text, &format!("{number:.0}"))
+    let lost = |text: &str| matches!(floating(to, text), Floating::Digits | Floating::TooLarge);
+    let mut texts = text.as_string_view().iter();
+    Ok(texts.position(|text| text.is_some_and(lost)))
 }
 
 /// `value`, written in `format`, as the library reads it.

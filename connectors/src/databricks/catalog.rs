@@ -187,7 +187,8 @@ mod tests {
         let parse = |text: &str| serde_json::from_str::<Credentials>(text).unwrap();
         let aws = parse(
             r#"{"aws_temp_credentials": {"access_key_id": "ASIA", "secret_access_key": "hidden",
-                "session_token": "hidden", "access_point": ""}, "expiration_time": 1, "url": "s3://b/t"}"#,
+                "session_token": "hidden", "access_point": ""}, "expiration_time": 1,
+                "url": "s3://b/t"}"#,
         );
         assert_eq!(aws.expiration_time, Some(1));
         assert!(!format!("{aws:?}").contains("hidden"));

@@ -13,9 +13,10 @@ use crate::cast;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::staging::{NUMBER, Staging, column};
 
-/// Text after which a statement is sent. The API takes 16 MiB.
-pub(super) const PIECE_BYTES: usize = 4 << 20;
-/// Text that one row may have.
+/// What the rows of a statement may have in its request, unless a single one has more. The API takes
+/// 16 MiB.
+const PIECE_BYTES: usize = 4 << 20;
+/// What one row may have there.
 const MAX_ROW_BYTES: usize = 14 << 20;
 /// The parameter that holds the rows.
 pub(super) const PARAMETER: &str = "rows";
@@ -129,27 +130,26 @@ impl Encoder {
             .collect()
     }
 
-    /// Adds row `at` of `texts` to `piece`.
-    pub(super) fn add(
-        &self,
-        piece: &mut Piece,
-        texts: &[StringViewArray],
-        at: usize,
-    ) -> Result<()> {
-        let start = piece.json.len();
-        piece.json.push(if start == 0 { '[' } else { ',' });
+    /// Row `at` of `texts`.
+    ///
+    /// # Errors
+    /// One that no statement can hold.
+    pub(super) fn row(&self, texts: &[StringViewArray], at: usize) -> Result<Row> {
+        let mut json = String::new();
         let mut open = '{';
         for (column, text) in self.columns.iter().zip(texts) {
             if text.is_valid(at) {
                 let value = serde_json::to_string(text.value(at));
                 let value = value.map_err(|e| Error::while_doing("writing a row as JSON", e))?;
                 // Writing to a String cannot fail.
-                write!(piece.json, "{open}\"{}\":{value}", column.key).ok();
+                write!(json, "{open}\"{}\":{value}", column.key).ok();
                 open = ',';
             }
         }
-        piece.json.push('}');
-        match piece.json.len() - start {
+        json.push('}');
+        // The request is JSON in its turn, with a backslash before each of these.
+        let escaped = memchr::memchr2_iter(b'"', b'\\', json.as_bytes()).count();
+        match json.len() + escaped {
             bytes if bytes > MAX_ROW_BYTES => Err(Error::new(
                 ErrorKind::Exhausted,
                 format!(
@@ -157,7 +157,7 @@ impl Encoder {
                      write to an external Delta table, or leave the long column out"
                 ),
             )),
-            _ => Ok(()),
+            bytes => Ok(Row { json, bytes }),
         }
     }
 }
@@ -181,15 +181,32 @@ fn text(column: &Column, values: &ArrayRef) -> Result<StringViewArray> {
     Ok(bytes.iter().map(|b| b.map(hex)).collect())
 }
 
+/// A row as JSON.
+#[derive(Debug)]
+pub(super) struct Row {
+    json: String,
+    /// What it takes up in a request.
+    bytes: usize,
+}
+
 /// Rows that wait to be sent.
 #[derive(Debug, Default)]
 pub(super) struct Piece {
     json: String,
+    /// What they take up in a request.
+    bytes: usize,
 }
 
 impl Piece {
-    pub(super) fn is_full(&self) -> bool {
-        self.json.len() >= PIECE_BYTES
+    /// True if `row` goes into the same statement.
+    pub(super) fn takes(&self, row: &Row) -> bool {
+        self.is_empty() || self.bytes + row.bytes <= PIECE_BYTES
+    }
+
+    pub(super) fn add(&mut self, row: Row) {
+        self.json.push(if self.is_empty() { '[' } else { ',' });
+        self.json.push_str(&row.json);
+        self.bytes += row.bytes + 1;
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -198,7 +215,7 @@ impl Piece {
 
     /// The rows as one JSON array; none are left.
     pub(super) fn take(&mut self) -> String {
-        let mut json = std::mem::take(&mut self.json);
+        let mut json = std::mem::take(self).json;
         if json.is_empty() {
             json.push('[');
         }
@@ -253,8 +270,8 @@ mod tests {
         let texts = encoder.texts(&batch).unwrap();
         let mut piece = Piece::default();
         assert_eq!(piece.take(), "[]");
-        encoder.add(&mut piece, &texts, 0).unwrap();
-        encoder.add(&mut piece, &texts, 1).unwrap();
+        piece.add(encoder.row(&texts, 0).unwrap());
+        piece.add(encoder.row(&texts, 1).unwrap());
         let rows: serde_json::Value = serde_json::from_str(&piece.take()).unwrap();
         assert_eq!(
             rows,
@@ -269,5 +286,60 @@ mod tests {
              explode(from_json(:rows, 'array<struct<c0:string,c1:string,c2:string,c3:string,\
              n:string>>', map('mode', 'FAILFAST'))) AS r)"
         );
+    }
+
+    #[test]
+    fn no_request_is_larger_than_the_api_takes() {
+        const MIB: usize = 1 << 20;
+        let known: Vec<ColumnInfo> = serde_json::from_value(json!([
+            {"name": "a", "type_name": "STRING", "type_text": "string"},
+        ]))
+        .unwrap();
+        let columns = types::columns(&known);
+        let described = Described {
+            way: "",
+            detail: String::new(),
+            dialect: &DATABRICKS,
+            name: vec!["t".into()],
+            from: None,
+            columns: Ok(columns.clone()),
+            stored_name: str::to_owned,
+            resends: true,
+        };
+        let encoder = Encoder::new(&Staging::new(&described, &columns, 7)).unwrap();
+        // What the statements hold, as the request writes them.
+        let sent = |texts: &[String]| -> Result<Vec<usize>> {
+            let texts: ArrayRef = Arc::new(StringArray::from_iter_values(texts));
+            let batch = RecordBatch::try_from_iter([("a", texts)]).unwrap();
+            let texts = encoder.texts(&batch)?;
+            let (mut piece, mut sizes) = (Piece::default(), vec![]);
+            let mut take = |piece: &mut Piece| {
+                let request = serde_json::to_string(&piece.take()).unwrap();
+                sizes.push(request.len());
+            };
+            for at in 0..batch.num_rows() {
+                let row = encoder.row(&texts, at)?;
+                if !piece.takes(&row) {
+                    take(&mut piece);
+                }
+                piece.add(row);
+            }
+            take(&mut piece);
+            Ok(sizes)
+        };
+        // A row that is nearly too long, behind a statement that is nearly full.
+        let small = "x".repeat(MIB / 2);
+        let mut rows = vec![small; 7];
+        rows.push("x".repeat(13 * MIB));
+        let sizes = sent(&rows).unwrap();
+        assert_eq!(sizes.len(), 2);
+        assert!(sizes.iter().all(|s| *s < 16 * MIB), "{sizes:?}");
+        // A quote has four bytes there, a line break three.
+        let sizes = sent(&vec!["\"\n".repeat(MIB / 7); 9]).unwrap();
+        assert_eq!(sizes.len(), 3);
+        assert!(sizes.iter().all(|s| *s <= PIECE_BYTES + 100), "{sizes:?}");
+        let error = sent(&["\"".repeat(4 * MIB)]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Exhausted);
+        assert!(sent(&["\"".repeat(3 * MIB)]).is_ok());
     }
 }

@@ -17,7 +17,6 @@ mod catalog;
 mod check;
 mod encode;
 mod errors;
-mod expiring;
 mod features;
 mod listing;
 mod messages;
@@ -52,11 +51,12 @@ use crate::write;
 use name::TableName;
 use open::Workspace;
 use settings::Settings;
-pub(crate) use table::DatabricksTable;
+use table::DatabricksTable;
 
 /// `STORED AS DATABRICKS`.
 pub(crate) static CONNECTOR: Connector = Connector {
     check: |c, request, steps| Box::pin(check::check(c, request, steps)),
+    is_table: |table| table.is::<DatabricksTable>(),
     factory: |c, o| Arc::new(DatabricksFactory::new(c, o)),
     ..options::ABOUT
 };

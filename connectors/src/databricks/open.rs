@@ -18,9 +18,9 @@ use super::system::WarehouseSystem;
 use super::table::{DatabricksTable, Way};
 use super::vended::VendedStore;
 use super::vending::VendedTable;
-use crate::declared::check_same;
 use crate::delta::{self, DeltaFactory};
 use crate::error::{Error, ErrorKind, Result};
+use crate::evolve;
 use crate::sql::table::SqlTable;
 use crate::sql::target::Asked;
 
@@ -111,19 +111,31 @@ impl Workspace {
             Ok(files) => {
                 let Files { delta, store, .. } = files;
                 let schema = delta.schema();
-                if let Some(contract) = &asked.contract {
-                    check_same(contract, &schema, &name.to_string())?;
-                }
-                asked.write.check_key(&schema)?;
-                let read = Way::Files { delta, store };
-                let write = match files.against_writing {
-                    None => read.clone(),
-                    Some(because) => {
-                        self.through_warehouse(&name, known, because.into(), asked)
-                            .await?
-                    }
+                let evolve = asked.write.evolve;
+                let lacking = match &asked.contract {
+                    Some(wanted) => evolve::missing(wanted, &schema, evolve, &name.to_string())?,
+                    None => vec![],
                 };
-                (read, write)
+                let read = Way::Files { delta, store };
+                if lacking.is_empty() {
+                    asked.write.check_key(&schema)?;
+                    let write = match files.against_writing {
+                        None => read.clone(),
+                        Some(because) => {
+                            self.through_warehouse(&name, known, because.into(), asked)
+                                .await?
+                        }
+                    };
+                    (read, write)
+                } else {
+                    // Who adds a column to its files alone leaves the catalog behind.
+                    let because = Arc::from("lacks columns that table.evolve adds");
+                    let write = self.through_warehouse(&name, known, because, asked).await?;
+                    match &write {
+                        Way::Warehouse { table: Some(_), .. } => (write.clone(), write),
+                        _ => (read, write),
+                    }
+                }
             }
             Err(against) if mode == ReadMode::Files || self.warehouse.is_none() => {
                 return Err(self.refused(&name, against));

@@ -19,6 +19,7 @@ pub(crate) const ABOUT: Connector = Connector {
     maturity: Maturity::Preview,
     options: OPTIONS,
     check: left_out::check,
+    is_table: |_| false,
     factory: left_out::factory,
 };
 

@@ -1,6 +1,7 @@
 //! Requests to a workspace: signed in, tried again where that helps, answers as JSON.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,9 +10,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
-use super::expiring::{Expiring, Fresh};
 use super::settings::{Auth, Settings};
 use crate::error::{Error, ErrorKind, Result};
+use crate::expiring::{Expiring, Fresh};
 use crate::http::{self, Retry};
 use crate::secret::Secret;
 
@@ -19,13 +20,13 @@ use crate::secret::Secret;
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
 /// A workspace and who asks.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Client {
     http: reqwest::Client,
     host: Url,
     auth: Auth,
     /// The access token of a service principal.
-    token: Expiring<Secret>,
+    token: Arc<Expiring<Secret>>,
     retry: Retry,
 }
 
@@ -39,9 +40,17 @@ impl Client {
             )?,
             host: settings.host.clone(),
             auth: settings.auth.clone(),
-            token: Expiring::default(),
+            token: Arc::default(),
             retry: Retry::default(),
         })
+    }
+
+    /// The same for rows that were hours in the making.
+    pub(super) fn patient(&self) -> Self {
+        Self {
+            retry: Retry::patient(),
+            ..self.clone()
+        }
     }
 
     /// The host, for errors.

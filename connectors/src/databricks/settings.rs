@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::options::OPTIONS;
 use crate::connector::Connector;
 use crate::error::{Error, Result};
 use crate::options::{TableOptions, parse_value};
@@ -70,11 +69,6 @@ impl Settings {
         given: &HashMap<String, String>,
     ) -> Result<Self> {
         let options = TableOptions::parse(connector, table, given)?;
-        if let Some(key) = options.format.keys().min() {
-            let valid: Vec<&str> = OPTIONS.iter().map(|o| o.key).collect();
-            let what = format!("option of DATABRICKS table {table}:");
-            return Err(Error::unknown(&what, key, &valid));
-        }
         let get = |key: &str| options.get(key).map(str::to_owned);
         let allow_http = match options.get("databricks.allow_http") {
             Some(value) => parse_value("databricks.allow_http", value, "true or false")?,

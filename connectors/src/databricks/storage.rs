@@ -12,6 +12,8 @@ use url::Url;
 use super::settings::Settings;
 use super::vending::Vending;
 use crate::error::{Error, ErrorKind, Result};
+#[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
+use crate::http::store_options;
 
 /// True if a listing of the storage at `location` comes in no order.
 pub(super) fn is_unordered(location: &Url) -> bool {
@@ -70,21 +72,6 @@ async fn built(
     Ok((store, path))
 }
 
-/// How the stores connect.
-#[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
-fn client_options(settings: &Settings) -> Result<object_store::ClientOptions> {
-    let mut options = object_store::ClientOptions::new();
-    if let Some(file) = &settings.ca_file {
-        let pem = crate::http::ca_pem(file)?;
-        let certificates = object_store::Certificate::from_pem_bundle(&pem);
-        let wrong = |e| crate::http::no_certificate(file).with_source(e);
-        for certificate in certificates.map_err(wrong)? {
-            options = options.with_root_certificate(certificate);
-        }
-    }
-    Ok(options)
-}
-
 #[cfg(feature = "s3")]
 async fn s3(
     location: &Url,
@@ -95,7 +82,7 @@ async fn s3(
 
     let mut builder = AmazonS3Builder::new()
         .with_url(location.as_str())
-        .with_client_options(client_options(settings)?);
+        .with_client_options(store_options(settings.ca_file.as_deref())?);
     for (key, value) in crate::stores::keys(&settings.options, "aws.") {
         builder = builder.with_config(crate::stores::parse_key(key)?, value);
     }
@@ -103,7 +90,8 @@ async fn s3(
     if !has(AmazonS3ConfigKey::Region) && !has(AmazonS3ConfigKey::Endpoint) {
         // Credentials are vended without the region of the bucket.
         let bucket = location.host_str().unwrap_or_default();
-        let region = resolve_bucket_region(bucket, &Default::default()).await;
+        let client = store_options(settings.ca_file.as_deref())?;
+        let region = resolve_bucket_region(bucket, &client).await;
         builder = builder.with_region(region.map_err(|e| {
             Error::while_doing(
                 format!("finding the region of the bucket {bucket} (say 'aws.region' to give it)"),
@@ -122,7 +110,7 @@ fn azure(
 ) -> Result<object_store::azure::MicrosoftAzureBuilder> {
     let mut builder = object_store::azure::MicrosoftAzureBuilder::new()
         .with_url(location.as_str())
-        .with_client_options(client_options(settings)?);
+        .with_client_options(store_options(settings.ca_file.as_deref())?);
     for (key, value) in crate::stores::keys(&settings.options, "azure.") {
         builder = builder.with_config(crate::stores::parse_key(key)?, value);
     }
@@ -137,7 +125,7 @@ fn gcs(
 ) -> Result<object_store::gcp::GoogleCloudStorageBuilder> {
     let mut builder = object_store::gcp::GoogleCloudStorageBuilder::new()
         .with_url(location.as_str())
-        .with_client_options(client_options(settings)?);
+        .with_client_options(store_options(settings.ca_file.as_deref())?);
     for (key, value) in crate::stores::keys(&settings.options, "gcp.") {
         builder = builder.with_config(crate::stores::parse_key(key)?, value);
     }

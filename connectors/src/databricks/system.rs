@@ -137,7 +137,9 @@ impl SqlSystem for WarehouseSystem {
 
     async fn session(&self) -> Result<Arc<dyn SqlSystem>> {
         // Statements of a warehouse share nothing but its tables.
-        Ok(Arc::new(self.clone()))
+        let mut system = self.clone();
+        system.warehouse.client = Arc::new(system.warehouse.client.patient());
+        Ok(Arc::new(system))
     }
 
     /// The rows that fit one statement need no staging table.
@@ -148,9 +150,8 @@ impl SqlSystem for WarehouseSystem {
         while let Some(batch) = rows.next().await.transpose()? {
             let texts = encoder.texts(&batch)?;
             for at in 0..batch.num_rows() {
-                encoder.add(&mut piece, &texts, at)?;
-                sent += 1;
-                if piece.is_full() {
+                let row = encoder.row(&texts, at)?;
+                if !piece.takes(&row) {
                     if !std::mem::replace(&mut made, true) {
                         let what = format!("creating a staging table for {}", self.name);
                         let create = Statement::command(staging.create());
@@ -158,6 +159,8 @@ impl SqlSystem for WarehouseSystem {
                     }
                     self.load(staging, &encoder, piece.take()).await?;
                 }
+                piece.add(row);
+                sent += 1;
             }
         }
         if made && !piece.is_empty() {

@@ -25,7 +25,8 @@ pub(super) fn columns(known: &[ColumnInfo]) -> Columns {
         Column {
             own: Arc::new(field.clone().with_metadata(words.into())),
             field: Arc::new(field),
-            comparable: true,
+            // There `=` does not see the spaces at the end, with which such values come.
+            comparable: info.type_name != "CHAR",
         }
     });
     Columns::new(columns.collect())
@@ -189,5 +190,17 @@ mod tests {
             "(SELECT `c0`, to_json(`c1`) AS `c1`, `c2` COLLATE UTF8_BINARY AS `c2`, \
              CAST(`c3` AS STRING) AS `c3` FROM t) AS t"
         );
+    }
+
+    /// There `'a ' = 'a'` for such a column, and it comes as `'a '`.
+    #[test]
+    fn padded_texts_are_compared_here() {
+        let types = of(&[
+            ("CHAR", "char(4)"),
+            ("STRING", "string"),
+            ("STRING", "varchar(4)"),
+        ]);
+        let compared: Vec<bool> = types.iter().map(|c| c.comparable).collect();
+        assert_eq!(compared, [false, true, true]);
     }
 }

@@ -19,10 +19,10 @@ use object_store::{
 use tokio::sync::OnceCell;
 
 use super::catalog::Operation;
-use super::expiring::Expiring;
 use super::storage;
 use super::vending::{VendedTable, Vending};
 use crate::error::Result;
+use crate::expiring::Expiring;
 
 /// The store for one operation, opened when it is first used.
 #[derive(Debug)]

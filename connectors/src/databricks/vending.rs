@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use url::Url;
 
 use super::catalog::{Catalog, Credentials, Operation};
-use super::expiring::{Expiring, Fresh};
 use super::name::TableName;
 use super::settings::Settings;
 use crate::error::{Error, ErrorKind, Result};
+use crate::expiring::{Expiring, Fresh};
 
 /// Which table, and where it lies.
 #[derive(Debug)]

@@ -23,14 +23,17 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::checks::Checks;
-use super::layout::{Layout, bytes, pieces};
+use super::layout::Layout;
 use crate::cast::CheckedCast;
 use crate::error::{Error, Result};
 use crate::folders::NULL;
 use crate::keys::Keys;
+use crate::sizes::{bytes, pieces};
 
 /// Bytes of rows, not yet encoded, after which the open files are finished and the next begun.
 const FILE_BYTES: usize = 128 << 20;
+/// Bytes of rows given to the encoder at once. Its text offsets are 32 bits wide.
+const PIECE_BYTES: usize = 256 << 20;
 /// Encoded bytes of a row group: what is held in memory per open file, and what a reader of one
 /// text column holds at least.
 const ROW_GROUP_BYTES: usize = 16 << 20;
@@ -106,7 +109,7 @@ impl Files {
     /// Checks the rows of `batch` and encodes them.
     pub(super) async fn write(&mut self, batch: RecordBatch) -> Result<()> {
         self.checks.check(&batch)?;
-        for piece in pieces(batch) {
+        for piece in pieces(batch, PIECE_BYTES) {
             self.rows += piece.num_rows() as u64;
             self.open_bytes += bytes(&piece);
             let piece = self.physical.cast(&piece)?;

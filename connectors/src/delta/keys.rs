@@ -38,7 +38,7 @@ pub(super) async fn read(
         .await
         .map_err(|e| Error::while_doing(doing(), e))?
     {
-        collect(&mut out, batch.column(0), key)?;
+        out = collect(out, batch.column(0), key).await?;
     }
     Ok(out)
 }

@@ -1,18 +1,13 @@
-//! How rows are laid out in the files of a table: names and numbers of the columns, and pieces
-//! that the encoder can take.
+//! How rows are laid out in the files of a table: names and numbers of the columns.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use deltalake::kernel::engine::arrow_conversion::TryIntoArrow;
 use deltalake::table::state::DeltaTableState;
 
 use crate::error::{Error, ErrorKind, Result};
-
-/// Bytes of rows given to the encoder at once. Its text offsets are 32 bits wide.
-const PIECE_BYTES: usize = 256 << 20;
 
 /// The columns of files, partition columns among them.
 pub(super) struct Layout {
@@ -95,56 +90,5 @@ fn holds_struct(data_type: &DataType) -> bool {
         DataType::Struct(_) | DataType::Map(_, _) => true,
         DataType::List(item) | DataType::LargeList(item) => holds_struct(item.data_type()),
         _ => false,
-    }
-}
-
-/// `batch` in pieces of at most [`PIECE_BYTES`], or of one row.
-pub(super) fn pieces(batch: RecordBatch) -> Vec<RecordBatch> {
-    let rows = batch.num_rows();
-    if rows < 2 || bytes(&batch) <= PIECE_BYTES {
-        return vec![batch];
-    }
-    let half = rows / 2;
-    let mut out = pieces(batch.slice(0, half));
-    out.extend(pieces(batch.slice(half, rows - half)));
-    out
-}
-
-/// Bytes of the values in `batch`, without those of rows that were sliced off.
-pub(super) fn bytes(batch: &RecordBatch) -> usize {
-    let sizes = batch
-        .columns()
-        .iter()
-        .map(|column| match column.data_type() {
-            DataType::Utf8View => {
-                let views = column.as_string_view().views().iter();
-                views.map(|view| *view as u32 as usize + 16).sum()
-            }
-            DataType::BinaryView => {
-                let views = column.as_binary_view().views().iter();
-                views.map(|view| *view as u32 as usize + 16).sum()
-            }
-            _ => column.to_data().get_slice_memory_size().unwrap_or(0),
-        });
-    sizes.sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use datafusion::arrow::array::{StringViewArray, UInt32Array};
-    use datafusion::arrow::compute::take;
-
-    #[test]
-    fn a_batch_of_long_texts_is_cut_into_pieces_that_hold_every_row() {
-        let text = "x".repeat(1 << 20);
-        let one = StringViewArray::from_iter_values([text]);
-        let texts = take(&one, &UInt32Array::from(vec![0; 600]), None).unwrap();
-        let schema = Schema::new(vec![Field::new("t", DataType::Utf8View, true)]);
-        let batch = RecordBatch::try_new(Arc::new(schema), vec![texts]).unwrap();
-        let cut = pieces(batch);
-        assert_eq!(cut.iter().map(RecordBatch::num_rows).sum::<usize>(), 600);
-        assert!(cut.len() > 2);
-        assert!(cut.iter().all(|piece| bytes(piece) <= PIECE_BYTES));
     }
 }

@@ -5,11 +5,11 @@
 //!
 //! | what | where |
 //! |---|---|
-//! | which table, which version, whose store | `source` |
+//! | which table, which version, whose store | `source`, `stores`, `options` |
 //! | may it be read, written to | `features`, `numbers` |
 //! | reading, several partitions | `table`, `scan`, `exec` |
 //! | the files of a table are its own, and their deletion vectors fit | `listed`, `deletions` |
-//! | INSERT: the table is made, and takes columns | `wanted` |
+//! | INSERT: the table is made, and takes columns | `wanted`, `schema` |
 //! | INSERT: rows to files | `sink`, `checks`, `layout`, `files` |
 //! | INSERT: files to a version, once | `target`, `keys`, `log` |
 
@@ -64,6 +64,7 @@ pub(crate) static CONNECTOR: Connector = Connector {
     maturity: Maturity::Stable,
     options: OPTIONS,
     check: |c, request, steps| Box::pin(check::check(c, request, steps)),
+    is_table: |table| table.is::<DeltaProvider>(),
     factory: |c, o| Arc::new(DeltaFactory::new(c, o)),
 };
 

@@ -1,7 +1,7 @@
 //! Where a Delta table is and which version of it is meant; opening and creating it.
 
 use std::fmt;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use datafusion::arrow::compute::kernels::cast_utils::string_to_timestamp_nanos;
@@ -30,6 +30,8 @@ pub(crate) struct DeltaSource {
     url: Url,
     /// Its own, rooted at its directory; none on the local disk. Held here as long as it is used.
     store: Option<Arc<dyn ObjectStore>>,
+    /// Its directory, if that is on the local disk.
+    local: Option<PathBuf>,
     version: Option<u64>,
     timestamp: Option<String>,
 }
@@ -48,14 +50,14 @@ impl fmt::Debug for DeltaSource {
 impl DeltaSource {
     /// The table at `location` with the credentials and the version of `options`.
     pub(super) fn new(location: &str, options: &TableOptions) -> Result<Self> {
-        let path = location.strip_prefix("file://").unwrap_or(location);
+        let local = stores::is_local(location).then(|| PathBuf::from(stores::local_path(location)));
         let shown = location::shown(location);
         let invalid = |e: &dyn fmt::Display| {
             Error::invalid(format!("location '{shown}' of a Delta table: {e}"))
         };
-        let (url, store) = if stores::is_local(location) {
+        let (url, store) = if let Some(path) = &local {
             // The library would make the directory when it is asked for its URL.
-            (directory(Path::new(path))?, None)
+            (directory(path)?, None)
         } else {
             let url = Url::parse(location).map_err(|e| invalid(&e))?;
             match table_stores::registered(&url) {
@@ -73,6 +75,7 @@ impl DeltaSource {
             location: shown.into_owned(),
             url,
             store,
+            local,
             version: None,
             timestamp: None,
         };
@@ -81,12 +84,12 @@ impl DeltaSource {
 
     /// The table called `name` at `url`, whose bucket is `root`: for catalogs that lend
     /// credentials.
-    #[cfg_attr(not(test), allow(dead_code))] // for catalogs only
     pub(crate) fn with_store(name: &str, url: Url, root: Arc<dyn ObjectStore>) -> Self {
         Self {
             location: name.to_owned(),
             url,
             store: Some(root),
+            local: None,
             version: None,
             timestamp: None,
         }
@@ -125,7 +128,7 @@ impl DeltaSource {
     }
 
     async fn find(&self) -> Result<DeltaTable> {
-        if self.local_path().is_some_and(|path| !path.exists()) {
+        if self.local.as_ref().is_some_and(|path| !path.exists()) {
             return Err(self.not_there());
         }
         let mut table = self
@@ -167,7 +170,7 @@ impl DeltaSource {
         schema: &SchemaRef,
         folders: &[String],
     ) -> Result<DeltaTable> {
-        if let Some(path) = self.local_path() {
+        if let Some(path) = &self.local {
             make_directory(path)?;
         }
         let doing = || format!("creating a Delta table at '{}'", self.location);
@@ -212,13 +215,6 @@ impl DeltaSource {
         };
         let own = GuardedStore::new(root, Some(bounds));
         Ok(builder.with_storage_backend(own, self.url.clone()))
-    }
-
-    /// Where it is, if that is on the local disk.
-    fn local_path(&self) -> Option<&Path> {
-        let path = self.location.strip_prefix("file://");
-        let local = stores::is_local(&self.location) && self.store.is_none();
-        local.then(|| Path::new(path.unwrap_or(&self.location)))
     }
 
     fn not_there(&self) -> Error {
@@ -322,6 +318,7 @@ fn directory(path: &Path) -> Result<Url> {
             path.display()
         )
     };
+    stores::check_room(path)?;
     let absolute = std::path::absolute(path).map_err(|e| Error::while_doing(doing(), e))?;
     let mut there = absolute.as_path();
     let found = loop {

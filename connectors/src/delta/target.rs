@@ -54,10 +54,13 @@ impl Target {
             datafusion::catalog::TableProvider::schema(&scan::provider(&table, &location)?);
         let done = log::is_recorded(&table, &location, options.recorded.as_ref()).await?;
         let keys = match &options.key {
-            Some(key) if overwrite || done => Some(Keys::new(key, Hashes::default())),
             Some(key) => {
-                let there = keys::read(&table, &location, key, None).await?;
-                Some(Keys::new(key, there))
+                let there = match overwrite || done {
+                    true => Hashes::default(),
+                    false => keys::read(&table, &location, key, None).await?,
+                };
+                let into = format!("the Delta table at '{location}'");
+                Some(Keys::new(key, into, there))
             }
             None => None,
         };

@@ -58,7 +58,8 @@ pub(crate) async fn check(
         let read = read_start(connector.name, &store, &object, bytes, &name).await;
         steps.note("read", read, |n| format!("{n} bytes of {name}"))?;
     }
-    if request.write {
+    // Into what is no directory there is no INSERT; planning one says so.
+    if request.write && matches!(place.kind, Kind::Directory) {
         let written = write_scratch(&store, &place).await;
         steps.note("write", written, |name| format!("{name}, removed again"))?;
     }
@@ -90,8 +91,7 @@ async fn first_object(
     loop {
         match files.next().await {
             None => return Ok(None),
-            // What Casebook and others keep beside the data.
-            Some(Ok(meta)) if meta.location.as_ref().contains("/_") => {}
+            // What Casebook and others keep beside the data, too.
             Some(Ok(meta)) if !place.may_have(&meta.location) => {}
             Some(Ok(meta)) => return Ok(Some((meta.location, meta.size))),
             Some(Err(error)) => return Err(place.failed("listing", error)),
@@ -129,17 +129,9 @@ async fn read_start(
     }
 }
 
-/// Writes a file beside or below the place and removes it again. No table shows its name.
+/// Writes a file below the directory and removes it again. No table shows its name.
 async fn write_scratch(store: &Arc<dyn ObjectStore>, place: &Located) -> Result<String> {
-    let border = match place.kind {
-        Kind::File => "",
-        Kind::Directory | Kind::Pattern(_) => "/",
-    };
-    let name = format!(
-        "{}{border}.casebook-check-{}.tmp",
-        place.base,
-        std::process::id()
-    );
+    let name = format!("{}/.casebook-check-{}.tmp", place.base, std::process::id());
     let scratch = StorePath::parse(&name)
         .map_err(|e| Error::invalid(format!("'{name}' is not a path: {e}")))?;
     let shown = place.name(&scratch);
@@ -187,6 +179,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_location_may_be_below_a_hidden_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let cases = dir.path().join("_raw/.cases");
+        std::fs::create_dir_all(cases.join("_casebook")).unwrap();
+        std::fs::create_dir_all(cases.join("_done")).unwrap();
+        std::fs::create_dir_all(cases.join("_year=2026")).unwrap();
+        for name in ["_a.csv", "_casebook/a.csv", "_done/a.csv"] {
+            std::fs::write(cases.join(name), "id\n").unwrap();
+        }
+        let listed = || async {
+            let steps = checked(&cases.display().to_string()).await;
+            let list = steps.iter().find(|step| step.0 == "list").unwrap();
+            list.1.clone().unwrap()
+        };
+        assert_eq!(listed().await, "nothing is there yet");
+        std::fs::write(cases.join("_year=2026/b.csv"), "id,text\n1,x\n").unwrap();
+        let found = listed().await;
+        assert!(
+            found.contains("_raw/.cases/_year=2026/b.csv, 12 bytes"),
+            "{found}"
+        );
+    }
+
+    #[tokio::test]
     async fn a_check_leaves_nothing_behind_and_shows_whole_paths() {
         let dir = tempfile::tempdir().unwrap();
         let base = dir.path().display().to_string();
@@ -210,10 +226,15 @@ mod tests {
     async fn the_failing_step_is_the_last() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("a.csv"), "id\n").unwrap();
-        let below = dir.path().join("a.csv/x.csv").display().to_string();
-        let steps = checked(&below).await;
-        let last = steps.last().unwrap();
-        assert!(last.0 == "reach" && last.1.is_err(), "{steps:?}");
+        for below in ["a.csv/x.csv", "a.csv/", "a.csv/x/", "a.csv/x/y/"] {
+            let below = dir.path().join(below).display().to_string();
+            let steps = checked(&below).await;
+            let last = steps.last().unwrap();
+            assert!(last.0 == "reach" && last.1.is_err(), "{steps:?}");
+        }
+        // A file is read; nothing is written beside it.
+        let steps = checked(&dir.path().join("a.csv").display().to_string()).await;
+        assert_eq!(steps.last().unwrap().0, "read", "{steps:?}");
         std::fs::write(dir.path().join("b.csv"), "PAR1").unwrap();
         let steps = checked(&format!("{}/b*.csv", dir.path().display())).await;
         let last = steps.last().unwrap();

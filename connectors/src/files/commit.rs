@@ -11,23 +11,23 @@
 //! - otherwise a name of its own.
 //!
 //! The files of a partitioned table wait in a folder, and what gets the name is a list of them
-//! ([`super::lists`]).
+//! ([`super::lists`]); so do those on S3, where a file must not be too large to be copied.
 //!
 //! A writer that is killed leaves a file in the hidden folder at most; later writers remove it.
+
+use std::collections::BTreeSet;
 
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt, PutMode, PutPayload};
 
 use super::listing::HIDDEN;
-use super::target::Target;
-use crate::error::Result;
+use super::target::{Target, UNIQUE};
+use crate::error::{Error, ErrorKind, Result};
 use crate::write::{Recorded, WriteOptions};
 
 /// What the name of a file with keys begins with.
 const KEYED: &str = "keyed-";
-/// What names begin with that no write looks for again.
-pub(super) const UNIQUE: &str = "part-";
 
 /// A write under way.
 #[derive(Debug)]
@@ -38,7 +38,17 @@ pub(super) struct Commit {
     /// The final name of it, or of the list of its files, without an ending.
     name: String,
     recorded: Option<Recorded>,
-    keyed: bool,
+    once: Once,
+    /// Files of the folder that are complete, as far as it is known.
+    staged: BTreeSet<Path>,
+}
+
+/// By what a write is known when it comes again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Once {
+    Key,
+    Version,
+    Never,
 }
 
 /// What came of making a file visible.
@@ -53,8 +63,8 @@ pub(super) enum Published {
 }
 
 impl Target {
-    /// Starts a write into `hidden`; none if it was done before.
-    pub(super) async fn begin(&self, hidden: Path, write: &WriteOptions) -> Result<Option<Commit>> {
+    /// Starts a write; none if it was done before.
+    pub(super) async fn begin(&self, write: &WriteOptions) -> Result<Option<Commit>> {
         self.make().await?;
         // Before earlier writes are completed and the keys are read: who takes a name after that finds
         // it taken, or we do, and whose name is counted has its rows visible.
@@ -74,17 +84,21 @@ impl Target {
             }
             return Ok(None);
         }
-        let file = match (&write.key, &write.recorded) {
-            (Some(_), _) => format!("{KEYED}{number:08}"),
-            (None, Some(recorded)) => name(recorded),
-            (None, None) => format!("{UNIQUE}{}", uuid::Uuid::new_v4().simple()),
+        let (once, name) = match (&write.key, &write.recorded) {
+            (Some(_), _) => (Once::Key, format!("{KEYED}{number:08}")),
+            (None, Some(recorded)) => (Once::Version, name(recorded)),
+            (None, None) => {
+                let own = uuid::Uuid::new_v4().simple();
+                (Once::Never, format!("{UNIQUE}{own}"))
+            }
         };
         Ok(Some(Commit {
             target: self.clone(),
-            hidden,
-            name: file,
+            hidden: self.hidden(),
+            name,
             recorded: write.recorded.clone(),
-            keyed: write.key.is_some(),
+            once,
+            staged: BTreeSet::new(),
         }))
     }
 
@@ -146,74 +160,108 @@ fn record_name(recorded: &Recorded) -> String {
 }
 
 impl Commit {
+    /// What is written now.
+    pub(super) fn hidden(&self) -> &Path {
+        &self.hidden
+    }
+
     /// Makes what is complete visible.
+    ///
+    /// # Errors
+    /// They say where the rows wait: they are dear.
     pub(super) async fn publish(&self) -> Result<Published> {
-        let named = match self.target.partitioned {
+        let (target, lists) = (&self.target, self.target.lists());
+        let named = match lists {
             true => self.put_list().await,
             false => self.name_file().await,
         };
-        match named {
-            Ok(true) => {
-                if self.target.partitioned {
-                    let completed = self.target.complete().await;
-                    completed.map_err(|e| self.target.half_visible(e))?;
+        match named.map_err(|e| self.waiting(e))? {
+            true => {
+                let durable = match lists {
+                    true => target.sync(vec![self.file()]).await,
+                    false => target.sync_names(&[self.file()]).await,
+                };
+                durable.map_err(|e| target.stands(e, "but a power cut may undo it"))?;
+                if lists {
+                    let completed = target.complete().await;
+                    completed.map_err(|e| {
+                        let but = "and some of its files may not be visible yet: the next INSERT \
+                                   makes them so";
+                        target.stands(e, but)
+                    })?;
                 }
-                self.record().await?;
+                self.recorded().await?;
                 Ok(Published::Added)
             }
-            // An answer was lost: nobody else has such a name.
-            Ok(false) if self.name.starts_with(UNIQUE) => {
-                self.abandon().await;
+            // Nobody else has such a name: it was given, and an answer was lost.
+            false if self.once == Once::Never => {
+                match lists {
+                    true => self.abandon().await,
+                    false => {
+                        let visible = target.path(&self.file());
+                        let copied = target.remove_copied(&self.hidden, &visible).await;
+                        copied.map_err(|e| self.waiting(e))?;
+                    }
+                }
                 Ok(Published::Added)
             }
-            Ok(false) if self.keyed => Ok(Published::Overtaken),
-            Ok(false) => {
+            false if self.once == Once::Key => Ok(Published::Overtaken),
+            false => {
                 self.abandon().await;
                 Ok(Published::AlreadyThere)
             }
-            Err(error) => {
-                // The list may be there for all that, and then it names the files.
-                if !self.target.partitioned {
-                    self.abandon().await;
-                }
-                Err(error)
-            }
         }
+    }
+
+    /// Why complete rows are not in the table, and where they are.
+    pub(super) fn waiting(&self, error: Error) -> Error {
+        self.target.waiting(error, &self.hidden)
     }
 
     /// Gives the file its name; false if that is taken.
     async fn name_file(&self) -> Result<bool> {
-        let hidden = self.hidden.filename().unwrap_or_default();
         let target = &self.target;
-        target.sync(&format!("{HIDDEN}/tmp/{hidden}")).await?;
+        target.sync(vec![target.below(&self.hidden)]).await?;
         let visible = target.path(&self.file());
-        match target
-            .store
-            .rename_if_not_exists(&self.hidden, &visible)
-            .await
-        {
-            Ok(()) => target.sync("").await.map(|()| true),
-            Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
-            Err(error) => Err(target.not_published(error)),
-        }
+        target.give_name(&self.hidden, &visible).await
     }
 
     /// Lists the files of the folder; false if there is a list of that name.
     async fn put_list(&self) -> Result<bool> {
-        let files = self.files().await?;
-        let files: Vec<Path> = files.into_iter().map(|file| file.location).collect();
-        for file in &files {
-            let below = file.prefix_match(&self.target.directory);
-            let below = Path::from_iter(below.into_iter().flatten());
-            self.target.sync(below.as_ref()).await?;
-        }
+        let files: Vec<Path> = self.complete_files().await?.into_iter().collect();
+        let names = files.iter().map(|file| self.target.below(file));
+        self.target.sync(names.collect()).await?;
         self.target.put_list(&self.name, &self.hidden, &files).await
+    }
+
+    /// Takes note of the files that are complete, of which none may vanish.
+    pub(super) async fn note(&mut self) -> Result<()> {
+        if self.target.lists() {
+            self.staged = self.complete_files().await?;
+        }
+        Ok(())
+    }
+
+    async fn complete_files(&self) -> Result<BTreeSet<Path>> {
+        let files = self.files().await?.into_iter();
+        let files: BTreeSet<Path> = files.map(|file| file.location).collect();
+        match self.staged.difference(&files).next() {
+            None => Ok(files),
+            Some(gone) => Err(Error::new(
+                ErrorKind::Unavailable,
+                format!(
+                    "'{gone}' is gone, which waited to become a file of the table at '{}': somebody \
+                     removed it while other rows were made; run the INSERT again",
+                    self.target.shown
+                ),
+            )),
+        }
     }
 
     /// What waits.
     pub(super) async fn files(&self) -> Result<Vec<ObjectMeta>> {
         let (store, hidden) = (&self.target.store, &self.hidden);
-        let mut files: Vec<ObjectMeta> = match self.target.partitioned {
+        let mut files: Vec<ObjectMeta> = match self.target.lists() {
             true => store.list(Some(hidden)).try_collect().await,
             false => store.head(hidden).await.map(|file| vec![file]),
         }
@@ -224,7 +272,7 @@ impl Commit {
 
     /// The name of the file, or that of the list.
     fn file(&self) -> String {
-        match self.target.partitioned {
+        match self.target.lists() {
             true => format!("{HIDDEN}/lists/{}.json", self.name),
             false => format!("{}{}", self.name, self.target.extension),
         }
@@ -233,7 +281,7 @@ impl Commit {
     /// Notes that the write had no rows to add.
     pub(super) async fn publish_nothing(&self) -> Result<()> {
         self.abandon().await;
-        self.record().await
+        self.recorded().await
     }
 
     /// Removes what is hidden. It would only take space, so errors are left be.
@@ -241,17 +289,21 @@ impl Commit {
         for file in self.files().await.unwrap_or_default() {
             self.target.store.delete(&file.location).await.ok();
         }
-        if self.target.partitioned {
+        if self.target.lists() {
             let folder = self.hidden.filename().unwrap_or_default();
             self.target.remove_folder(folder).await;
         }
     }
 
     /// Leaves the record of an (application, version).
-    async fn record(&self) -> Result<()> {
-        match &self.recorded {
-            Some(recorded) => self.target.record(recorded, &self.file()).await,
-            None => Ok(()),
-        }
+    async fn recorded(&self) -> Result<()> {
+        let Some(recorded) = &self.recorded else {
+            return Ok(());
+        };
+        let left = self.target.record(recorded, &self.file()).await;
+        left.map_err(|e| {
+            self.target
+                .stands(e, "and the next one of its version records it")
+        })
     }
 }

@@ -10,11 +10,12 @@ use futures::TryStreamExt;
 use crate::error::{Error, Result};
 use crate::keys::{Hashes, Keys, collect};
 
-/// The keys in `column` of `table`; only that column is kept.
+/// The keys in `column` of `table`, which errors call `into`; only that column is kept.
 pub(super) async fn read(
     ctx: &SessionContext,
     table: Arc<dyn TableProvider>,
     column: &str,
+    into: &str,
 ) -> Result<Keys> {
     let failed = |e: DataFusionError| {
         Error::while_doing(format!("reading the column {column} of a table"), e)
@@ -33,7 +34,7 @@ pub(super) async fn read(
         .map_err(failed)?;
     let mut there = Hashes::default();
     while let Some(batch) = rows.try_next().await.map_err(failed)? {
-        collect(&mut there, batch.column(0), column)?;
+        there = collect(there, batch.column(0), column).await?;
     }
-    Ok(Keys::new(column, there))
+    Ok(Keys::new(column, into, there))
 }

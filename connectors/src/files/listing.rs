@@ -4,6 +4,8 @@
 //! such as `year=2026` among them; a pattern gives what it matches, whatever its ending. Nothing is
 //! left out without being named, except what is hidden by custom ([`is_hidden`]).
 
+use std::collections::HashSet;
+
 use datafusion::catalog::Session;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path as StorePath;
@@ -18,6 +20,8 @@ use crate::error::{Error, ErrorKind, Result};
 const MAX_FILES: usize = 500_000;
 /// Names that a notice or an error lists.
 const NAMES_SHOWN: usize = 5;
+/// Names that are counted: they are held until all are seen.
+const NAMES_COUNTED: usize = 10_000;
 /// Folder for what must not be read as data, below a table's directory.
 pub(super) const HIDDEN: &str = "_casebook";
 
@@ -26,40 +30,52 @@ pub(super) const HIDDEN: &str = "_casebook";
 pub(super) struct Listed {
     pub(super) files: Vec<ObjectMeta>,
     /// Files of other endings.
-    others: LeftOut,
+    others: Unread,
     /// Folders whose files are not read.
-    folders: LeftOut,
+    folders: Unread,
     /// Files that would be read but for their names, or those of their folders.
-    hidden: LeftOut,
+    hidden: Unread,
     /// Patterns that matched no file.
     unmatched: Vec<String>,
 }
 
-/// Names that are left out, the first few of them.
+/// Names that are left out; many files may give one.
 #[derive(Debug, Default)]
-struct LeftOut {
-    names: Vec<String>,
-    count: usize,
+struct Unread {
+    /// The first few, in the order in which they were found.
+    first: Vec<String>,
+    /// All that are counted.
+    seen: HashSet<String>,
+    /// There are others.
+    more: bool,
 }
 
-impl LeftOut {
+impl Unread {
     fn add(&mut self, name: &str) {
-        if self.names.iter().any(|n| n == name) {
+        if self.seen.contains(name) {
             return;
         }
-        self.count += 1;
-        if self.names.len() < NAMES_SHOWN {
-            self.names.push(name.to_owned());
+        if self.seen.len() == NAMES_COUNTED {
+            self.more = true;
+            return;
+        }
+        self.seen.insert(name.to_owned());
+        if self.first.len() < NAMES_SHOWN {
+            self.first.push(name.to_owned());
         }
     }
 
+    fn count(&self) -> usize {
+        self.seen.len()
+    }
+
     fn list(&self) -> String {
-        let more = self.count - self.names.len();
-        let more = match more {
+        let than = if self.more { "more than " } else { "" };
+        let more = match self.seen.len() - self.first.len() {
             0 => String::new(),
-            n => format!(" and {n} more"),
+            n => format!(" and {than}{n} more"),
         };
-        format!("{}{more}", self.names.join(", "))
+        format!("{}{more}", self.first.join(", "))
     }
 }
 
@@ -242,7 +258,7 @@ impl Located {
         let endings = endings(format).first().copied().unwrap_or_default();
         let message = match (&self.kind, &listed.unmatched[..]) {
             (Kind::Pattern(glob), [..]) => {
-                let below = match listed.folders.count {
+                let below = match listed.folders.count() {
                     0 => String::new(),
                     _ => format!(
                         "; it matches the folders {}: end it with / to read the files in them",
@@ -256,7 +272,7 @@ impl Located {
                 format!("no file matches '{}'{which}{below}", self.shown)
             }
             _ => {
-                let others = match (listed.others.count, listed.folders.count) {
+                let others = match (listed.others.count(), listed.folders.count()) {
                     (0, 0) => String::new(),
                     (0, _) => format!(
                         "; there are files in the folders {}, which '{}/**/*{endings}' names",
@@ -269,7 +285,7 @@ impl Located {
                         self.shown.trim_end_matches('/')
                     ),
                 };
-                let hidden = match listed.hidden.count {
+                let hidden = match listed.hidden.count() {
                     0 => String::new(),
                     _ => format!(
                         "; names that begin with _ or . are no data: {}",
@@ -326,17 +342,21 @@ impl Listed {
     pub(super) fn notice(&self, place: &Located, format: &str) -> Option<String> {
         let shown = place.shown.trim_end_matches('/');
         let mut said = vec![];
-        if self.others.count > 0 {
+        if self.others.count() > 0 {
             said.push(format!(
                 "{} of '{}' {} left out, because the name does not end in {}: name files with \
                  other endings by a pattern, such as '{shown}/*'",
                 self.others.list(),
                 place.shown,
-                if self.others.count == 1 { "is" } else { "are" },
+                if self.others.count() == 1 {
+                    "is"
+                } else {
+                    "are"
+                },
                 endings(format).join(" or ")
             ));
         }
-        if self.folders.count > 0 {
+        if self.folders.count() > 0 {
             let hint = match place.kind {
                 Kind::Pattern(_) => {
                     "end the pattern with / to read the files in folders".to_owned()
@@ -388,8 +408,22 @@ mod tests {
                 "{path:?}"
             );
         }
-        assert_eq!(listed.others.names, ["c.txt", "a.csv~"]);
-        assert_eq!(listed.hidden.count, 7);
-        assert_eq!(listed.folders.names, ["2020"]);
+        assert_eq!(listed.others.first, ["c.txt", "a.csv~"]);
+        assert_eq!(listed.hidden.count(), 7);
+        assert_eq!(listed.folders.first, ["2020"]);
+    }
+
+    #[test]
+    fn each_name_is_counted_once() {
+        let mut folders = Unread::default();
+        for round in 0..3 {
+            for year in 0..7 {
+                folders.add(&format!("{year}"));
+                assert_eq!(folders.count(), if round == 0 { year + 1 } else { 7 });
+            }
+        }
+        assert_eq!(folders.list(), "0, 1, 2, 3, 4 and 2 more");
+        (0..2 * NAMES_COUNTED).for_each(|name| folders.add(&name.to_string()));
+        assert_eq!(folders.list(), "0, 1, 2, 3, 4 and more than 9995 more");
     }
 }

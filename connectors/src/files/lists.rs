@@ -1,5 +1,5 @@
-//! The files of one INSERT into a partitioned table, which become visible together: a list of them is
-//! put beside the table in one step, and then each is given its name.
+//! The files of one INSERT that may write several, which become visible together: a list of them is put
+//! beside the table in one step, and then each is given its name.
 //!
 //! Before the list is there nothing is visible; after that everything will be: whoever is killed
 //! while the files get their names leaves the list, and the next INSERT goes on where it ended. Until
@@ -11,10 +11,10 @@ use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutMode, PutPayload};
 use serde::{Deserialize, Serialize};
 
-use super::commit::UNIQUE;
 use super::listing::HIDDEN;
-use super::target::Target;
+use super::target::{Target, UNIQUE};
 use crate::error::{Error, ErrorKind, Result};
+use crate::stores;
 
 /// Bytes of a list: some hundred thousand files.
 const MAX_BYTES: u64 = 64 << 20;
@@ -52,11 +52,12 @@ impl Target {
         match put {
             Ok(_) => Ok(true),
             // It is ours if an answer was lost.
-            Err(object_store::Error::AlreadyExists { .. }) => {
-                let there = self.list(&path).await?;
-                Ok(there.is_some_and(|there| there.folder == list.folder))
-            }
-            Err(e) => Err(self.failed("listing the written files", e)),
+            Err(e) => match (self.list(&path).await, e) {
+                (Ok(Some(there)), _) => Ok(there.folder == list.folder),
+                (Err(e), object_store::Error::AlreadyExists { .. }) => Err(e),
+                (_, object_store::Error::AlreadyExists { .. }) => Ok(false),
+                (_, e) => Err(self.failed("listing the written files", e)),
+            },
         }
     }
 
@@ -85,16 +86,6 @@ impl Target {
         }
     }
 
-    /// Why an INSERT that stands failed.
-    pub(super) fn half_visible(&self, error: Error) -> Error {
-        let message = format!(
-            "{error}; the INSERT into the table at '{}' stands, and some of its files may not be \
-             visible yet: the next INSERT makes them so",
-            self.shown
-        );
-        Error::new(error.kind(), message).with_source(error)
-    }
-
     /// Gives the files of all lists their names, those of killed writers, too.
     pub(super) async fn complete(&self) -> Result<()> {
         let failed = |e| self.failed("looking for the lists of files", e);
@@ -121,15 +112,17 @@ impl Target {
             let below = Path::parse(file).map_err(|e| self.no_list(path, &e.to_string()))?;
             let hidden = Path::from_iter(folder.parts().chain(below.parts()));
             let visible = Path::from_iter(self.directory.parts().chain(below.parts()));
-            match self.store.rename_if_not_exists(&hidden, &visible).await {
-                // It has its name already.
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(object_store::Error::AlreadyExists { .. }) => {
-                    self.store.delete(&hidden).await.ok();
+            match self.give_name(&hidden, &visible).await {
+                Ok(true) => {}
+                // Nobody else gives such a name: it was given before.
+                Ok(false) => self.remove_copied(&hidden, &visible).await?,
+                Err(e) if e.kind() == ErrorKind::NotFound => {
+                    return Err(self.no_file(path, file));
                 }
-                Err(e) => return Err(self.not_published(e)),
+                Err(e) => return Err(e),
             }
         }
+        self.sync_names(&list.files).await?;
         self.remove_folder(&list.folder).await;
         match path.filename().is_some_and(|name| name.starts_with(UNIQUE)) {
             true => {
@@ -144,11 +137,25 @@ impl Target {
     }
 
     fn no_list(&self, path: &Path, why: &str) -> Error {
+        let path = stores::shown_file(&*self.store, path);
         Error::new(
             ErrorKind::Corrupt,
             format!(
                 "'{path}' is no list of files that an INSERT into the table at '{}' has written: \
                  {why}; remove it",
+                self.shown
+            ),
+        )
+    }
+
+    /// A file that the list at `path` names is nowhere.
+    fn no_file(&self, path: &Path, file: &str) -> Error {
+        Error::new(
+            ErrorKind::Corrupt,
+            format!(
+                "the file {file} of an INSERT into the table at '{}' is neither there nor among those \
+                 that wait: somebody removed it; put it back, or remove '{path}', which lists it, to \
+                 go on without its rows",
                 self.shown
             ),
         )

@@ -101,7 +101,7 @@ fn is_disk(store: &ObjectStoreUrl) -> bool {
 }
 
 fn local(location: &str, is_new: bool) -> Result<Located> {
-    let plain = local_path(location);
+    let plain = stores::local_path(location);
     let plain = plain.as_str();
     let found = |kind: Kind, path: &str| -> Result<Located> {
         Ok(Located {
@@ -150,28 +150,15 @@ fn local(location: &str, is_new: bool) -> Result<Located> {
         return found(Kind::Pattern(glob), &base);
     }
     match is_new || plain.ends_with('/') {
-        true => found(Kind::Directory, plain),
+        true => {
+            stores::check_room(LocalPath::new(plain))?;
+            found(Kind::Directory, plain)
+        }
         false => {
             let hint = "end the location with / if it is a directory that is still to be made";
             let error = stores::missing(plain, "file");
             Err(Error::new(error.kind(), format!("{error}; {hint}")))
         }
-    }
-}
-
-/// The path that `location` names: a `file://` URL may be percent-encoded.
-fn local_path(location: &str) -> String {
-    let Some(plain) = location.strip_prefix("file://") else {
-        return location.to_owned();
-    };
-    let decoded = Url::parse(location)
-        .ok()
-        .and_then(|u| u.to_file_path().ok());
-    match decoded.as_deref().and_then(LocalPath::to_str) {
-        Some(decoded) if !LocalPath::new(plain).exists() && LocalPath::new(decoded).exists() => {
-            decoded.to_owned()
-        }
-        _ => plain.to_owned(),
     }
 }
 
@@ -206,7 +193,10 @@ async fn remote(
     options: &TableOptions,
     is_new: bool,
 ) -> Result<Located> {
-    let is_web = location.starts_with("http://") || location.starts_with("https://");
+    let scheme = location.split("://").next().unwrap_or_default();
+    let is_web = ["http", "https"]
+        .iter()
+        .any(|web| scheme.eq_ignore_ascii_case(web));
     let path = match is_web {
         // There a question mark begins the query.
         true => location.split(['?', '#']).next().unwrap_or_default(),

@@ -7,6 +7,8 @@
 mod batches;
 pub(crate) mod check;
 mod commit;
+mod cut;
+mod durable;
 mod ending;
 mod keys;
 mod listing;
@@ -20,6 +22,8 @@ mod schema;
 mod sink;
 mod table;
 mod target;
+#[cfg(test)]
+mod test_published;
 mod web;
 mod writer;
 
@@ -48,7 +52,7 @@ use locate::Located;
 use options::{CSV_OPTIONS, JSON_OPTIONS, PARQUET_OPTIONS, TABLE_KEYS};
 use partitions::Partitions;
 use scan::Reading;
-pub(crate) use table::FilesTable;
+use table::FilesTable;
 use table::Notices;
 
 /// `STORED AS CSV`.
@@ -62,6 +66,7 @@ pub(crate) static CSV: Connector = Connector {
     maturity: Maturity::Stable,
     options: CSV_OPTIONS,
     check: |c, request, steps| Box::pin(check::check(c, request, steps)),
+    is_table: |table| table.is::<FilesTable>(),
     factory: |c, o| Arc::new(FilesFactory::new(c, o)),
 };
 
@@ -76,6 +81,7 @@ pub(crate) static PARQUET: Connector = Connector {
     maturity: Maturity::Stable,
     options: PARQUET_OPTIONS,
     check: |c, request, steps| Box::pin(check::check(c, request, steps)),
+    is_table: |table| table.is::<FilesTable>(),
     factory: |c, o| Arc::new(FilesFactory::new(c, o)),
 };
 
@@ -90,6 +96,7 @@ pub(crate) static JSON: Connector = Connector {
     maturity: Maturity::Stable,
     options: JSON_OPTIONS,
     check: |c, request, steps| Box::pin(check::check(c, request, steps)),
+    is_table: |table| table.is::<FilesTable>(),
     factory: |c, o| Arc::new(FilesFactory::new(c, o)),
 };
 

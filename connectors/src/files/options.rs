@@ -1,6 +1,6 @@
 //! Options of tables of files.
 
-use crate::connector::OptionSpec;
+use crate::connector::{OptionSpec, joined};
 use crate::csv;
 use crate::evolve::EVOLVE;
 use crate::json;
@@ -38,18 +38,3 @@ pub(crate) const JSON_OPTIONS: &[OptionSpec] =
 /// Options of CSV: those of its format, too.
 pub(crate) const CSV_OPTIONS: &[OptionSpec] =
     &joined::<{ csv::OPTIONS.len() + OPTIONS.len() }>(csv::OPTIONS, OPTIONS);
-
-/// `first` and `more`, which are `N` together.
-const fn joined<const N: usize>(first: &[OptionSpec], more: &[OptionSpec]) -> [OptionSpec; N] {
-    assert!(first.len() + more.len() == N);
-    let mut all = [CREATE; N];
-    let mut i = 0;
-    while i < N {
-        all[i] = match i < first.len() {
-            true => first[i],
-            false => more[i - first.len()],
-        };
-        i += 1;
-    }
-    all
-}

@@ -1,5 +1,6 @@
-//! INSERT INTO a table of files: one new file, or one for each folder of a partitioned table, encoded
-//! by the library, made visible at the end.
+//! INSERT INTO a table of files: one new file, one for each folder of a partitioned table, or several on
+//! a store that copies no large ones, made visible at the end. CSV is encoded by us, the rest by the
+//! library.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,22 +8,23 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
-use datafusion::datasource::sink::{DataSink, DataSinkExec};
+use datafusion::datasource::sink::DataSink;
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, execute_stream};
 use datafusion::prelude::SessionContext;
 use futures::{StreamExt, TryStreamExt};
-use object_store::path::Path;
 
 use super::commit::{Commit, Published};
+use super::cut::Cut;
 use super::keys;
 use super::locate::Located;
 use super::scan::Reading;
 use super::target::Target;
 use crate::cast::CheckedCast;
 use crate::error::Error;
+use crate::held::HeldStore;
 use crate::interrupt;
 use crate::keys::Keys;
 use crate::write::WriteOptions;
@@ -46,17 +48,12 @@ pub(super) struct FilesSink {
     pub(super) into: SchemaRef,
     pub(super) target: Target,
     pub(super) write: WriteOptions,
-    /// The library's writer of one file.
-    pub(super) writer: Arc<DataSinkExec>,
-    /// The file it writes.
-    pub(super) hidden: Path,
 }
 
 impl FilesSink {
     /// Returns the number of rows added. The rows are not asked for if they were written before.
     async fn write(&self, rows: SendableRecordBatchStream, ctx: &Arc<TaskContext>) -> Result<u64> {
-        let begun = self.target.begin(self.hidden.clone(), &self.write).await?;
-        let Some(commit) = begun else {
+        let Some(mut commit) = self.target.begin(&self.write).await? else {
             return Ok(self.done_before());
         };
         let rows = self.in_columns(rows);
@@ -66,7 +63,7 @@ impl FilesSink {
             Some(key) => self.only_new(rows, key, &session(ctx)).await?,
             None => rows,
         };
-        let count = self.stage(&self.writer, rows, &commit, ctx).await?;
+        let count = self.stage(rows, &mut commit, ctx).await?;
         let added = self.publish(commit, count, ctx).await?;
         interruption.end(added, &self.target.shown)
     }
@@ -74,12 +71,11 @@ impl FilesSink {
     /// Writes `rows` into what `commit` hides; how many there are.
     async fn stage(
         &self,
-        writer: &DataSinkExec,
         rows: SendableRecordBatchStream,
-        commit: &Commit,
+        commit: &mut Commit,
         ctx: &Arc<TaskContext>,
     ) -> Result<u64> {
-        match writer.sink().write_all(rows, ctx).await {
+        match self.write_files(rows, commit, ctx).await {
             Ok(count) => Ok(count),
             Err(error) => {
                 commit.abandon().await;
@@ -89,8 +85,33 @@ impl FilesSink {
         }
     }
 
+    /// One file after the other, or those of all folders at once.
+    async fn write_files(
+        &self,
+        rows: SendableRecordBatchStream,
+        commit: &mut Commit,
+        ctx: &Arc<TaskContext>,
+    ) -> Result<u64> {
+        let (target, state) = (&self.target, session(ctx).state());
+        let written = Arc::default();
+        let counting = HeldStore::counting(ctx, &target.url, &written)?;
+        let ctx = counting.within(ctx, &target.url);
+        let rows = Cut::new(rows, target.file_bytes, written);
+        let mut count = 0;
+        loop {
+            let to = target.destination(commit.hidden())?;
+            let writer = self.reading.writer(&state, &to, &target.extension).await?;
+            count += writer.sink().write_all(rows.file().await, &ctx).await?;
+            commit.note().await?;
+            if !rows.has_more().await? {
+                return Ok(count);
+            }
+        }
+    }
+
     /// Makes the `count` rows of `commit` visible; how many of them are new. Rows are dear: where
-    /// another writer was faster, those that it has not added go into a file of their own.
+    /// another writer was faster, those that it has not added go into files of their own, and what is
+    /// complete is removed only when it is no longer needed.
     async fn publish(
         &self,
         mut commit: Commit,
@@ -105,17 +126,20 @@ impl FilesSink {
                 Published::Added => return Ok(count),
                 Published::AlreadyThere => return Ok(self.done_before()),
                 Published::Overtaken => {
-                    let next = self.again(&commit, ctx).await;
+                    let next = self.again(&commit, ctx).await.map_err(|e| {
+                        let at = &self.target.shown;
+                        let doing = format!("comparing rows once more with the table at '{at}'");
+                        commit.waiting(Error::while_doing(doing, e))
+                    })?;
                     commit.abandon().await;
-                    match next? {
+                    match next {
                         Some(next) => (commit, count) = next,
                         None => return Ok(self.done_before()),
                     }
                 }
             }
         }
-        commit.abandon().await;
-        Err(self.target.overtaken().into())
+        Err(commit.waiting(self.target.overtaken()).into())
     }
 
     /// A commit of those rows of `staged` that are still new, and how many; none if this write is
@@ -127,9 +151,8 @@ impl FilesSink {
     ) -> Result<Option<(Commit, u64)>> {
         let session = session(ctx);
         let state = session.state();
-        let hidden = self.target.hidden()?;
-        let next = self.target.begin(hidden.prefix().clone(), &self.write);
-        let (Some(next), Some(key)) = (next.await?, &self.write.key) else {
+        let next = self.target.begin(&self.write).await?;
+        let (Some(mut next), Some(key)) = (next, &self.write.key) else {
             return Ok(None);
         };
         let files = staged.files().await?.into_iter();
@@ -138,9 +161,7 @@ impl FilesSink {
         let rows = rows.await?;
         let rows = execute_stream(rows, Arc::clone(ctx))?;
         let rows = self.only_new(rows, key, &session).await?;
-        let extension = &self.target.extension;
-        let writer = self.reading.writer(&state, &hidden, extension).await?;
-        let count = self.stage(&writer, rows, &next, ctx).await?;
+        let count = self.stage(rows, &mut next, ctx).await?;
         Ok(Some((next, count)))
     }
 
@@ -151,16 +172,21 @@ impl FilesSink {
         key: &str,
         session: &SessionContext,
     ) -> Result<SendableRecordBatchStream> {
-        let table = Arc::clone(&self.table);
-        Ok(only_new(rows, keys::read(session, table, key).await?))
+        let (table, into) = (Arc::clone(&self.table), self.shown());
+        let keys = keys::read(session, table, key, &into).await?;
+        Ok(only_new(rows, keys))
     }
 
     /// The rows in the table's columns.
     fn in_columns(&self, rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
-        let into = format!("the table at '{}'", self.target.shown);
-        let mut cast = CheckedCast::new(Arc::clone(&self.into), into);
+        let mut cast = CheckedCast::new(Arc::clone(&self.into), self.shown());
         let rows = rows.map(move |batch| Ok(cast.cast(&batch?)?));
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.into), rows))
+    }
+
+    /// The table in errors.
+    fn shown(&self) -> String {
+        format!("the table at '{}'", self.target.shown)
     }
 
     /// Says that the rows are there; how many were added.

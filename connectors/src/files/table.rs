@@ -134,6 +134,7 @@ impl FilesTable {
             shown: place.shown.clone(),
             extension: self.ending.text(),
             partitioned: !self.reading.partitions.is_empty(),
+            file_bytes: Target::file_bytes(&place.store),
         })
     }
 }
@@ -209,18 +210,15 @@ impl TableProvider for FilesTable {
             .into());
         }
         check_input(&input, &self.schema())?;
-        let hidden = target.hidden()?;
+        // What it cannot write is refused before any row is made.
+        let (to, extension) = (target.destination(&target.hidden())?, &target.extension);
+        self.reading.writer(state, &to, extension).await?;
         let sink = FilesSink {
             table: Arc::new(self.clone()),
             schema: Arc::new(relaxed(&self.schema)),
             into: self.schema(),
-            writer: self
-                .reading
-                .writer(state, &hidden, &target.extension)
-                .await?,
             reading: self.reading.clone(),
             place: self.places.first().cloned(),
-            hidden: hidden.prefix().clone(),
             write: self.write.clone(),
             target,
         };

@@ -9,12 +9,10 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::value::RawValue;
 
 use super::records::Position;
-use super::shape::{is_integer, short, twice};
-use crate::error::{Error, ErrorKind, Result};
+use super::shape::{short, twice};
+use crate::error::{Error, ErrorKind, Result, beginning};
 use crate::exact;
-
-/// Integers below this are floating numbers without loss, and so the other way round.
-const EXACT: f64 = 9_007_199_254_740_992.0;
+use crate::text::numbers::{self, Floating};
 
 /// What the objects of a table may hold.
 #[derive(Debug)]
@@ -50,10 +48,11 @@ impl Checker {
             Err(error) => error,
         };
         let Some(Problem { mut path, what }) = found.into_inner() else {
+            // The library may quote what it could not read.
             let error = error.to_string();
             return Err(Error::new(
                 ErrorKind::Corrupt,
-                format!("{at} is not valid JSON: {}", short_error(&error)),
+                format!("{at} is not valid JSON: {}", beginning(&error, 200)),
             ));
         };
         path.reverse();
@@ -65,12 +64,6 @@ impl Checker {
         let what = what.replace("{record}", &at.record.to_string());
         Err(Error::invalid(format!("{at}{key}: {what}")))
     }
-}
-
-/// Library messages may quote what they could not read.
-fn short_error(text: &str) -> String {
-    let end = text.char_indices().nth(200).map_or(text.len(), |(i, _)| i);
-    text[..end].to_owned()
 }
 
 #[derive(Clone, Copy)]
@@ -116,6 +109,8 @@ impl<'a> Value<'a> {
             Some(b'{') => Err(self.mismatch("an object")),
             Some(b'[') => Err(self.mismatch("an array")),
             Some(b't' | b'f') => Err(self.mismatch(raw)),
+            // The library would take it for so many days, or whatever the unit is, since 1970.
+            Some(b'-' | b'0'..=b'9') if self.kind.is_temporal() => Err(self.mismatch(short(raw))),
             _ => match exact::holds(self.kind, raw.trim_matches('"')) {
                 Ok(false) => Err(self.fail(format!(
                     "{} is more than {} holds; declare a type that does, or VARCHAR",
@@ -125,6 +120,20 @@ impl<'a> Value<'a> {
                 // What is no such value is the library's to say.
                 _ => Ok(()),
             },
+        }
+    }
+
+    /// Whatever is no object and no array is a text as it is written.
+    fn text<E: serde::de::Error>(&self, raw: &str) -> std::result::Result<(), E> {
+        match raw.as_bytes().first() {
+            Some(b'{') => Err(self.mismatch("an object")),
+            Some(b'[') => Err(self.mismatch("an array")),
+            // Half a character is no text, which is not looked at in a value that is passed over.
+            Some(b'"') if memchr::memmem::find(raw.as_bytes(), b"\\u").is_some() => {
+                let whole: std::result::Result<String, _> = serde_json::from_str(raw);
+                whole.map(|_| ()).map_err(E::custom)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -168,6 +177,7 @@ fn sql_name(kind: &DataType) -> String {
         DataType::Int64 => "BIGINT".into(),
         DataType::Int32 => "INT".into(),
         DataType::Float64 => "DOUBLE".into(),
+        DataType::Float32 => "REAL".into(),
         DataType::Boolean => "BOOLEAN".into(),
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "VARCHAR".into(),
         DataType::Struct(_) => "an object".into(),
@@ -176,23 +186,15 @@ fn sql_name(kind: &DataType) -> String {
     }
 }
 
-/// True for a whole number that is not the same as a floating number.
-fn loses_digits(raw: &str) -> bool {
-    let raw = match raw.split_once('.') {
-        Some((whole, rest)) if rest.bytes().all(|b| b == b'0') => whole,
-        _ => raw,
-    };
-    let digits = raw.trim_start_matches('-');
-    match (is_integer(raw), digits.len()) {
-        (true, 16..) => raw.parse::<f64>().is_ok_and(|f| format!("{f:.0}") != raw),
-        _ => false,
-    }
-}
-
 impl<'de> DeserializeSeed<'de> for Value<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> std::result::Result<(), D::Error> {
+        if self.is_text() {
+            // Most of what is read is long texts, of which the kind alone counts here.
+            let raw: &RawValue = serde::Deserialize::deserialize(json)?;
+            return self.text(raw.get());
+        }
         if self.kind.is_decimal() || self.kind.is_temporal() {
             let raw: &RawValue = serde::Deserialize::deserialize(json)?;
             return self.exact(raw.get());
@@ -207,19 +209,20 @@ impl<'de> DeserializeSeed<'de> for Value<'_> {
             Some(b'n') => Ok(()),
             Some(b'"') => {
                 let text = raw.trim_matches('"');
-                match text.parse::<f64>() {
-                    Ok(_) if !loses_digits(text) => Ok(()),
+                match numbers::floating(self.kind, text) {
+                    Floating::Held => Ok(()),
                     _ => Err(self.mismatch(format!("the text \"{}\"", short(text)))),
                 }
             }
-            Some(b'-' | b'0'..=b'9') if loses_digits(raw) => Err(self.fail(format!(
-                "{} has more digits than a DOUBLE holds; declare the column as VARCHAR or \
-                 DECIMAL(38, 0)",
-                short(raw)
-            ))),
-            Some(b'-' | b'0'..=b'9') => match raw.parse::<f64>() {
-                Ok(number) if number.is_finite() => Ok(()),
-                _ => Err(self.mismatch(short(raw))),
+            Some(b'-' | b'0'..=b'9') => match numbers::floating(self.kind, raw) {
+                Floating::Held => Ok(()),
+                Floating::Digits => Err(self.fail(format!(
+                    "{} has more digits than a {} holds; declare the column as VARCHAR or \
+                     DECIMAL(38, 0)",
+                    short(raw),
+                    sql_name(self.kind)
+                ))),
+                Floating::TooLarge | Floating::None => Err(self.mismatch(short(raw))),
             },
             Some(b'{') => Err(self.mismatch("an object")),
             Some(b'[') => Err(self.mismatch("an array")),
@@ -257,7 +260,9 @@ impl<'de> Visitor<'de> for Value<'_> {
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> std::result::Result<(), E> {
         match range(self.kind) {
             None => self.integer(0),
-            Some(_) if value.fract() == 0.0 && value.abs() < EXACT => self.integer(value as i128),
+            Some(_) if value.fract() == 0.0 && value.abs() < numbers::EXACT as f64 => {
+                self.integer(value as i128)
+            }
             Some(_) => Err(self.mismatch(value)),
         }
     }
@@ -297,8 +302,16 @@ impl<'de> Visitor<'de> for Value<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<(), A::Error> {
         let fields = match self.kind {
             DataType::Struct(fields) => fields,
-            DataType::Map(_, _) => {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+            DataType::Map(entry, _) => {
+                let DataType::Struct(entry) = entry.data_type() else {
+                    return Err(self.mismatch("an object"));
+                };
+                let [_, value] = &entry[..] else {
+                    return Err(self.mismatch("an object"));
+                };
+                while map.next_key::<IgnoredAny>()?.is_some() {
+                    map.next_value_seed(self.of(value.data_type()))?;
+                }
                 return Ok(());
             }
             _ => return Err(self.mismatch("an object")),
@@ -386,7 +399,7 @@ impl Visitor<'_> for Key<'_> {
 mod tests {
     use std::sync::Arc;
 
-    use datafusion::arrow::datatypes::Field;
+    use datafusion::arrow::datatypes::{Field, TimeUnit};
 
     use super::*;
 
@@ -397,6 +410,12 @@ mod tests {
 
     fn checker() -> Checker {
         let inner = Fields::from(vec![Field::new("x", DataType::Int32, true)]);
+        let entry = Fields::from(vec![
+            Field::new("key", DataType::Utf8, false),
+            Field::new("value", DataType::Date32, true),
+        ]);
+        let entry = Field::new("entries", DataType::Struct(entry), false);
+        let by = DataType::Map(Arc::new(entry), false);
         let kinds = [
             ("id", DataType::Int64),
             ("text", DataType::Utf8View),
@@ -406,6 +425,11 @@ mod tests {
             ("price", DataType::Decimal128(5, 2)),
             ("tags", DataType::new_list(DataType::Utf8, true)),
             ("more", DataType::Struct(inner)),
+            ("part", DataType::Float32),
+            ("at", DataType::Timestamp(TimeUnit::Microsecond, None)),
+            ("time", DataType::Time64(TimeUnit::Nanosecond)),
+            ("days", DataType::new_list(DataType::Date32, true)),
+            ("by", by),
         ];
         let fields = kinds.into_iter();
         Checker {
@@ -426,7 +450,12 @@ mod tests {
             r#"{"more":{"x":1},"tags":[],"year":2026}"#,
             r#"{"id":1e3,"score":9007199254740992,"text":false}"#,
             r#"{"price":1.50,"day":"2026-01-02T00:00:00","score":3.14159265358979323846}"#,
+            r#"{"text":1e400,"tags":["\ud83d\ude00 \u00e9"]}"#,
             r#"{"price":"7.250","day":null,"score":9007199254740992.0}"#,
+            r#"{"part":16777216,"at":"2026-01-02T03:04:05.6","time":"03:04:05"}"#,
+            r#"{"part":"3.4e38","at":null,"days":["2026-01-02",null],"by":{"a":"2026-01-02"}}"#,
+            r#"{"part":0.1,"score":"NaN"}"#,
+            r#"{"part":830168100,"score":1e39}"#,
         ] {
             checker().check(record.as_bytes(), AT).unwrap();
         }
@@ -466,6 +495,32 @@ mod tests {
             (r#"{"price":[1]}"#, "an array, and the column is"),
             (r#"{"day":"2026-01-02T03:00:00"}"#, "more than Date32 holds"),
             (r#"{"day":true}"#, "the value is true"),
+            (
+                r#"{"day":20240101}"#,
+                "the value is 20240101, and the column",
+            ),
+            (r#"{"day":0}"#, "the value is 0"),
+            (r#"{"at":1704067200.5}"#, "the value is 1704067200.5"),
+            (r#"{"at":-1}"#, "the value is -1"),
+            (r#"{"time":120000}"#, "the value is 120000"),
+            (
+                r#"{"days":["2026-01-02",20240101]}"#,
+                "key \"days\": the value is 20240101",
+            ),
+            (
+                r#"{"by":{"a":20240101}}"#,
+                "key \"by\": the value is 20240101",
+            ),
+            (
+                r#"{"part":123456789}"#,
+                "123456789 has more digits than a REAL holds",
+            ),
+            (r#"{"part":"16777217"}"#, "the text \"16777217\""),
+            (
+                r#"{"part":1e39}"#,
+                "the value is 1e39, and the column is REAL",
+            ),
+            (r#"{"score":"1e400"}"#, "the text \"1e400\""),
             (r#"{"score":"x"}"#, "the text \"x\""),
             (r#"{"flag":1}"#, "the column is BOOLEAN"),
             (r#"{"flag":"true"}"#, "the column is BOOLEAN"),
@@ -474,6 +529,11 @@ mod tests {
             (r#"{"id":1,"id":2}"#, "the key \"id\" is there twice"),
             (r#"{"id":1,}"#, "is not valid JSON"),
             (r#"{"text":"\ud83d x"}"#, "is not valid JSON"),
+            (r#"{"text":"\uzzzz"}"#, "is not valid JSON"),
+            (
+                r#"{"tags":["a",["b"]]}"#,
+                "an array, and the column is VARCHAR",
+            ),
         ] {
             let error = checker()
                 .check(record.as_bytes(), AT)

@@ -22,11 +22,11 @@ use object_store::{ObjectMeta, ObjectStore};
 use super::options::JsonLimits;
 use super::records::Layout;
 use super::shape::Shape;
-use super::source::{JsonLayout, JsonTextSource, read_shape};
+use super::source::{JsonLayout, read_shape};
 use super::write::JsonTextSink;
 use crate::error::{Error, ErrorKind};
 use crate::stores;
-use crate::text::scan;
+use crate::text::{TextSource, scan};
 use crate::whole::whole;
 
 /// Objects that columns are read from, over all files of a table, where options say nothing.
@@ -157,11 +157,7 @@ impl FileFormat for JsonTextFormat {
         let layout = self.layout();
         let schema = conf.file_source.table_schema().clone();
         let compression = layout.compression;
-        scan(
-            conf,
-            Arc::new(JsonTextSource::new(schema, layout)),
-            compression,
-        )
+        scan(conf, Arc::new(TextSource::new(schema, layout)), compression)
     }
 
     async fn create_writer_physical_plan(
@@ -198,6 +194,6 @@ impl FileFormat for JsonTextFormat {
     }
 
     fn file_source(&self, table_schema: TableSchema) -> Arc<dyn FileSource> {
-        Arc::new(JsonTextSource::new(table_schema, self.layout()))
+        Arc::new(TextSource::new(table_schema, self.layout()))
     }
 }

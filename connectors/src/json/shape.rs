@@ -1,6 +1,8 @@
 //! Columns from objects: what their values have in common, without losing a digit.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::Arc;
 
@@ -9,10 +11,13 @@ use serde::Deserializer;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::error::beginning;
+use crate::text::numbers;
+
 /// Levels of objects and arrays inside each other that are read as columns.
 const MAX_DEPTH: usize = 64;
-/// Integers up to here are floating numbers without loss.
-const EXACT: u64 = 1 << 53;
+/// Keys of one object that are read as columns; a file that has more uses values as keys.
+const MAX_KEYS: usize = 10_000;
 
 /// What the values of a key have in common.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,9 +33,12 @@ pub(super) enum Shape {
     /// Text, or scalars that only text can hold as they stand.
     Text,
     List(Box<Shape>),
-    /// In the order of their first appearance.
-    Object(Vec<(String, Shape)>),
+    Object(Keys),
 }
+
+/// The keys of an object, each with its place: in the order of their first appearance.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Keys(HashMap<String, (usize, Shape)>);
 
 /// Why there is no column for a key.
 #[derive(Debug)]
@@ -65,7 +73,7 @@ impl fmt::Display for NoShape {
 impl Shape {
     /// The shape of an object with no keys.
     pub(super) fn empty() -> Self {
-        Self::Object(vec![])
+        Self::Object(Keys::default())
     }
 
     /// The shape of one value, which is JSON by itself.
@@ -96,13 +104,14 @@ impl Shape {
                 Self::List(Box::new(inner))
             }
             Some(b'{') => {
-                let mut keys: Vec<(String, Self)> = vec![];
+                let mut keys = Keys::default();
                 for (key, value) in parts(raw, Parts::default())?.values {
-                    if keys.iter().any(|(known, _)| *known == key) {
+                    if keys.0.contains_key(&key) {
                         return Err(NoShape::new(twice(&key)));
                     }
                     let shape = Self::of_value(value.get(), depth + 1);
-                    keys.push((key.clone(), shape.map_err(|e| e.within(&key))?));
+                    let shape = shape.map_err(|e| e.within(&key))?;
+                    keys.add(key, shape)?;
                 }
                 Self::Object(keys)
             }
@@ -117,14 +126,8 @@ impl Shape {
             (Null, other) | (other, Null) => other,
             (List(a), List(b)) => List(Box::new(a.and(*b)?)),
             (Object(mut keys), Object(more)) => {
-                for (key, shape) in more {
-                    match keys.iter_mut().find(|(known, _)| *known == key) {
-                        Some((_, known)) => {
-                            let before = std::mem::replace(known, Null);
-                            *known = before.and(shape).map_err(|e| e.within(&key))?;
-                        }
-                        None => keys.push((key, shape)),
-                    }
+                for (key, shape) in more.in_order() {
+                    keys.add(key, shape)?;
                 }
                 Object(keys)
             }
@@ -164,14 +167,14 @@ impl Shape {
             Self::List(inner) => {
                 DataType::List(Arc::new(Field::new_list_field(inner.data_type(), true)))
             }
-            Self::Object(keys) => DataType::Struct(fields(keys)),
+            Self::Object(keys) => DataType::Struct(keys.fields()),
         }
     }
 
     /// The columns of objects of this shape.
     pub(super) fn schema(&self) -> Schema {
         match self {
-            Self::Object(keys) => Schema::new(fields(keys)),
+            Self::Object(keys) => Schema::new(keys.fields()),
             _ => Schema::empty(),
         }
     }
@@ -193,10 +196,7 @@ const SHOWN: usize = 60;
 
 /// The beginning of a key or value: it can be megabytes.
 pub(super) fn short(text: &str) -> Cow<'_, str> {
-    match text.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}...", &text[..end]).into(),
-        None => text.into(),
-    }
+    beginning(text, SHOWN)
 }
 
 /// What to say of a key that an object has twice: which one is meant is anybody's guess.
@@ -208,11 +208,40 @@ fn broken(e: serde_json::Error) -> NoShape {
     NoShape::new(format!("not valid JSON: {e}"))
 }
 
-fn fields(keys: &[(String, Shape)]) -> Fields {
-    let fields = keys.iter();
-    fields
-        .map(|(key, shape)| Field::new(key, shape.data_type(), true))
-        .collect()
+impl Keys {
+    /// What `key` has in common with what is known of it.
+    fn add(&mut self, key: String, shape: Shape) -> Result<(), NoShape> {
+        let place = self.0.len();
+        match self.0.entry(key) {
+            Entry::Occupied(mut known) => {
+                let before = std::mem::replace(&mut known.get_mut().1, Shape::Null);
+                known.get_mut().1 = before.and(shape).map_err(|e| e.within(known.key()))?;
+            }
+            Entry::Vacant(_) if place == MAX_KEYS => {
+                return Err(NoShape::new(format!(
+                    "objects have more than {MAX_KEYS} keys, which are rather values than names of \
+                     columns; {DECLARE}"
+                )));
+            }
+            Entry::Vacant(new) => drop(new.insert((place, shape))),
+        }
+        Ok(())
+    }
+
+    fn in_order(self) -> impl Iterator<Item = (String, Shape)> {
+        let mut keys: Vec<_> = self.0.into_iter().collect();
+        keys.sort_unstable_by_key(|(_, (place, _))| *place);
+        keys.into_iter().map(|(key, (_, shape))| (key, shape))
+    }
+
+    fn fields(&self) -> Fields {
+        let mut keys: Vec<_> = self.0.iter().collect();
+        keys.sort_unstable_by_key(|(_, (place, _))| *place);
+        let fields = keys.into_iter();
+        fields
+            .map(|(key, (_, shape))| Field::new(key, shape.data_type(), true))
+            .collect()
+    }
 }
 
 fn number(raw: &str) -> Shape {
@@ -220,7 +249,7 @@ fn number(raw: &str) -> Shape {
         false => Shape::Float,
         true => match raw.parse::<i64>() {
             Ok(n) => Shape::Int {
-                wide: n.unsigned_abs() > EXACT,
+                wide: n.unsigned_abs() > numbers::EXACT,
             },
             Err(_) => Shape::Text,
         },
@@ -228,7 +257,7 @@ fn number(raw: &str) -> Shape {
 }
 
 /// True for a number without fraction and exponent.
-pub(super) fn is_integer(raw: &str) -> bool {
+fn is_integer(raw: &str) -> bool {
     !raw.contains(['.', 'e', 'E'])
 }
 
@@ -314,6 +343,32 @@ mod tests {
             panic!("{schema:?}");
         };
         assert_eq!(inner.len(), 2);
+    }
+
+    #[test]
+    fn keys_are_columns_up_to_a_bound() {
+        let object = |from: usize, to: usize| {
+            let keys: Vec<String> = (from..to).map(|n| format!("\"k{n}\":{n}")).collect();
+            format!("{{{}}}", keys.join(","))
+        };
+        // The second record has them in another order, and some of its own.
+        let (first, second) = (object(0, MAX_KEYS - 5), object(5, MAX_KEYS));
+        let schema = shape(&[&first, &second]).unwrap().schema();
+        let names: Vec<&String> = schema.fields().iter().map(|f| f.name()).collect();
+        let expected: Vec<String> = (0..MAX_KEYS).map(|n| format!("k{n}")).collect();
+        assert!(names.into_iter().eq(&expected));
+        let inner = format!("{{\"by\":{}}}", object(0, MAX_KEYS + 1));
+        let more = object(MAX_KEYS - 5, 2 * MAX_KEYS - 5);
+        let at_once = object(0, MAX_KEYS + 1);
+        for (records, key) in [
+            (&[at_once.as_str()][..], ""),
+            (&[&inner], "key \"by\": "),
+            (&[&first, &second, &more], ""),
+        ] {
+            let error = shape(records).unwrap_err().to_string();
+            let expected = format!("{key}objects have more than 10000 keys");
+            assert!(error.starts_with(&expected), "{error}");
+        }
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! JSON files as streams of batches: reading, checking and decoding happen off the async threads.
 
-use std::fmt;
 use std::num::NonZero;
 use std::sync::Arc;
 
@@ -8,19 +7,10 @@ use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::json::ReaderBuilder;
-use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::{
-    FileOpenFuture, FileOpener, FileScanConfig, FileSource,
-};
-use datafusion::datasource::table_schema::TableSchema;
+use datafusion::datasource::physical_plan::{FileOpenFuture, FileOpener, FileScanConfig};
 use datafusion::error::{DataFusionError, Result};
-use datafusion::physical_expr::projection::ProjectionExprs;
-use datafusion::physical_expr::{LexOrdering, PhysicalExpr};
-use datafusion::physical_plan::DisplayFormatType;
-use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
-use datafusion_datasource::projection::{ProjectionOpener, SplitProjection};
 use futures::StreamExt;
 use object_store::ObjectStore;
 use object_store::path::Path;
@@ -29,9 +19,9 @@ use super::check::Checker;
 use super::options::JsonLimits;
 use super::records::{Layout, Position, Records};
 use super::shape::Shape;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, beginning};
 use crate::stores;
-use crate::text::{Blocks, off_thread, stream};
+use crate::text::{Blocks, TextReader, TextSource, off_thread, stream};
 
 /// What errors call a file.
 const KIND: &str = "JSON";
@@ -49,114 +39,33 @@ pub(super) struct JsonLayout {
     pub(super) compression: FileCompressionType,
 }
 
-/// The scan of one table.
-#[derive(Debug, Clone)]
-pub(super) struct JsonTextSource {
-    layout: JsonLayout,
-    table_schema: TableSchema,
-    projection: SplitProjection,
-    batch_rows: usize,
-    metrics: ExecutionPlanMetricsSet,
-}
+impl TextReader for JsonLayout {
+    const FILE_TYPE: &'static str = "json";
 
-impl JsonTextSource {
-    pub(super) fn new(table_schema: TableSchema, layout: JsonLayout) -> Self {
-        Self {
-            layout,
-            projection: SplitProjection::unprojected(&table_schema),
-            table_schema,
-            batch_rows: 8192,
-            metrics: ExecutionPlanMetricsSet::new(),
-        }
-    }
-}
-
-impl FileSource for JsonTextSource {
-    fn create_file_opener(
+    fn opener(
         &self,
-        object_store: Arc<dyn ObjectStore>,
+        scan: &TextSource<Self>,
         _: &FileScanConfig,
-        _: usize,
+        store: Arc<dyn ObjectStore>,
     ) -> Result<Arc<dyn FileOpener>> {
-        let file_schema = self.table_schema.file_schema();
-        let partitions = self.table_schema.table_partition_cols().iter();
-        let opener = JsonTextOpener {
-            layout: self.layout.clone(),
-            schema: Arc::new(file_schema.project(&self.projection.file_indices)?),
+        Ok(Arc::new(JsonTextOpener {
+            layout: self.clone(),
+            schema: scan.read_schema()?,
             checker: Arc::new(Checker {
-                fields: file_schema.fields().clone(),
-                partitions: partitions.map(|f| f.name().clone()).collect(),
-                ignore_unknown: self.layout.limits.ignore_unknown,
+                fields: scan.file_schema().fields().clone(),
+                partitions: scan.folders().collect(),
+                ignore_unknown: self.limits.ignore_unknown,
             }),
-            batch_rows: self.batch_rows,
-            object_store,
-        };
-        ProjectionOpener::try_new(self.projection.clone(), Arc::new(opener), file_schema)
+            batch_rows: scan.batch_rows(),
+            object_store: store,
+        }))
     }
 
-    fn table_schema(&self) -> &TableSchema {
-        &self.table_schema
-    }
-
-    fn with_batch_size(&self, batch_size: usize) -> Arc<dyn FileSource> {
-        Arc::new(Self {
-            batch_rows: batch_size,
-            ..self.clone()
-        })
-    }
-
-    fn try_pushdown_projection(
-        &self,
-        projection: &ProjectionExprs,
-    ) -> Result<Option<Arc<dyn FileSource>>> {
-        let merged = self.projection.source.try_merge(projection)?;
-        let projection = SplitProjection::new(self.table_schema.file_schema(), &merged);
-        Ok(Some(Arc::new(Self {
-            projection,
-            ..self.clone()
-        })))
-    }
-
-    fn projection(&self) -> Option<&ProjectionExprs> {
-        Some(&self.projection.source)
-    }
-
-    fn metrics(&self) -> &ExecutionPlanMetricsSet {
-        &self.metrics
-    }
-
-    fn file_type(&self) -> &str {
-        "json"
-    }
-
-    fn repartitioned(
-        &self,
-        _: usize,
-        _: usize,
-        _: Option<LexOrdering>,
-        _: &FileScanConfig,
-    ) -> Result<Option<FileScanConfig>> {
-        // An object may span lines, so only the one before tells where it begins.
-        Ok(None)
-    }
-
-    fn fmt_extra(&self, t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        match (t, self.layout.layout) {
-            (DisplayFormatType::TreeRender, _) | (_, Layout::Lines) => Ok(()),
-            (_, Layout::Array) => f.write_str(", newline_delimited=false"),
+    fn shown(&self) -> String {
+        match self.layout {
+            Layout::Lines => String::new(),
+            Layout::Array => ", newline_delimited=false".into(),
         }
-    }
-
-    fn apply_expressions(
-        &self,
-        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        for projected in self.projection.source.iter() {
-            if f(&projected.expr)? == TreeNodeRecursion::Stop {
-                return Ok(TreeNodeRecursion::Stop);
-            }
-        }
-        Ok(TreeNodeRecursion::Continue)
     }
 }
 
@@ -278,10 +187,9 @@ fn decode(chunk: &Chunk, schema: SchemaRef, checker: &Checker) -> Result<RecordB
 /// Message of the library, which may quote a value of megabytes.
 fn failed(first: Position, error: ArrowError) -> DataFusionError {
     let text = error.to_string();
-    let end = text.char_indices().nth(300).map_or(text.len(), |(i, _)| i);
     Error::invalid(format!(
         "records from {first} on: {}; declare the column as VARCHAR to read it as it is",
-        &text[..end]
+        beginning(&text, 300)
     ))
     .into()
 }

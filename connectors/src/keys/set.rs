@@ -41,8 +41,14 @@ impl HashesSet {
         }
     }
 
+    /// An empty one with half of its bound.
+    pub(crate) fn smaller(&self) -> Self {
+        Self::with_bound(self.bound / 2)
+    }
+
     /// True if a look at it may read a file.
-    pub(crate) fn is_on_disk(&self) -> bool {
+    #[cfg(test)]
+    pub(super) fn is_on_disk(&self) -> bool {
         !self.files.is_empty()
     }
 

@@ -4,14 +4,16 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use uuid::Uuid;
 
 use super::name::table_name;
 use super::session::Session;
-use super::settings::{Settings, off_thread, options};
+use super::settings::{Settings, off_thread};
 use super::types;
 use crate::check::{CheckRequest, Steps};
 use crate::connector::Connector;
 use crate::error::{Error, ErrorKind, Result};
+use crate::options::TableOptions;
 use crate::sql::ddl::create_table;
 use crate::sql::dialect::SqlDialect;
 
@@ -39,7 +41,7 @@ async fn prepare(
     connector: &'static Connector,
     request: &CheckRequest,
 ) -> Result<(Settings, Vec<String>)> {
-    let options = options(connector, &request.location, &request.options)?;
+    let options = TableOptions::parse(connector, &request.location, &request.options)?;
     let name = table_name(&request.location)?;
     Ok((Settings::resolve(options).await?, name))
 }
@@ -95,7 +97,10 @@ fn write_scratch(
     let last = name
         .last_mut()
         .ok_or_else(|| Error::new(ErrorKind::Internal, "a table without a name"))?;
-    *last = format!("casebook_check_{}", std::process::id());
+    // Not the number of the process, which is the same in every container; some systems cut names
+    // at 30.
+    let unique = &Uuid::new_v4().simple().to_string()[..8];
+    *last = format!("casebook_check_{unique}");
     let table = dialect.table(&name);
     let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int32, true)]));
     let doing = format!("writing to the scratch table {table}");

@@ -19,6 +19,26 @@ pub(super) fn additions(driver: &str) -> Vec<(&'static [&'static str], String)> 
             (&["boolsaschar", "b9"], "BoolsAsChar=0".into()),
         ];
     }
+    // Otherwise these two hold the whole result as well: by their documentation, because there was
+    // none of them to try.
+    if driver.contains("maodbc") || driver.contains("mariadb") {
+        return vec![
+            (
+                &["no_cache", "streamrs", "option", "options"],
+                "NO_CACHE=1".into(),
+            ),
+            (
+                &["forwardonly", "option", "options"],
+                "FORWARDONLY=1".into(),
+            ),
+        ];
+    }
+    if driver.contains("myodbc") || driver.contains("mysql") {
+        return vec![
+            (&["no_cache", "option"], "NO_CACHE=1".into()),
+            (&["forward_cursor", "option"], "FORWARD_CURSOR=1".into()),
+        ];
+    }
     if driver.contains("sqlite") {
         // Otherwise the driver holds the whole result.
         return vec![(&["stepapi"], "StepAPI=1".into())];
@@ -128,6 +148,13 @@ mod tests {
         assert!(of("PostgreSQL Unicode").contains("UseDeclareFetch=1"));
         assert!(of("/usr/lib/psqlodbcw.so").contains("Fetch=32"));
         assert_eq!(of("SQLite3"), "StepAPI=1");
+        assert_eq!(
+            of("MySQL ODBC 9.1 Unicode Driver"),
+            "NO_CACHE=1;FORWARD_CURSOR=1"
+        );
+        assert_eq!(of("/usr/lib/libmyodbc9w.so"), "NO_CACHE=1;FORWARD_CURSOR=1");
+        assert_eq!(of("MariaDB Unicode"), "NO_CACHE=1;FORWARDONLY=1");
+        assert_eq!(of("/usr/lib/libmaodbc.so"), "NO_CACHE=1;FORWARDONLY=1");
         assert_eq!(of("ODBC Driver 18 for SQL Server"), "");
     }
 }

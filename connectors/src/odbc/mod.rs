@@ -1,7 +1,8 @@
 //! Any system that has an ODBC driver; links unixODBC, so the feature `odbc` is off unless asked
 //! for.
 //!
-//! Beside what the user says, psqlODBC is told `UseDeclareFetch=1;Fetch=32;BoolsAsChar=0` and the
+//! Beside what the user says, psqlODBC is told `UseDeclareFetch=1;Fetch=32;BoolsAsChar=0`, the
+//! drivers of MySQL and MariaDB not to hold results (which could not be tried), and the
 //! SQLite driver `StepAPI=1`: by themselves they hold a whole result, and psqlODBC shows a boolean
 //! as a text. What the user sets stays. PostgreSQL is read through a cursor on the server, whose
 //! blocks grow and shrink with the texts. A timestamp with a time zone arrives in the zone of the
@@ -41,6 +42,7 @@ use datafusion::logical_expr::CreateExternalTable;
 use crate::connector::{Connector, ConnectorOptions};
 use crate::declared;
 use crate::error::Result;
+use crate::options::TableOptions;
 use crate::sql::spool::SpoolLimits;
 use crate::sql::table::SqlTable;
 use crate::sql::target::Asked;
@@ -52,6 +54,7 @@ use system::OdbcSystem;
 /// `STORED AS ODBC`.
 pub(crate) static CONNECTOR: Connector = Connector {
     check: |c, request, steps| Box::pin(check::check(c, request, steps)),
+    is_table: |table| table.is::<SqlTable>(),
     factory: |c, o| Arc::new(OdbcFactory::new(c, o)),
     ..options::ABOUT
 };
@@ -72,7 +75,7 @@ impl OdbcFactory {
     }
 
     async fn provider(&self, cmd: &CreateExternalTable) -> Result<SqlTable> {
-        let options = settings::options(self.connector, &cmd.name.to_string(), &cmd.options)?;
+        let options = TableOptions::parse(self.connector, &cmd.name.to_string(), &cmd.options)?;
         let (known, listed) = (&self.table_schemas, cmd.schema.inner());
         let asked = Asked {
             contract: declared::asked_for(known, options.get(write::CREATE.key), listed)?,

@@ -20,6 +20,7 @@ pub(crate) const ABOUT: Connector = Connector {
     maturity: Maturity::Stable,
     options: OPTIONS,
     check: left_out::check,
+    is_table: |_| false,
     factory: left_out::factory,
 };
 

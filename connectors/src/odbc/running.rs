@@ -63,8 +63,11 @@ impl Running {
             if self.ended.load(Ordering::Acquire) {
                 return;
             }
+            // Connecting takes a while: a session that has ended meanwhile may have left its number to
+            // another one.
             if let Some(number) = self.number.get()
                 && let Ok(session) = Session::open(&self.settings)
+                && !self.ended.load(Ordering::Acquire)
             {
                 let sql = format!("{}{number}{}", stop.by.0, stop.by.1);
                 session.texts("stopping a query", &sql).ok();

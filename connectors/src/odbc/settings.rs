@@ -1,13 +1,11 @@
 //! What the options of one ODBC table say: the connection string with our additions, the
 //! timeouts, the dialect. It never prints the connection string.
 
-use std::collections::HashMap;
 use std::fmt;
 
 use odbc_api::environment;
 
 use super::connection_string::{additions, attribute_value, attributes};
-use crate::connector::Connector;
 use crate::error::{Error, Result};
 use crate::options::{TableOptions, parse_value};
 use crate::secret::Secret;
@@ -94,29 +92,6 @@ pub(super) fn dialect_of(name: &str) -> &'static SqlDialect {
     let name = name.to_lowercase();
     let found = SYSTEM_NAMES.iter().find(|(part, _)| name.contains(part));
     found.map_or(&STANDARD, |(_, dialect)| dialect)
-}
-
-/// The options of a table, of which every one is known.
-pub(super) fn options(
-    connector: &'static Connector,
-    table: &str,
-    given: &HashMap<String, String>,
-) -> Result<TableOptions> {
-    let options = TableOptions::parse(connector, table, given)?;
-    // Nothing here is stored as files.
-    let other = options.store.keys().chain(options.format.keys()).min();
-    match other {
-        None => Ok(options),
-        Some(key) => {
-            let bare = key.strip_prefix("format.").unwrap_or(key);
-            let valid: Vec<&str> = connector.options.iter().map(|o| o.key).collect();
-            Err(Error::unknown(
-                &format!("option of ODBC table {table}:"),
-                bare,
-                &valid,
-            ))
-        }
-    }
 }
 
 impl Settings {
@@ -294,6 +269,12 @@ mod tests {
             "{dsn}"
         );
         assert_eq!(string(&[("odbc.dsn", "other")]), "DSN=other;");
+        let own = "Driver=MySQL;NO_CACHE=0";
+        let own = string(&[("odbc.connection_string", own)]);
+        assert_eq!(own, "Driver=MySQL;NO_CACHE=0;FORWARD_CURSOR=1;");
+        // A number holds all of these settings.
+        let own = string(&[("odbc.connection_string", "Driver=MariaDB;OPTION=3")]);
+        assert_eq!(own, "Driver=MariaDB;OPTION=3;");
     }
 
     #[test]

@@ -143,7 +143,8 @@ fn columns(
 /// stored.
 ///
 /// psqlODBC makes of a date `infinity` today's, of the year 20000 the year 2000, of years before
-/// Christ others, and of an identifier capital letters; the SQLite driver has 15 digits of a float, one or two too few (and of SQLite's own, the last of 17 can be wrong).
+/// Christ others, and of an identifier capital letters; the SQLite driver has 15 digits of a float,
+/// one or two too few (and of SQLite's own, the last of 17 can be wrong).
 fn read_by(
     dialect: &SqlDialect,
     name: &str,

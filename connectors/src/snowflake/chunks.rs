@@ -46,7 +46,9 @@ impl Chunks {
         let listed = data.chunks.take().unwrap_or_default();
         check_distinct(&listed, doing)?;
         let sizes = listed.iter().enumerate();
-        let waiting = sizes.map(|(i, c)| (i, c.row_count, c.uncompressed_size.max(1)));
+        // No more than may come: the server says any number, and they are added.
+        let size = |c: &ChunkRef| c.uncompressed_size.clamp(1, MAX_CHUNK_BYTES as u64);
+        let waiting = sizes.map(|(i, c)| (i, c.row_count, size(c)));
         Ok(Self {
             waiting: waiting.collect(),
             running: VecDeque::new(),
@@ -66,9 +68,10 @@ impl Chunks {
         })
     }
 
-    /// Rows in all chunks.
+    /// Rows in all chunks, as the server says.
     pub(super) fn rows(&self) -> u64 {
-        self.waiting.iter().map(|(_, rows, _)| rows).sum()
+        let rows = self.waiting.iter().map(|(_, rows, _)| *rows);
+        rows.fold(0, u64::saturating_add)
     }
 
     /// The next chunk in order. The one before counts against the budget until now.

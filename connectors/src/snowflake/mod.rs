@@ -53,6 +53,7 @@ use system::SnowflakeSystem;
 /// `STORED AS SNOWFLAKE`.
 pub(crate) static CONNECTOR: Connector = Connector {
     check: |c, request, steps| Box::pin(check::check(c, request, steps)),
+    is_table: |table| table.is::<SqlTable>(),
     factory: |c, o| Arc::new(SnowflakeFactory::new(c, o)),
     ..options::ABOUT
 };

@@ -1,7 +1,7 @@
 //! A session of Snowflake: signing in, tokens and their renewal, signing out.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use reqwest::Client;
@@ -9,7 +9,7 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue};
 use reqwest_middleware::ClientBuilder;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use snowflake_api::connection::{Connection, QueryType};
+use snowflake_api::connection::{Connection, ConnectionError, QueryType};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
@@ -46,6 +46,10 @@ pub(super) struct Session {
     tokens: Mutex<Option<Tokens>>,
     sequence: AtomicU64,
     when_lost: WhenLost,
+    /// The server has ended it, and nothing takes its place.
+    ended: AtomicBool,
+    /// How long an outage is waited for.
+    pub(super) retry: Retry,
 }
 
 #[derive(Clone)]
@@ -65,6 +69,19 @@ impl std::fmt::Debug for Session {
 
 impl Session {
     pub(super) fn new(settings: Settings, when_lost: WhenLost) -> Result<Arc<Self>> {
+        let retry = match when_lost {
+            WhenLost::SignInAgain => Retry::default(),
+            WhenLost::Fail => Retry::patient(),
+        };
+        Self::trying(settings, when_lost, retry)
+    }
+
+    /// One that waits as long as `retry` says for a server that does not answer.
+    pub(super) fn trying(
+        settings: Settings,
+        when_lost: WhenLost,
+        retry: Retry,
+    ) -> Result<Arc<Self>> {
         let http = http::client(
             settings.connect_timeout,
             settings.read_timeout,
@@ -72,7 +89,7 @@ impl Session {
         )?;
         let edge = Edge {
             base: settings.base.clone(),
-            retry: Retry::default(),
+            retry: retry.clone(),
         };
         let client = ClientBuilder::new(http.clone()).with(edge).build();
         Ok(Arc::new(Self {
@@ -82,6 +99,8 @@ impl Session {
             tokens: Mutex::default(),
             sequence: AtomicU64::default(),
             when_lost,
+            ended: AtomicBool::default(),
+            retry,
         }))
     }
 
@@ -127,7 +146,7 @@ impl Session {
                     .query(&[("requestId", Uuid::new_v4().to_string())])
                     .header(AUTHORIZATION, header.clone())
             };
-            let body = http::fetch(what, &Retry::default(), MAX_ANSWER_BYTES, make).await?;
+            let body = http::fetch(what, &self.retry, MAX_ANSWER_BYTES, make).await?;
             serde_json::from_slice(&body).map_err(|e| Error::while_doing(what, e))
         })
         .await
@@ -148,13 +167,9 @@ impl Session {
         )
     }
 
-    /// Renews the token, which also keeps an idle session alive.
-    pub(super) async fn keep_alive(&self) -> Result<()> {
-        let tokens = self.tokens.lock().await.clone();
-        match tokens {
-            Some(tokens) => self.refresh(&tokens.session, false).await.map(drop),
-            None => Ok(()),
-        }
+    /// True once the server has ended it and nothing takes its place.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
     }
 
     /// Runs `ask` with a token; with another one if the server says that it is no longer valid.
@@ -180,37 +195,38 @@ impl Session {
     /// A valid token.
     async fn token(&self) -> Result<Secret> {
         let mut tokens = self.tokens.lock().await;
-        let valid = match tokens.take() {
+        // The old ones stay until there are others: after a renewal that failed, or that nobody
+        // waits for any more, they are what the session can still be renewed with.
+        let fresh = match &*tokens {
             None => self.sign_in().await?,
-            Some(old) if old.expires <= Instant::now() + MARGIN => self.renew(&old).await?,
-            Some(valid) => valid,
+            Some(old) if old.expires <= Instant::now() + MARGIN => self.renew(old).await?,
+            Some(valid) => return Ok(valid.session.clone()),
         };
-        let token = valid.session.clone();
-        *tokens = Some(valid);
-        Ok(token)
+        Ok(tokens.insert(fresh).session.clone())
     }
 
     /// The token after `stale`, which the server refused; another request may have got it already.
     /// It is renewed, or that of a new session if the old one is `lost`.
     async fn refresh(&self, stale: &Secret, lost: bool) -> Result<Secret> {
         let mut tokens = self.tokens.lock().await;
-        let fresh = match tokens.take() {
-            Some(other) if other.session != *stale => other,
-            Some(old) if !lost => self.renew(&old).await?,
+        let fresh = match &*tokens {
+            Some(other) if other.session != *stale => return Ok(other.session.clone()),
+            Some(old) if !lost => self.renew(old).await?,
             _ => self.restart().await?,
         };
-        let token = fresh.session.clone();
-        *tokens = Some(fresh);
-        Ok(token)
+        Ok(tokens.insert(fresh).session.clone())
     }
 
     async fn restart(&self) -> Result<Tokens> {
         match self.when_lost {
             WhenLost::SignInAgain => self.sign_in().await,
-            WhenLost::Fail => Err(Error::new(
-                ErrorKind::Unavailable,
-                "Snowflake ended the session of this write, and its staged rows with it",
-            )),
+            WhenLost::Fail => {
+                self.ended.store(true, Ordering::Relaxed);
+                Err(Error::new(
+                    ErrorKind::Unavailable,
+                    "Snowflake ended the session of this write, and its staged rows with it",
+                ))
+            }
         }
     }
 
@@ -280,8 +296,21 @@ impl Session {
         let sent =
             self.connection
                 .request(query_type, "account", parameters, header.as_deref(), body);
-        sent.await
-            .map_err(|e| Error::while_doing("talking to Snowflake", e))
+        sent.await.map_err(failed)
+    }
+}
+
+/// A request that got no answer. What the edge says of it has a kind, which the library wraps so that
+/// no cause shows it.
+fn failed(error: ConnectionError) -> Error {
+    const WHAT: &str = "talking to Snowflake";
+    let inner = match error {
+        ConnectionError::RequestMiddlewareError(reqwest_middleware::Error::Middleware(e)) => e,
+        other => return Error::while_doing(WHAT, other),
+    };
+    match inner.downcast::<Error>() {
+        Ok(own) => Error::while_doing(WHAT, own),
+        Err(other) => Error::while_doing(WHAT, other),
     }
 }
 
@@ -298,9 +327,12 @@ fn authorization(token: &Secret) -> Result<HeaderValue> {
 }
 
 fn expiry(validity_in_seconds: Option<i64>) -> Instant {
+    let now = Instant::now();
     let seconds = validity_in_seconds.and_then(|s| u64::try_from(s).ok());
-    // A server that gives no limit says a negative one; an hour is right for it as well.
-    Instant::now() + Duration::from_secs(seconds.unwrap_or(DEFAULT_VALIDITY_SECS))
+    // A server that gives no limit says a negative one, or one beyond what the clock can count; an
+    // hour is right for it as well.
+    let until = seconds.and_then(|s| now.checked_add(Duration::from_secs(s)));
+    until.unwrap_or(now + Duration::from_secs(DEFAULT_VALIDITY_SECS))
 }
 
 impl Drop for Session {
@@ -319,5 +351,85 @@ impl Drop for Session {
         let request = self.http.post(url).header(AUTHORIZATION, header);
         let request = request.json(&Value::Null);
         runtime.spawn(request.send());
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use axum::http::StatusCode;
+    use axum::routing::post;
+    use axum::{Json, Router};
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::snowflake::tests::settings;
+
+    /// The address at which `app` answers from now on.
+    pub(in crate::snowflake) async fn serve(app: Router) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        url
+    }
+
+    #[tokio::test]
+    async fn a_renewal_that_fails_or_is_dropped_is_done_again_in_the_same_session() {
+        let logins = Arc::new(AtomicU32::new(0));
+        let renewals = Arc::new(AtomicU32::new(0));
+        let waits = Arc::new(Notify::new());
+        let counted = Arc::clone(&logins);
+        let login = async move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+            // Due to be renewed from the beginning.
+            Json(
+                json!({"success": true, "data": {"token": "first", "masterToken": "master",
+                "validityInSeconds": 1}}),
+            )
+        };
+        let (counted, waiting) = (Arc::clone(&renewals), Arc::clone(&waits));
+        let renew = async move || match counted.fetch_add(1, Ordering::SeqCst) {
+            0 => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({}))),
+            1 => {
+                waiting.notify_one();
+                std::future::pending().await
+            }
+            _ => {
+                let data = json!({"sessionToken": "second", "validityInSecondsST": 3600});
+                (StatusCode::OK, Json(json!({"success": true, "data": data})))
+            }
+        };
+        let app = Router::new()
+            .route("/session/v1/login-request", post(login))
+            .route("/session/token-request", post(renew));
+        let once = Retry {
+            attempts: 1,
+            ..Retry::default()
+        };
+        let session = Session::trying(settings(&serve(app).await), WhenLost::Fail, once).unwrap();
+        session.start().await.unwrap();
+        let error = session.start().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        tokio::select! {
+            done = session.start() => panic!("{done:?}"),
+            () = waits.notified() => {}
+        }
+        assert_eq!(session.token().await.unwrap().expose(), "second");
+        assert!(!session.has_ended());
+        assert_eq!(logins.load(Ordering::SeqCst), 1);
+        assert_eq!(renewals.load(Ordering::SeqCst), 3);
+    }
+
+    #[test]
+    fn no_validity_that_a_server_says_is_beyond_the_clock() {
+        for said in [None, Some(-1), Some(0), Some(i64::MAX)] {
+            let until = expiry(said).saturating_duration_since(Instant::now());
+            assert!(
+                until <= Duration::from_secs(DEFAULT_VALIDITY_SECS),
+                "{said:?}"
+            );
+        }
+        assert!(expiry(Some(7200)) > Instant::now() + Duration::from_secs(7000));
     }
 }

@@ -54,12 +54,6 @@ impl Settings {
     /// # Errors
     /// A missing or conflicting option, named.
     pub(super) fn resolve(options: &TableOptions) -> Result<Self> {
-        if let Some(key) = options.store.keys().next() {
-            return Err(Error::invalid(format!(
-                "option {key} is for object stores, which a Snowflake table does not use; remove \
-                 it"
-            )));
-        }
         let text = |key: &str| options.get(key).map(str::to_owned);
         let account = text("snowflake.account").ok_or_else(|| {
             Error::invalid(
@@ -281,7 +275,7 @@ mod tests {
         );
         check(
             &[account, USER, PASSWORD, ("aws.region", "x")],
-            "for object stores",
+            "unknown option of SNOWFLAKE table t: 'aws.region'",
         );
         check(&[account, USER, PASSWORD, ("role", "x")], "Valid:");
         assert!(settings(&[account, token]).is_ok());

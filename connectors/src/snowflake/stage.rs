@@ -7,6 +7,7 @@
 //! Sources: Snowflake's reference of CREATE STAGE, PUT and COPY INTO.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -14,6 +15,7 @@ use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::basic::Compression;
 use datafusion::parquet::errors::ParquetError;
 use datafusion::parquet::file::properties::WriterProperties;
+use tokio::time::timeout;
 
 use super::encode::TextBatch;
 use super::session::Session;
@@ -26,6 +28,9 @@ use crate::sql::staging::Staging;
 const ROW_GROUP_BYTES: usize = 16 << 20;
 /// Bytes of text after which a file ends; it is held, compressed, until it is sent.
 const FILE_BYTES: usize = 64 << 20;
+
+/// How long the storage has to take an empty file.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A temporary stage and the file that is being written for it.
 pub(super) struct Stage {
@@ -41,7 +46,8 @@ pub(super) struct Stage {
 
 impl Stage {
     /// A stage in the session's schema for rows of `staging`, as texts. None if rows cannot go that
-    /// way.
+    /// way: a file without rows is sent to see, in whose place the first one with rows comes. A
+    /// network that lets reach Snowflake but not its storage would cost the rows otherwise.
     pub(super) async fn create(
         session: &Arc<Session>,
         staging: &Staging,
@@ -50,14 +56,20 @@ impl Stage {
         let name = format!("{}_FILES", staging.name());
         let sql = format!("CREATE TEMPORARY STAGE {name} ENCRYPTION = (TYPE = 'SNOWFLAKE_SSE')");
         Statement::new(doing, &sql).run(session).await.ok()?;
-        place(session, &name, 0, doing).await.ok()??;
         let fields = staging.columns().fields().iter();
         let fields = fields.map(|f| Field::new(f.name(), DataType::Utf8View, true));
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let none = writer(&schema).and_then(ArrowWriter::into_inner).ok()?;
+        let probe = async {
+            let place = place(session, &name, 0, doing).await.ok()??;
+            place.put(session, doing, Bytes::from(none)).await.ok()
+        };
+        timeout(PROBE_TIMEOUT, probe).await.ok()??;
         Some(Self {
             session: Arc::clone(session),
             doing: doing.to_owned(),
             name,
-            schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())),
+            schema,
             writer: None,
             group_bytes: 0,
             file_bytes: 0,
@@ -91,11 +103,13 @@ impl Stage {
     pub(super) async fn load(mut self, staging: &Staging) -> Result<()> {
         self.send().await?;
         let fields = self.schema.fields().iter();
+        // The text \N is a text: by default it would be null.
         let values: Vec<String> = fields
             .map(|f| format!("$1:{}::VARCHAR", f.name()))
             .collect();
         let sql = format!(
-            "COPY INTO {} ({}) FROM (SELECT {} FROM @{}) FILE_FORMAT = (TYPE = PARQUET)",
+            "COPY INTO {} ({}) FROM (SELECT {} FROM @{}) FILE_FORMAT = (TYPE = PARQUET \
+             NULL_IF = ())",
             staging.name(),
             staging.names(),
             values.join(", "),
@@ -140,7 +154,7 @@ async fn place(
     // With such a key, files must be encrypted here.
     let encrypted = data.encryption_material.is_some_and(|m| !m.is_null());
     Ok(match data.stage_info {
-        Some(info) if !encrypted => Place::new(info, &file),
+        Some(info) if !encrypted => Place::new(info, &file, session.settings.ca_file.as_deref()),
         _ => None,
     })
 }

@@ -6,7 +6,7 @@ use url::Url;
 use super::messages::StageInfo;
 use super::session::Session;
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::{self, Retry};
+use crate::http;
 use crate::secret::Secret;
 
 /// Longest answer of a storage that is read.
@@ -28,13 +28,15 @@ pub(super) enum Place {
 }
 
 impl Place {
-    /// Where `info` says that `file` goes; none for storage that this does not speak to.
-    pub(super) fn new(info: StageInfo, file: &str) -> Option<Self> {
+    /// Where `info` says that `file` goes; none for storage that this does not speak to. The
+    /// authorities in `ca_file` are trusted as well.
+    #[cfg_attr(not(feature = "s3"), allow(unused_variables))] // the session's client is used
+    pub(super) fn new(info: StageInfo, file: &str, ca_file: Option<&str>) -> Option<Self> {
         match info.location_type.as_str() {
             "GCS" => Self::gcs(info, file),
             "AZURE" => Self::azure(&info, file),
             #[cfg(feature = "s3")]
-            "S3" => Self::s3(&info, file),
+            "S3" => Self::s3(&info, file, ca_file),
             _ => None,
         }
     }
@@ -73,7 +75,7 @@ impl Place {
     }
 
     #[cfg(feature = "s3")]
-    fn s3(info: &StageInfo, file: &str) -> Option<Self> {
+    fn s3(info: &StageInfo, file: &str, ca_file: Option<&str>) -> Option<Self> {
         use object_store::aws::AmazonS3Builder;
         let key = |name: &str| info.creds.get(name).map(Secret::expose);
         let (bucket, prefix) = info
@@ -81,6 +83,7 @@ impl Place {
             .split_once('/')
             .unwrap_or((&info.location, ""));
         let mut builder = AmazonS3Builder::new()
+            .with_client_options(http::store_options(ca_file).ok()?)
             .with_bucket_name(bucket)
             .with_region(info.region.as_deref()?)
             .with_access_key_id(key("AWS_KEY_ID")?)
@@ -111,7 +114,7 @@ impl Place {
                         None => request,
                     }
                 };
-                let sent = http::fetch(doing, &Retry::default(), MAX_ANSWER_BYTES, make).await;
+                let sent = http::fetch(doing, &session.retry, MAX_ANSWER_BYTES, make).await;
                 sent.map(drop).map_err(|e| match e.kind() {
                     // The storage's answer may quote what was signed.
                     ErrorKind::Denied | ErrorKind::InvalidInput => Error::new(
@@ -161,7 +164,7 @@ mod tests {
     fn each_cloud_is_addressed_its_own_way() {
         let url = |info: serde_json::Value| {
             let info: StageInfo = serde_json::from_value(info).unwrap();
-            match Place::new(info, "part-0.parquet")? {
+            match Place::new(info, "part-0.parquet", None)? {
                 Place::Link { url, header } => Some((url.expose().to_owned(), header?.0)),
                 #[cfg(feature = "s3")]
                 Place::S3 { .. } => None,

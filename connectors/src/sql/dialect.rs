@@ -1,5 +1,5 @@
 //! How the SQL systems that Casebook reads differ: quoting, LIMIT, and which comparisons mean the
-//! same there as here. What it does not do: build statements ([`crate::sql::pushdown`]).
+//! same there as here. What it does not do: build statements ([`crate::sql::select`]).
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::sql::unparser::dialect::{
@@ -22,6 +22,11 @@ pub(crate) struct SqlDialect {
     /// Characters that mean something else inside a text literal than the unparser, which doubles
     /// quotes, believes: texts with them are not sent.
     pub(crate) not_in_texts: &'static [char],
+    /// True if texts outside of ASCII are not sent: the system, or a driver on the way, would read
+    /// them in some code page, and find other rows.
+    pub(crate) ascii_texts: bool,
+    /// Texts of one statement.
+    pub(crate) max_texts: usize,
     /// True if `CAST('2026-01-31' AS DATE)` is that day.
     pub(crate) dates: bool,
     /// True if filters travel as named texts beside the statement.
@@ -102,9 +107,9 @@ pub(crate) enum StagingTable {
 /// How the rows of a key that is not there yet are added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Adding {
-    /// One MERGE, in which a key that comes twice is taken once.
+    /// One MERGE.
     Merge,
-    /// One INSERT of what the target does not have; keys are told apart before they are sent.
+    /// One INSERT of what the target does not have.
     Missing,
 }
 
@@ -138,6 +143,8 @@ const COMMON: SqlDialect = SqlDialect {
     text_equality: TextEquality::Exact,
     text_order: false,
     not_in_texts: &[],
+    ascii_texts: false,
+    max_texts: usize::MAX,
     dates: true,
     bound_texts: false,
     enforces_keys: true,
@@ -205,12 +212,17 @@ const DATABRICKS_RULES: SqlDialect = SqlDialect {
 };
 
 /// Databricks through drivers that take one text for everything.
-pub(crate) static DATABRICKS: SqlDialect = DATABRICKS_RULES;
+pub(crate) static DATABRICKS: SqlDialect = SqlDialect {
+    ascii_texts: true,
+    ..DATABRICKS_RULES
+};
 
 /// Databricks where texts travel beside the statement ([`crate::sql::select::Select::bound`]).
 #[cfg(feature = "databricks")]
 pub(crate) static DATABRICKS_BOUND: SqlDialect = SqlDialect {
     not_in_texts: &[],
+    // Half of what the API takes: filters may come to one scan in more than one pass.
+    max_texts: 128,
     bound_texts: true,
     ..DATABRICKS_RULES
 };
@@ -234,6 +246,7 @@ pub(crate) static MYSQL: SqlDialect = SqlDialect {
     quote: '`',
     text_equality: TextEquality::Superset,
     not_in_texts: &['\\'],
+    ascii_texts: true,
     stop: Some(Stop {
         number: "SELECT CONNECTION_ID()",
         by: ("KILL QUERY ", ""),
@@ -248,6 +261,9 @@ pub(crate) static SQL_SERVER: SqlDialect = SqlDialect {
     name: "SQL Server",
     limit: LimitForm::Top,
     text_equality: TextEquality::Superset,
+    // At the end of a line it joins that line with the next.
+    not_in_texts: &['\\'],
+    ascii_texts: true, // '...' is in the code page of the database, and ? stands for all others
     if_not_exists: false,
     add_column: "ADD",
     staging: StagingTable::SelectInto,
@@ -282,8 +298,7 @@ pub(crate) static ORACLE: SqlDialect = SqlDialect {
     ..COMMON
 };
 
-/// A system we know nothing about: only comparisons of numbers are sent, and no LIMIT; whether it
-/// has transactions, it is asked.
+/// A system we know nothing about: only comparisons of numbers are sent, and no LIMIT.
 pub(crate) static STANDARD: SqlDialect = SqlDialect {
     name: "standard SQL",
     limit: LimitForm::Unknown,

@@ -5,6 +5,7 @@
 //! reading more rows, never other rows.
 
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::expr::{InList, Like};
 use datafusion::logical_expr::{
@@ -17,8 +18,48 @@ use crate::sql::dialect::{SqlDialect, TextEquality};
 const MAX_LITERAL_BYTES: usize = 16 << 10;
 /// Elements of an IN list that are sent.
 const MAX_LIST: usize = 500;
+/// What all filters of a scan may add to its statement: Snowflake takes one of 1 MB.
+const MAX_FILTER_BYTES: usize = 256 << 10;
+/// What a value comes with: a column's name, an operator, brackets.
+const AROUND_VALUE_BYTES: usize = 64;
 
-/// How much of each filter the system can take over, for `supports_filters_pushdown`.
+/// How much of each of the `filters` of a scan the system is given, for
+/// `supports_filters_pushdown`: one that does not fit beside those before it stays here.
+pub(crate) fn offered(
+    dialect: &SqlDialect,
+    schema: &SchemaRef,
+    filters: &[&Expr],
+) -> Vec<Pushdown> {
+    let (mut texts, mut bytes) = (dialect.max_texts, MAX_FILTER_BYTES);
+    let judged = classify(dialect, schema, filters);
+    let fitting = judged.into_iter().zip(filters).map(|(judged, filter)| {
+        let (its_texts, its_bytes) = size(filter);
+        if judged == Pushdown::Unsupported || its_texts > texts || its_bytes > bytes {
+            return Pushdown::Unsupported;
+        }
+        (texts, bytes) = (texts - its_texts, bytes - its_bytes);
+        judged
+    });
+    fitting.collect()
+}
+
+/// The texts in `filter`, and about how many bytes it has as SQL.
+fn size(filter: &Expr) -> (usize, usize) {
+    let (mut texts, mut bytes) = (0, 0);
+    let counted = filter.apply(|expr| {
+        if let Expr::Literal(value, _) = expr {
+            let text = value.try_as_str().flatten();
+            texts += usize::from(text.is_some());
+            bytes += AROUND_VALUE_BYTES + text.map_or(0, str::len);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    // The closure never fails.
+    drop(counted);
+    (texts, bytes)
+}
+
+/// How much of each filter the system can take over, each by itself.
 pub(crate) fn classify(
     dialect: &SqlDialect,
     schema: &SchemaRef,
@@ -107,7 +148,8 @@ impl Rules<'_> {
         };
         let writable = text.len() <= MAX_LITERAL_BYTES
             && !text.contains('\0')
-            && !text.contains(self.dialect.not_in_texts);
+            && !text.contains(self.dialect.not_in_texts)
+            && (text.is_ascii() || !self.dialect.ascii_texts);
         match self.dialect.text_equality {
             _ if !writable => Pushdown::Unsupported,
             TextEquality::Exact => Pushdown::Exact,
@@ -188,16 +230,19 @@ fn weaker(a: Pushdown, b: Pushdown) -> Pushdown {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use datafusion::arrow::datatypes::{Field, Schema};
     use datafusion::prelude::{col, lit};
 
     use super::*;
-    use crate::sql::dialect::{DATABRICKS, MYSQL, ORACLE, POSTGRESQL, SNOWFLAKE, SQLITE};
+    use crate::sql::dialect::{
+        DATABRICKS, MYSQL, ORACLE, POSTGRESQL, SNOWFLAKE, SQL_SERVER, SQLITE,
+    };
 
-    fn schema() -> SchemaRef {
+    /// Columns of each class.
+    pub(in crate::sql) fn schema() -> SchemaRef {
         Arc::new(Schema::new(vec![
             Field::new("id", DataType::Int64, true),
             Field::new("Na\"me", DataType::Utf8View, true),
@@ -210,7 +255,8 @@ mod tests {
         classify(dialect, &schema(), &[filter]).remove(0)
     }
 
-    fn name() -> Expr {
+    /// The column of texts.
+    pub(in crate::sql) fn name() -> Expr {
         Expr::Column(Column::new(Some("t"), "Na\"me"))
     }
 
@@ -263,5 +309,63 @@ mod tests {
             (col("id") + lit(1i64)).eq(lit(2i64)),
             Pushdown::Unsupported,
         );
+    }
+
+    #[test]
+    fn a_text_that_would_be_read_in_a_code_page_stays_here() {
+        for dialect in [&SQL_SERVER, &MYSQL, &DATABRICKS] {
+            for text in ["東京", "é", "a\\\nb"] {
+                let filter = name().eq(lit(text));
+                assert_eq!(judged(dialect, &filter), Pushdown::Unsupported, "{text}");
+                let either = name().eq(lit("a")).or(filter);
+                assert_eq!(judged(dialect, &either), Pushdown::Unsupported, "{text}");
+            }
+            assert_ne!(
+                judged(dialect, &name().eq(lit("Oslo"))),
+                Pushdown::Unsupported
+            );
+        }
+        for dialect in [&POSTGRESQL, &SNOWFLAKE] {
+            assert_eq!(judged(dialect, &name().eq(lit("東京"))), Pushdown::Exact);
+        }
+    }
+
+    #[cfg(feature = "databricks")]
+    #[test]
+    fn no_more_texts_are_sent_than_a_statement_takes() {
+        use crate::sql::dialect::DATABRICKS_BOUND;
+
+        let texts = |from: i32, count: i32| {
+            let items = (from..from + count).map(|i| lit(i.to_string()));
+            name().in_list(items.collect(), false)
+        };
+        let check = |dialect, filters: &[Expr], expected: &[Pushdown]| {
+            let filters: Vec<&Expr> = filters.iter().collect();
+            assert_eq!(offered(dialect, &schema(), &filters), expected);
+        };
+        let (sent, stays) = (Pushdown::Exact, Pushdown::Unsupported);
+        check(&POSTGRESQL, &[texts(0, 300)], &[sent.clone()]);
+        check(&DATABRICKS_BOUND, &[texts(0, 300)], &[stays.clone()]);
+        // Over all filters; a number is no text, and what is small still goes.
+        let filters = [
+            texts(0, 100),
+            texts(100, 100),
+            col("id").eq(lit(1i64)),
+            texts(200, 20),
+            name().eq(lit("a")).or(name().eq(lit("b"))),
+        ];
+        let expected = [sent.clone(), stays, sent.clone(), sent.clone(), sent];
+        check(&DATABRICKS_BOUND, &filters, &expected);
+    }
+
+    #[test]
+    fn filters_do_not_make_a_statement_longer_than_a_server_takes() {
+        let long = |i: usize| name().eq(lit(format!("{i}{}", "x".repeat(15_000))));
+        let filters: Vec<Expr> = (0..100).map(long).collect();
+        let filters: Vec<&Expr> = filters.iter().collect();
+        let offered = offered(&SNOWFLAKE, &schema(), &filters);
+        let sent = offered.iter().filter(|o| **o == Pushdown::Exact).count();
+        assert_eq!(sent, MAX_FILTER_BYTES / 15_100);
+        assert!(offered[..sent].iter().all(|o| *o == Pushdown::Exact));
     }
 }

@@ -131,20 +131,12 @@ mod tests {
     use std::sync::Arc;
 
     use datafusion::arrow::datatypes::{DataType, Schema};
-    use datafusion::common::{Column, ScalarValue};
+    use datafusion::common::ScalarValue;
     use datafusion::prelude::{col, lit};
 
     use super::*;
     use crate::sql::dialect::{DATABRICKS, MYSQL, ORACLE, POSTGRESQL, SNOWFLAKE, SQL_SERVER};
-
-    fn schema() -> SchemaRef {
-        Arc::new(Schema::new(vec![
-            Field::new("id", DataType::Int64, true),
-            Field::new("Na\"me", DataType::Utf8View, true),
-            Field::new("day", DataType::Date32, true),
-            Field::new("score", DataType::Float64, true),
-        ]))
-    }
+    use crate::sql::pushdown::tests::{name, schema};
 
     fn sql(dialect: &'static SqlDialect, filters: &[Expr], limit: Option<usize>) -> String {
         let schema = schema();
@@ -157,10 +149,6 @@ mod tests {
             limit,
         };
         select.sql().unwrap()
-    }
-
-    fn name() -> Expr {
-        Expr::Column(Column::new(Some("t"), "Na\"me"))
     }
 
     #[test]

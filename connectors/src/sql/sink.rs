@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use datafusion::arrow::array::{Array, Int64Array, RecordBatch};
@@ -15,8 +16,8 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType};
 use futures::{StreamExt, stream};
+use tokio::time::sleep;
 
-use super::dialect::Adding;
 use super::exchange::{Described, Rows, Staged};
 use super::leftovers::{Leftover, seconds_now, sweep};
 use super::staging::Staging;
@@ -30,6 +31,10 @@ use crate::write;
 
 /// How often rows with a key are brought into a target where others add the same keys at once.
 const PUBLISH_TRIES: u32 = 6;
+
+/// How long such a target is left alone after the first try, where it does not say itself when the
+/// others are done; doubled for each further one.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
 
 /// The target of one INSERT statement.
 #[derive(Debug)]
@@ -94,11 +99,11 @@ impl StagedSink {
         let key = self.key(opened)?;
         let name = self.target.asked.write.key.clone().unwrap_or_default();
         let into = format!("the table {}", opened.described.shown());
-        // Where the step that publishes does not look for keys that come twice.
-        let missing = opened.described.dialect.adding == Adding::Missing;
+        // The target's own keys are looked at by the step that publishes.
+        let keys = key.map(|_| Keys::new(&name, &*into, Hashes::default()));
         let prepared = Prepared {
+            keys,
             cast: CheckedCast::new(Arc::new(relaxed(opened.columns.schema())), into),
-            keys: (missing && key.is_some()).then(|| Keys::new(&name, Hashes::default())),
             key: key.map(|key| (key, name)),
             staged: Arc::clone(staging.columns()),
             sent: 0,
@@ -127,23 +132,23 @@ impl StagedSink {
         let statements = staging.publish(staged, key, self.overwrite);
         let doing = format!("adding rows to {}", opened.described.shown());
         let mut published = session.publish(&doing, &statements).await;
-        if key.is_some() && opened.described.dialect.enforces_keys {
-            // Other writers may have added the same keys meanwhile, which another look sees; or the
-            // system ended this statement because two of them waited for each other. A row that the
-            // table refuses for another reason is refused each time.
-            for _ in 1..PUBLISH_TRIES {
-                match &published {
-                    Err(error)
-                        if matches!(
-                            error.kind(),
-                            ErrorKind::InvalidInput | ErrorKind::Unavailable
-                        ) =>
-                    {
-                        published = session.publish(&doing, &statements).await;
-                    }
-                    _ => break,
-                }
+        let tries = if key.is_some() {
+            1..PUBLISH_TRIES
+        } else {
+            0..0
+        };
+        for before in tries {
+            let Err(error) = &published else { break };
+            match (error.kind(), opened.described.dialect.enforces_keys) {
+                // Other writers may have added the same keys meanwhile, which another look sees; or
+                // the system ended this statement because two of them waited for each other. A row
+                // that the table refuses for another reason is refused each time.
+                (ErrorKind::InvalidInput | ErrorKind::Unavailable, true) => {}
+                // Another writer was faster (Delta allows one at a time), or the warehouse is away.
+                (ErrorKind::Unavailable, false) => sleep(FIRST_WAIT * (1 << (before - 1))).await,
+                _ => break,
             }
+            published = session.publish(&doing, &statements).await;
         }
         let added = published.map_err(|error| {
             let advice = match (error.kind(), key) {

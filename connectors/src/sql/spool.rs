@@ -48,6 +48,10 @@ pub(crate) const MAX_BYTES: OptionSpec = OptionSpec {
           file, rows wait at the source",
 };
 
+/// Bytes after which a file is followed by another, so that the disk gets back what was taken.
+const FILE_BYTES: u64 = 64 << 20;
+/// Files at most, for any `spool.max_bytes`.
+const MAX_FILES: u64 = 32;
 /// Batches that wait beside the file: one, so that little is read for a little.
 const AHEAD: usize = 1;
 
@@ -147,7 +151,7 @@ async fn keep(
     doing: &str,
     limits: SpoolLimits,
 ) -> Result<()> {
-    let mut spool = Spool::open(doing).await?;
+    let mut spool = Spool::open(doing, limits).await?;
     let mut source = Some(rows);
     let mut last = Ok(());
     loop {
@@ -160,7 +164,7 @@ async fn keep(
             batch = next(&mut source), if source.is_some() => match batch {
                 Ok(Some(batch)) => match sender.try_reserve() {
                     Ok(place) if spool.is_empty() => place.send(Ok(batch)),
-                    _ if spool.end >= limits.max_bytes => {
+                    _ if spool.bytes >= limits.max_bytes => {
                         source = None;
                         last = Err(too_much(doing, limits));
                     }
@@ -196,33 +200,39 @@ fn too_much(doing: &str, limits: SpoolLimits) -> DataFusionError {
         ),
     );
     // Hours may pass until the statement comes to it.
-    log::warn!("{error}; what was kept is used first");
+    log::warn!(target: "casebook", "{error}; what was kept is used first");
     error.into()
 }
 
-/// Batches in a file without a name, each where the next one begins.
+/// Batches in files without names, each batch where the one before ends. A file goes when its last
+/// batch is taken.
 struct Spool {
     doing: String,
+    /// The one that is written to.
     file: Arc<File>,
-    /// Where the kept batches begin, and how many bytes they have.
-    kept: VecDeque<(u64, usize)>,
-    /// Where the next one goes.
+    /// Where the next batch goes in it.
     end: u64,
+    /// Where in it no further one begins.
+    file_bytes: u64,
+    /// The kept batches: their files, where they begin there, and how many bytes they have.
+    kept: VecDeque<(Arc<File>, u64, usize)>,
+    /// Bytes of them.
+    bytes: u64,
 }
 
 impl Spool {
-    async fn open(doing: &str) -> Result<Self> {
+    async fn open(doing: &str, limits: SpoolLimits) -> Result<Self> {
         let doing = format!(
             "{doing}: keeping rows in a file in {}",
             std::env::temp_dir().display()
         );
-        // Nobody else's documents: only this program can read it.
-        let file = on_disk(&doing, || Ok(tempfile::tempfile()?)).await?;
         Ok(Self {
+            file: new_file(&doing).await?,
             doing,
-            file: Arc::new(file),
-            kept: VecDeque::new(),
             end: 0,
+            file_bytes: FILE_BYTES.max(limits.max_bytes / MAX_FILES),
+            kept: VecDeque::new(),
+            bytes: 0,
         })
     }
 
@@ -232,6 +242,9 @@ impl Spool {
 
     /// Keeps `batch`, after all others.
     async fn put(&mut self, batch: RecordBatch) -> Result<()> {
+        if self.end >= self.file_bytes {
+            (self.file, self.end) = (new_file(&self.doing).await?, 0);
+        }
         let (file, at) = (Arc::clone(&self.file), self.end);
         let length = on_disk(&self.doing, move || {
             let bytes = encoded(&batch)?;
@@ -241,15 +254,19 @@ impl Spool {
             Ok(bytes.len())
         });
         let length = length.await?;
-        self.kept.push_back((at, length));
+        self.kept.push_back((Arc::clone(&self.file), at, length));
         self.end += length as u64;
+        self.bytes += length as u64;
         Ok(())
     }
 
     /// The first batch that is kept, and no longer.
     async fn take(&mut self) -> Result<RecordBatch> {
-        let (at, length) = self.kept.pop_front().unwrap_or_default();
-        let file = Arc::clone(&self.file);
+        let Some((file, at, length)) = self.kept.pop_front() else {
+            let why = ArrowError::IpcError("no batch is kept".into());
+            return Err(Error::while_doing(&self.doing, why).into());
+        };
+        self.bytes -= length as u64;
         let batch = on_disk(&self.doing, move || {
             let mut file = &*file;
             file.seek(SeekFrom::Start(at))?;
@@ -266,6 +283,11 @@ impl Spool {
         }
         Ok(batch)
     }
+}
+
+/// A file that nobody else can read: the documents are not theirs.
+async fn new_file(doing: &str) -> Result<Arc<File>> {
+    on_disk(doing, || Ok(Arc::new(tempfile::tempfile()?))).await
 }
 
 async fn on_disk<T: Send + 'static>(
@@ -429,15 +451,57 @@ mod tests {
         let rows = RecordBatchOptions::new().with_row_count(Some(7));
         let none = Arc::new(Schema::empty());
         let batch = RecordBatch::try_new_with_options(none, vec![], &rows).unwrap();
-        let mut spool = Spool::open("reading t").await.unwrap();
+        let mut spool = Spool::open("reading t", limits(HOUR, 100)).await.unwrap();
         for _ in 0..3 {
             spool.put(batch.clone()).await.unwrap();
         }
         assert_eq!(spool.take().await.unwrap().num_rows(), 7);
-        assert!(spool.end > 0 && !spool.is_empty());
+        assert!(spool.bytes > 0 && !spool.is_empty());
         for _ in 0..2 {
             spool.take().await.unwrap();
         }
-        assert_eq!((spool.end, spool.is_empty()), (0, true));
+        assert_eq!((spool.end, spool.bytes, spool.is_empty()), (0, 0, true));
+    }
+
+    #[tokio::test]
+    async fn the_disk_gets_back_what_was_taken() {
+        let mut spool = Spool::open("reading t", limits(HOUR, 100)).await.unwrap();
+        spool.file_bytes = 1;
+        for i in 0..5 {
+            spool.put(batch(i)).await.unwrap();
+        }
+        let first = Arc::downgrade(&spool.kept[0].0);
+        for i in 0..5 {
+            assert!(i > 0 || first.upgrade().is_some());
+            assert_eq!(spool.take().await.unwrap(), batch(i));
+            assert!(first.upgrade().is_none());
+        }
+        assert_eq!(spool.bytes, 0);
+        assert!(spool.take().await.is_err());
+    }
+
+    /// More comes in all than the file may hold, never more at a time, and it is never empty.
+    #[tokio::test]
+    async fn only_what_waits_counts() {
+        let one = encoded(&batch(0)).unwrap().len() as u64;
+        let ahead = Arc::new(tokio::sync::Semaphore::new(5));
+        let gate = Arc::clone(&ahead);
+        let rows = stream::iter(0..50).then(move |i| {
+            let gate = Arc::clone(&gate);
+            async move {
+                gate.acquire().await.unwrap().forget();
+                Ok(batch(i))
+            }
+        });
+        let mut rows = spooled(rows.boxed(), "reading t", limits(Duration::ZERO, one * 9));
+        for i in 0..50 {
+            // Nothing is read before the first row is asked for.
+            while i > 0 && ahead.available_permits() > 0 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(rows.next().await.unwrap().unwrap(), batch(i), "{i}");
+            ahead.add_permits(usize::from(i < 45));
+        }
+        assert!(rows.next().await.is_none());
     }
 }

@@ -199,20 +199,11 @@ impl Staging {
             None => (self.name.as_str(), vec![]),
         };
         let all = format!("SELECT {list} FROM {from}");
-        let unique = match key {
-            _ if dialect.adding == Adding::Missing => None,
-            Some(key) => Some(column(key)),
-            None => self.numbered.then(|| NUMBER.to_owned()),
-        };
-        let each_once = match unique {
-            None => all.clone(),
-            // Of a key that comes twice the first row, where rows are numbered.
-            Some(unique) => {
-                let first = if self.numbered { NUMBER } else { &unique };
-                format!(
-                    "{all} QUALIFY row_number() OVER (PARTITION BY {unique} ORDER BY {first}) = 1"
-                )
-            }
+        let each_once = match self.numbered {
+            false => all.clone(),
+            true => format!(
+                "{all} QUALIFY row_number() OVER (PARTITION BY {NUMBER} ORDER BY {NUMBER}) = 1"
+            ),
         };
         let key = key.map(|i| {
             (
@@ -372,15 +363,14 @@ mod tests {
         assert_eq!(
             published(&staging(&SNOWFLAKE, false), Some(0), false),
             [
-                "MERGE INTO \"s\".\"qa\" t USING (SELECT C1, C2 FROM STAGED QUALIFY row_number() \
-                 OVER (PARTITION BY C1 ORDER BY C1) = 1) s ON t.\"QA_ID\" = s.C1 WHEN NOT MATCHED \
-                 THEN INSERT (\"QA_ID\", \"answer\") VALUES (s.C1, s.C2)"
+                "MERGE INTO \"s\".\"qa\" t USING (SELECT C1, C2 FROM STAGED) s ON t.\"QA_ID\" = \
+                 s.C1 WHEN NOT MATCHED THEN INSERT (\"QA_ID\", \"answer\") VALUES (s.C1, s.C2)"
             ]
         );
-        let first = published(&staging(&DATABRICKS, true), Some(0), false);
+        let numbered = published(&staging(&DATABRICKS, true), Some(0), false);
         assert!(
-            first[0].contains("BY C1 ORDER BY casebook_row) = 1"),
-            "{first:?}"
+            numbered[0].contains("PARTITION BY casebook_row ORDER BY casebook_row) = 1"),
+            "{numbered:?}"
         );
     }
 

@@ -13,7 +13,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 
 use super::exchange::{Query, Statement};
-use super::pushdown::classify;
+use super::pushdown::{classify, offered};
 use super::scan::SqlScan;
 use super::select::Select;
 use super::sink::StagedSink;
@@ -83,7 +83,7 @@ impl TableProvider for SqlTable {
         let renamed = renamed(&opened, filters)?;
         let renamed: Vec<&Expr> = renamed.iter().collect();
         let dialect = opened.described.dialect;
-        Ok(classify(dialect, opened.columns.remote(), &renamed))
+        Ok(offered(dialect, opened.columns.remote(), &renamed))
     }
 
     async fn scan(

@@ -235,10 +235,11 @@ fn refuse_unknown_keys(name: &str, origin: &str, table: &Table, path: &str) -> R
 }
 
 fn unknown_key(name: &str, origin: &str, key: &str) -> Error {
+    let valid = [&[EXTENDS], KEYS].concat();
     Error::invalid(format!(
         "profile '{name}' in {origin}: unknown key '{key}'.{} Valid: {}.",
-        did_you_mean(key, KEYS.iter().copied()),
-        KEYS.join(", ")
+        did_you_mean(key, valid.iter().copied()),
+        valid.join(", ")
     ))
 }
 

@@ -104,6 +104,13 @@ fn arguments(job: &Section<'_>) -> Result<BTreeMap<String, RawArgument>, Fault> 
             Value::Integer(number) => RawArgument::Plain(number.to_string()),
             Value::Float(number) if number.is_finite() => RawArgument::Plain(number.to_string()),
             Value::Text(text) => RawArgument::Text(text.clone()),
+            Value::Float(number) => {
+                let what = format!(
+                    "{} is {number}, which SQL has no number for",
+                    shown::key(key)
+                );
+                return Err(Fault::new(node.line, job.wrong("arguments", &what).what));
+            }
             other => {
                 let what = format!(
                     "{} is {}; expected text in quotes, a number, true or false",

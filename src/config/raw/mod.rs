@@ -60,8 +60,13 @@ impl Raw {
                 ..
             }) = keys.get(*section)
             {
-                let titles = entries.iter();
-                lines.extend(titles.map(|(name, node)| (format!("[{section}.{name}]"), node.line)));
+                for (name, node) in entries {
+                    let title = format!("[{section}.{name}]");
+                    if ["connections", "tables"].contains(section) {
+                        note_options(&title, "", node, &mut lines);
+                    }
+                    lines.insert(title, node.line);
+                }
             }
         }
         let session = keys.get("session").map(|node| {
@@ -77,6 +82,22 @@ impl Raw {
             profiles: named(keys, "profiles", profile)?,
             jobs: named(keys, "jobs", RawJob::read)?,
         })
+    }
+}
+
+/// Notes the lines of the keys below `node`, each under `title` and the option that it is.
+fn note_options(title: &str, above: &str, node: &Node, lines: &mut BTreeMap<String, usize>) {
+    let Value::Table(keys) = &node.value else {
+        return;
+    };
+    for (key, node) in keys {
+        let option = match (above, &**key) {
+            ("", "options") => String::new(),
+            ("", key) => key.to_owned(),
+            (above, key) => format!("{above}.{key}"),
+        };
+        note_options(title, &option, node, lines);
+        lines.insert(format!("{title} {option}"), node.line);
     }
 }
 

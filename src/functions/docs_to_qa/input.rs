@@ -3,8 +3,9 @@
 //! The statement's own names come first (CTEs, tables that it mentions elsewhere), then the
 //! session's catalogs, because a name inside a string literal is not fetched in advance.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
+use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::common::TableReference;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result};
@@ -89,13 +90,7 @@ impl InputPlanner {
         let Some(schema) = schema else {
             return Ok(None);
         };
-        let found = match schema.table(&full.table).now_or_never() {
-            Some(found) => found?,
-            // The catalog needs to wait, for the network say. That can be done here only where
-            // another worker keeps the runtime going.
-            None => wait_for(schema.table(&full.table), table)?,
-        };
-        let Some(provider) = found else {
+        let Some(provider) = table_of(&*schema, &full.table, table)? else {
             return Ok(None);
         };
         let plan = LogicalPlanBuilder::scan(table.clone(), provider_as_source(provider), None)?;
@@ -114,6 +109,20 @@ impl InputPlanner {
             .and_then(|catalog| catalog.schema(&names.default_schema))
             .map(|schema| schema.table_names())
             .unwrap_or_default()
+    }
+}
+
+/// The table `name` of `schema`, which was called `table`.
+pub(super) fn table_of(
+    schema: &dyn SchemaProvider,
+    name: &str,
+    table: &TableReference,
+) -> Result<Option<Arc<dyn TableProvider>>> {
+    match schema.table(name).now_or_never() {
+        Some(found) => found,
+        // The catalog needs to wait, for the network say. That can be done here only where another
+        // worker keeps the runtime going.
+        None => wait_for(schema.table(name), table),
     }
 }
 

@@ -54,8 +54,7 @@ impl QaSpec {
         let profile = profile(
             &casebook,
             &profile_name,
-            // A model that cannot be opened says so when it is needed.
-            profiles::overlay(&model).ok().flatten().as_deref(),
+            profiles::overlay_at_hand(&model).as_deref(),
             &overrides,
         )?;
         Ok(Self {

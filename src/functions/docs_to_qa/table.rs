@@ -101,6 +101,10 @@ impl QaTable {
 
     /// The part of `filters` that speaks only of kept columns or the document id, in terms of the
     /// input's columns. A row with a null id gets its id later, so it passes here.
+    ///
+    /// Documents without an id are told apart by their text, and of two with the same text one
+    /// counts; which one that is depends on what is filtered here. The README says so: applied
+    /// later, a predicate would cost the pairs of every document that it leaves out.
     fn input_filters(&self, filters: &[Expr]) -> Result<Vec<Expr>> {
         let schema = self.input.schema();
         let mut out = vec![];

@@ -10,9 +10,9 @@ use datafusion::common::TableReference;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
-use futures::FutureExt;
 
 use super::arguments::{QaArguments, invalid};
+use super::input::table_of;
 use super::table::QaTable;
 use crate::context::Casebook;
 
@@ -59,14 +59,15 @@ impl TableFunctionImpl for DocsToQaFunction {
         let full = table
             .clone()
             .resolve(&catalog.default_catalog, &catalog.default_schema);
-        let provider = session
+        let schema = session
             .catalog_list()
             .catalog(&full.catalog)
-            .and_then(|c| c.schema(&full.schema))
-            .and_then(|schema| schema.table(&full.table).now_or_never())
-            .transpose()?
-            .flatten()
-            .ok_or_else(|| invalid(format!("unknown table '{name}'")))?;
+            .and_then(|c| c.schema(&full.schema));
+        let found = match schema {
+            Some(schema) => table_of(&*schema, &full.table, &table)?,
+            None => None,
+        };
+        let provider = found.ok_or_else(|| invalid(format!("unknown table '{name}'")))?;
         let short = table.table().to_owned();
         let plan = LogicalPlanBuilder::scan(table, provider_as_source(provider), None)?.build()?;
         let options = session.config_options();

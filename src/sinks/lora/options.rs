@@ -66,17 +66,28 @@ pub struct LoraOptions {
 
 impl LoraOptions {
     /// Refuses what training would refuse whatever the examples are: a base that is not there, a
-    /// directory that holds another run.
+    /// directory that holds another run. One of a hub is not fetched for that.
     ///
     /// # Errors
     /// What is wrong, and the option that mends it.
     pub async fn check(&self, casebook: &Arc<Casebook>) -> Result<()> {
+        match models::is_fetched(&self.base.source)? {
+            true => Ok(()),
+            false => self.ready(casebook).await.map(drop),
+        }
+    }
+
+    /// The same, with a base of a hub fetched: the prompts of examples with a document, those of the
+    /// profile as the model overlays it.
+    pub(crate) async fn ready(&self, casebook: &Arc<Casebook>) -> Result<PromptForm> {
         let (options, casebook) = (self.clone(), Arc::clone(casebook));
         let checked = tokio::task::spawn_blocking(move || {
+            check_no_model(&options.directory)?;
             let base = models::source(&options.base.source)?;
             let form = options.form(&casebook)?;
             let (settings, mode) = (&options.settings, options.mode);
-            lora::check(&options.directory, &base, settings, &form, mode).map_err(Error::from)
+            lora::check(&options.directory, &base, settings, &form, mode)?;
+            Ok(form)
         });
         checked.await.map_err(|e| {
             Error::new(
@@ -86,8 +97,8 @@ impl LoraOptions {
         })?
     }
 
-    /// Prompts of examples with a document: those of the profile, as the model overlays it.
-    pub(super) fn form(&self, casebook: &Casebook) -> Result<PromptForm> {
+    /// Blocks, and may fetch.
+    fn form(&self, casebook: &Casebook) -> Result<PromptForm> {
         let overlay = profiles::overlay(&self.base)?;
         let profile = profiles::resolve(casebook, &self.profile, overlay.as_deref())?;
         Ok(PromptForm {
@@ -142,6 +153,56 @@ impl LoraOptions {
             mode: mode(&name, value("mode"))?,
         })
     }
+}
+
+/// What training leaves in its directory, and what people and programs that pass models on put there.
+const ADAPTER_FILES: &[&str] = &[
+    "run",
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "README.md",
+];
+/// Files that make a directory that of a model.
+const MODEL_FILES: &[&str] = &["config.json", "tokenizer.json", "model.safetensors"];
+/// Names that a warning lists.
+const LISTED: usize = 3;
+
+/// An adapter in the directory of a model would change what that model is.
+fn check_no_model(directory: &Path) -> Result<()> {
+    match MODEL_FILES
+        .iter()
+        .find(|name| directory.join(name).exists())
+    {
+        Some(name) => Err(Error::invalid(format!(
+            "{} holds {name}, so it is the directory of a model, and an adapter there would change \
+             what that model is; choose a directory of its own",
+            directory.display()
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// What to say of a directory that holds other things than an adapter; none if it does not.
+pub(super) fn others_in(directory: &Path) -> Option<String> {
+    let entries = std::fs::read_dir(directory).ok()?.flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names
+        .filter(|name| !name.starts_with('.') && !ADAPTER_FILES.contains(&&**name))
+        .collect();
+    names.sort();
+    let more = match names.len().saturating_sub(LISTED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    names.truncate(LISTED);
+    (!names.is_empty()).then(|| {
+        format!(
+            "the directory {} of an adapter also holds {}{more}: programs that load the adapter see \
+             them too; a directory of its own is better",
+            directory.display(),
+            names.join(", ")
+        )
+    })
 }
 
 /// Checks the options of the table `name` as far as nothing else is needed for it.
@@ -274,6 +335,33 @@ mod tests {
             );
         }
         checked(&[("format.rank", "8"), ("mode", "new")]).unwrap();
+    }
+
+    #[test]
+    fn an_adapter_has_a_directory_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        assert_eq!(others_in(&at("none")), None);
+        for name in [".hidden", "adapter_config.json", "README.md"] {
+            std::fs::write(at(name), "x").unwrap();
+        }
+        std::fs::create_dir(at("run")).unwrap();
+        assert_eq!(others_in(dir.path()), None);
+        check_no_model(dir.path()).unwrap();
+        for name in ["d", "b", "c", "a"] {
+            std::fs::write(at(name), "x").unwrap();
+        }
+        let notice = others_in(dir.path()).unwrap();
+        assert!(
+            notice.contains("also holds a, b, c and 1 more:"),
+            "{notice}"
+        );
+        for name in MODEL_FILES {
+            std::fs::write(at(name), "x").unwrap();
+            let error = check_no_model(dir.path()).unwrap_err().to_string();
+            assert!(error.contains(&format!("holds {name}")), "{error}");
+            std::fs::remove_file(at(name)).unwrap();
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType};
 use futures::TryStreamExt;
 
 use super::LoraOptions;
+use super::options::others_in;
 use super::spool::Spool;
 use crate::context::Casebook;
 use crate::error::{Error, ErrorKind};
@@ -102,8 +103,10 @@ impl DataSink for LoraSink {
         let work = self.casebook.begin_work();
         let options = self.options.clone();
         // Before the first row is asked for, which may cost hours.
-        options.check(&self.casebook).await?;
-        let form = options.form(&self.casebook)?;
+        let form = options.ready(&self.casebook).await?;
+        if let Some(notice) = others_in(&options.directory) {
+            log::warn!(target: "casebook", "{notice}");
+        }
         // Held until training ends, also when this statement is dropped before.
         let place = RunDirectory::lock(&options.directory).map_err(Error::from)?;
         let (mut spool, staged) = Spool::create(&place)?;

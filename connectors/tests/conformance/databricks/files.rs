@@ -275,6 +275,60 @@ async fn features_that_prevent_appending_are_named() {
     assert!(!plan.contains("WarehouseScan"), "{plan}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_in_files_takes_new_columns_through_the_warehouse() {
+    let fake = Fake::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let whole = local_pairs().await;
+    let half = whole.project(&[0, 1]).unwrap();
+    let url = url::Url::from_directory_path(dir.path()).unwrap();
+    let table = deltalake::DeltaTable::try_from_url(url).await.unwrap();
+    table.write(vec![half.clone()]).await.unwrap();
+    let location = format!("file://{}", dir.path().display());
+    fake.add_files("qa", &location, no_keys);
+    let more = [
+        ("table.create", "qa_pairs"),
+        ("table.evolve", "add_columns"),
+    ];
+    // What it lacks is said with the way out.
+    let error = create(&session(), &fake, "qa", &more[..1])
+        .await
+        .unwrap_err();
+    assert_has(&message(&error), &["chunk_no is missing", "table.evolve"]);
+    let without = [more[0], more[1], ("databricks.warehouse_id", "")];
+    let ctx = session();
+    create(&ctx, &fake, "qa", &without).await.unwrap();
+    assert_has(&shown(&ctx, "SELECT qa_id FROM qa").await, &["| a "]);
+    let insert = "INSERT INTO qa (qa_id) VALUES ('b')";
+    let error = query(&ctx, insert).await.unwrap_err();
+    assert_has(
+        &message(&error),
+        &[
+            "lacks columns that table.evolve adds",
+            "databricks.warehouse_id",
+        ],
+    );
+    fake.add_rows("qa", half);
+    let ctx = session();
+    create(&ctx, &fake, "qa", &more).await.unwrap();
+    let all = "SELECT qa_id, chunk_no IS NULL AS none FROM qa";
+    assert_has(&shown(&ctx, all).await, &["| a     | true"]);
+    // The engine behind the fake cannot do what it is asked for.
+    query(&ctx, "INSERT INTO qa VALUES ('b', 'q', 1, 0.5)")
+        .await
+        .unwrap_err();
+    let asked = fake.get(|i| i.statements.clone());
+    let added = asked.iter().find(|s| s.starts_with("ALTER TABLE"));
+    assert_has(added.unwrap(), &["ADD COLUMN `chunk_no` INTEGER"]);
+}
+
+/// One row of the contract.
+async fn local_pairs() -> RecordBatch {
+    let sql = "SELECT 'a' AS qa_id, 'q' AS question, CAST(1 AS INT) AS chunk_no, \
+               CAST(1 AS FLOAT) AS grounding";
+    query(&session(), sql).await.unwrap().remove(0)
+}
+
 /// moto accepts any key, but it is another S3 than ours.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_on_moto() {

@@ -344,3 +344,34 @@ async fn a_count_of_chunks_is_only_a_word_of_the_server() {
     assert_has(&message(&error), &["main.legal.cases", "chunk 1"]);
     assert!(begun.elapsed().as_secs() < 20);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_texts_than_a_statement_takes_are_compared_here() {
+    let (fake, ctx) = view(cases(400)).await;
+    let list = |from: usize, count: usize| {
+        let text = |i: usize| {
+            let texts = cases(400);
+            let texts = datafusion::common::cast::as_string_view_array(texts.column(1)).unwrap();
+            format!("'{}'", texts.value(i).replace('\'', "''"))
+        };
+        (from..from + count)
+            .map(text)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let all = format!(
+        "SELECT count(*) FROM cases WHERE text IN ({})",
+        list(50, 300)
+    );
+    assert_has(&shown(&ctx, &all).await, &["| 300 "]);
+    let two = format!(
+        "SELECT count(*) FROM cases WHERE text NOT IN ({}) AND text NOT IN ({})",
+        list(0, 120),
+        list(120, 120)
+    );
+    assert_has(&shown(&ctx, &two).await, &["| 160 "]);
+    let few = format!("SELECT id FROM cases WHERE text IN ({})", list(7, 100));
+    assert_eq!(shown(&ctx, &few).await.lines().count(), 104);
+    let last = fake.get(|i| i.statements.last().cloned()).unwrap();
+    assert_has(&last, &[":p100"]);
+}

@@ -55,16 +55,19 @@ async fn a_table_is_created_and_filled_once() {
         .await
         .unwrap();
     assert_eq!(shown(&ctx, all).await, shown(&local, all).await);
-    // The same key twice in one INSERT: the first row.
-    query(
-        &ctx,
-        "INSERT INTO qa VALUES ('n', 'first', 1, 1.0), ('n', 'second', 2, 1.0)",
-    )
-    .await
-    .unwrap();
-    let found = shown(&ctx, "SELECT question FROM qa WHERE qa_id = 'n'").await;
-    assert_has(&found, &["first"]);
-    assert!(!found.contains("second"), "{found}");
+    // The same key twice in one INSERT: one row if they are equal, refused if not.
+    for other in ["('n', 'first', 2, 1.0)", "('n', NULL, 1, 1.0)"] {
+        for insert in ["INSERT INTO", "INSERT OVERWRITE"] {
+            let insert = format!("{insert} qa VALUES ('n', 'first', 1, 1.0), {other}");
+            let error = query(&ctx, &insert).await.unwrap_err();
+            let parts = ["main.legal.qa", "same qa_id, 'n'", "write.key"];
+            assert_has(&message(&error), &parts);
+        }
+    }
+    let equal = "INSERT INTO qa VALUES ('n', 'first', 1, 1.0), ('n', 'first', 1, 1.0)";
+    assert_has(&shown(&ctx, equal).await, &["| 1 "]);
+    let found = shown(&ctx, "SELECT count(*) FROM qa").await;
+    assert_has(&found, &["| 13 "]);
     let error = query(&ctx, "INSERT INTO qa VALUES (NULL, 'q', 1, 1.0)")
         .await
         .unwrap_err();
@@ -298,4 +301,35 @@ async fn staging_tables_of_dead_runs_are_removed() {
         .unwrap();
     assert_eq!(tables(), left(&[&long, &sign]));
     assert_has(&counted(&fake).await, &["| 40 "]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_with_a_key_wait_for_their_turn_where_another_writer_was_faster() {
+    for (create_with, conflicts, done) in [(&CREATE[..], 2, true), (&CREATE[..1], 1, false)] {
+        let (fake, ctx) = (Fake::start().await, session());
+        create(&ctx, &fake, "qa", create_with).await.unwrap();
+        // Without a key it is an INSERT, which is never tried again.
+        let says = json!({"message": "[DELTA_CONCURRENT_APPEND] files were added"});
+        fake.set(|inner| {
+            inner.conflicts = conflicts;
+            inner.failing = (!done).then(|| ("INSERT INTO `main`.`legal`.`qa`".into(), says));
+        });
+        let inserted = query(&ctx, &format!("INSERT INTO qa {}", pairs(3, 5))).await;
+        let tried = |word: &str| {
+            let all = fake.get(|i| i.statements.clone());
+            all.iter().filter(|s| s.starts_with(word)).count()
+        };
+        match done {
+            true => {
+                inserted.unwrap();
+                assert_has(&counted(&fake).await, &["| 3 "]);
+                assert_eq!(tried("MERGE"), 3);
+            }
+            false => {
+                let error = inserted.unwrap_err();
+                assert_has(&message(&error), &["DELTA_CONCURRENT_APPEND", "write.key"]);
+                assert_eq!(tried("INSERT INTO `main`.`legal`.`qa`"), 1);
+            }
+        }
+    }
 }

@@ -149,9 +149,12 @@ async fn listed_columns_make_a_table_or_are_compared_with_it() {
 async fn a_place_that_cannot_be_written_to_is_told_before_a_row_is_asked_for() {
     let scratch = tempfile::tempdir().unwrap();
     let file = scratch.path().join("file");
-    fs::write(&file, "x").unwrap();
     let ctx = session();
     run(&ctx, &create("t", &file.join("t"), PAIRS)).await;
+    fs::write(&file, "x").unwrap();
+    let refused = error(&ctx, &create("u", &file.join("t"), PAIRS)).await;
+    assert!(refused.contains("is no directory"), "{refused}");
+    // One that came into the way later.
     // The rows would fail, too, were they asked for.
     let sql = "INSERT INTO t SELECT CAST(1 / (value - 1) AS VARCHAR), 'a', 'ok' \
                FROM generate_series(1, 3)";
@@ -245,4 +248,24 @@ async fn an_older_table_takes_new_columns_if_asked_to() {
     assert!(refused.contains("have changed"), "{refused}");
     let refused = error(&ctx, "INSERT INTO old VALUES ('4', 'd', 'ok')").await;
     assert!(refused.contains("have changed"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_url_may_be_percent_encoded() {
+    let scratch = tempfile::tempdir().unwrap();
+    let location = scratch.path().join("my table");
+    let ctx = session();
+    run(&ctx, &create("t", &location, PAIRS)).await;
+    let sql = "INSERT INTO t VALUES ('1', 'a', 'ok')";
+    assert_eq!(insert(&ctx, sql).await, 1);
+    let below = scratch.path().display();
+    for (name, url) in [
+        ("encoded", format!("file://{below}/my%20table")),
+        ("capitals", format!("FILE://{below}/my table")),
+    ] {
+        let sql = format!("CREATE EXTERNAL TABLE {name} STORED AS DELTA LOCATION '{url}'");
+        run(&ctx, &sql).await;
+        let found = rows(&ctx, &format!("SELECT * FROM {name}")).await;
+        assert_eq!(found, ["1 | a | ok"], "{url}");
+    }
 }

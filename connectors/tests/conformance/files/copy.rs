@@ -100,3 +100,48 @@ async fn nulls_have_a_folder() {
         assert!(files(&to).is_empty());
     }
 }
+
+const CHILD: &str = "CASEBOOK_FEW_FILES_CHILD";
+
+/// Not a test of its own: the process that may open few files.
+#[tokio::test(flavor = "multi_thread")]
+async fn child_with_few_files() {
+    let Ok(dir) = std::env::var(CHILD) else {
+        return;
+    };
+    let ctx = session(2);
+    let rows = "SELECT value, value % 600 AS p FROM generate_series(1, 1200)";
+    let copy = format!("COPY ({rows}) TO '{dir}/copied/' STORED AS CSV PARTITIONED BY (p)");
+    ask(&ctx, &copy).await.unwrap();
+    for (name, rows_there) in [("copied", 1200), ("inserted", 0)] {
+        let create = format!(
+            "CREATE EXTERNAL TABLE {name} (value BIGINT, p BIGINT) STORED AS CSV PARTITIONED BY (p) \
+             LOCATION '{dir}/{name}/'"
+        );
+        ask(&ctx, &create).await.unwrap();
+        let count = format!("SELECT count(*) FROM {name}");
+        assert_eq!(number(&ctx, &count).await, rows_there);
+        assert_eq!(
+            number(&ctx, &format!("INSERT INTO {name} {rows}")).await,
+            1200
+        );
+        assert_eq!(number(&ctx, &count).await, rows_there + 1200);
+    }
+}
+
+/// What is written into more folders than a program may open files, on this machine.
+#[cfg(unix)]
+#[test]
+fn small_files_are_not_kept_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = "ulimit -n 200 && exec \"$0\" --exact files::copy::child_with_few_files --nocapture";
+    let output = std::process::Command::new("sh")
+        .args(["-c", run])
+        .arg(std::env::current_exe().unwrap())
+        .env(CHILD, dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert_eq!(files(dir.path()).len(), 1800);
+}

@@ -205,6 +205,13 @@ async fn rows_in_folders_are_there_once() {
             let insert = "INSERT INTO t VALUES (1, 'a', 'ca1'), (2, NULL, 'ca2'), (3, '', NULL)";
             assert_eq!(number(&ctx, insert).await, 3);
             assert_eq!(number(&ctx, insert).await, 0);
+            // Rows that only their folder tells apart are two.
+            let two = "INSERT INTO t VALUES (4, 'a', 'ca1'), (4, 'a', 'ca2')";
+            let error = ask(&ctx, two).await.unwrap_err();
+            assert!(
+                error.contains("have the same id, '4', and differ"),
+                "{error}"
+            );
             // Four writers at once; each has half of its keys in common with the next.
             let many = |writer: u32| {
                 let (ctx, from) = (ctx.clone(), 1000 + writer * 100);

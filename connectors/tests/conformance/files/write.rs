@@ -46,9 +46,21 @@ async fn a_key_is_added_once() {
             let at = format!("{}key-{format}/", place.base);
             let options = format!("{}{CONTRACT} 'write.key' 'qa_id'", place.options);
             create(&ctx, "t", format, &at, &options).await.unwrap();
-            let first = "INSERT INTO t VALUES ('a', 1, 'x'), ('b', 2, 'y'), ('a', 3, 'z')";
+            let first = "INSERT INTO t VALUES ('a', 1, 'x'), ('b', 2, 'y'), ('a', 1, 'x')";
             assert_eq!(number(&ctx, first).await, 2);
             assert_eq!(number(&ctx, first).await, 0);
+            for other in ["('n', 2, 'x')", "('n', 1, NULL)", "('n', NULL, 'x')"] {
+                let two = format!("INSERT INTO t VALUES ('n', 1, 'x'), {other}");
+                let error = ask(&ctx, &two).await.unwrap_err();
+                for part in [
+                    "same qa_id, 'n'",
+                    "differ",
+                    "write.key",
+                    &format!("key-{format}"),
+                ] {
+                    assert!(error.contains(part), "{error}");
+                }
+            }
             let more = "INSERT INTO t VALUES ('b', 2, 'y'), ('c', 4, 'z')";
             assert_eq!(number(&ctx, more).await, 1);
             let shown = ask(&ctx, "SELECT qa_id, question_no FROM t ORDER BY qa_id")

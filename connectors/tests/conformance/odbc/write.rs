@@ -107,9 +107,17 @@ async fn the_same_insert_twice_changes_nothing() {
     for source in Source::all("twice") {
         let ctx = session();
         source.create_with(&ctx, "qa", "qa", KEYED).await.unwrap();
-        // Every key occurs twice within the statement.
-        let insert = "INSERT INTO qa SELECT 'k''' || (value % 1500), value, value * 5000000000, \
-                      repeat('ž', 100) || value, value / 8.0 FROM generate_series(1, 3000)";
+        // Every row occurs twice within the statement.
+        let rows = |n: &str| {
+            format!(
+                "INSERT INTO qa SELECT 'k''' || (value % 1500), {n}, {n} * 5000000000, \
+                 repeat('ž', 100) || {n}, {n} / 8.0 FROM generate_series(1, 3000)"
+            )
+        };
+        let error = run(&ctx, &rows("value")).await.unwrap_err().to_string();
+        assert!(error.contains("have the same qa_id, 'k'"), "{error}");
+        assert_eq!(one(&ctx, "SELECT count(*) FROM qa").await, "0");
+        let insert = &rows("(value % 1500)");
         assert_eq!(run(&ctx, insert).await.unwrap(), 1500);
         let before = shown(&ctx, "SELECT * FROM qa ORDER BY qa_id").await;
         assert_eq!(run(&ctx, insert).await.unwrap(), 0);

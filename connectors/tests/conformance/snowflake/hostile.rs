@@ -43,6 +43,12 @@ async fn counts_that_do_not_go_together_are_refused() {
         };
         refused(faults, &[part]).await;
     }
+    // More than can be added up.
+    let faults = Faults {
+        said_rows: Some((1, usize::MAX)),
+        ..Faults::default()
+    };
+    refused(faults, &["more in the chunks"]).await;
     let faults = Faults {
         same_link: Some(1),
         ..Faults::default()

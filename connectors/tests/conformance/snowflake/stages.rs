@@ -11,10 +11,11 @@ use object_store::path::Path;
 use object_store::signer::Signer;
 use serde_json::{Value, json};
 
-use super::faults::{collect, rows};
+use super::faults::{rows, table};
 use crate::fake::gcs::Gcs;
 use crate::fake::s3::{Key, S3};
-use crate::fake::snowflake::{Fake, Faults};
+use crate::fake::snowflake::{Fake, Faults, PASSWORD};
+use crate::fake::tls::Tls;
 use crate::files::place::{azure_container, unique};
 
 /// More rows than one statement takes: three columns make 20,000.
@@ -24,12 +25,18 @@ const MANY: &str = "INSERT INTO t SELECT value, NULL, 'text ' || value FROM \
 /// Writes where PUT is answered with `stage`: how many statements had bound values, and the
 /// statements of the stage.
 async fn written(stage: Option<Value>) -> (usize, Vec<String>) {
+    written_with(stage, "").await
+}
+
+/// The same with `more` options.
+async fn written_with(stage: Option<Value>, more: &str) -> (usize, Vec<String>) {
     let faults = Faults {
         stage: stage.map(|answer| (answer, 30_000)),
         ..Faults::default()
     };
     let fake = Fake::start(rows(1), faults).await;
-    let done = collect(&fake, MANY).await.unwrap();
+    let ctx = table(&fake.url, PASSWORD, more).await.unwrap();
+    let done = ctx.sql(MANY).await.unwrap().collect().await.unwrap();
     assert_eq!(done.len(), 1);
     let events = fake.events();
     let writes = events.iter().filter_map(|e| e.strip_prefix("write "));
@@ -46,12 +53,21 @@ async fn written(stage: Option<Value>) -> (usize, Vec<String>) {
 
 /// Writes by way of `stage`; its statements are as they should be.
 async fn staged(stage: Value) {
-    let (inserts, steps) = written(Some(stage)).await;
+    staged_with(stage, "").await;
+}
+
+async fn staged_with(stage: Value, more: &str) {
+    let (inserts, steps) = written_with(Some(stage), more).await;
     assert_eq!(inserts, 1);
     // One PUT to see what storage that is, one for the file.
     assert_eq!(steps.len(), 4, "{steps:?}");
     assert!(
         steps[3].contains("(C1, C2, C3) FROM (SELECT $1:C1::VARCHAR,"),
+        "{steps:?}"
+    );
+    // A text \N stays one.
+    assert!(
+        steps[3].ends_with("(TYPE = PARQUET NULL_IF = ())"),
         "{steps:?}"
     );
 }
@@ -70,21 +86,38 @@ fn check(file: Bytes) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_s3_with_temporary_keys() {
+    let s3 = s3(true).await;
+    staged(in_s3(&s3.endpoint)).await;
+    check(s3.object("stages/of/mine/part-00000.parquet").unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_s3_behind_an_authority_of_ones_own() {
+    let s3 = s3(true).await;
+    let tls = Tls::before(&s3.endpoint).await;
+    let ca_file = format!(", 'tls.ca_file' '{}'", tls.ca_file.display());
+    staged_with(in_s3(&tls.url), &ca_file).await;
+    check(s3.object("stages/of/mine/part-00000.parquet").unwrap());
+}
+
+/// A bucket and a key for it, which may write or only read.
+async fn s3(writes: bool) -> S3 {
     let s3 = S3::start().await;
     let key = Key {
         prefix: "stages/of/mine/".into(),
-        writes: true,
+        writes,
         session_token: "hidden-token".into(),
         expires: None,
     };
     s3.allow("AKIA1", key);
-    staged(
-        json!({"stageInfo": {"locationType": "S3", "location": "stages/of/mine/",
-        "region": "us-east-1", "endPoint": s3.endpoint, "creds": {"AWS_KEY_ID": "AKIA1",
-        "AWS_SECRET_KEY": "hidden-key", "AWS_TOKEN": "hidden-token"}}}),
-    )
-    .await;
-    check(s3.object("stages/of/mine/part-00000.parquet").unwrap());
+    s3
+}
+
+/// What PUT is answered with.
+fn in_s3(endpoint: &str) -> Value {
+    json!({"stageInfo": {"locationType": "S3", "location": "stages/of/mine/",
+        "region": "us-east-1", "endPoint": endpoint, "creds": {"AWS_KEY_ID": "AKIA1",
+        "AWS_SECRET_KEY": "hidden-key", "AWS_TOKEN": "hidden-token"}}})
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,7 +159,9 @@ async fn where_no_stage_can_be_used_rows_go_as_bound_values() {
     let encrypted = json!({"stageInfo": {"locationType": "GCS", "presignedUrl": "http://x"},
         "encryptionMaterial": {"queryStageMasterKey": "k"}});
     let elsewhere = json!({"stageInfo": {"locationType": "LOCAL_FS", "creds": {}}});
-    for stage in [None, Some(encrypted), Some(elsewhere)] {
+    let closed = s3(false).await;
+    let closed = Some(in_s3(&closed.endpoint));
+    for stage in [None, Some(encrypted), Some(elsewhere), closed] {
         assert_eq!(written(stage).await.0, 3);
     }
 }

@@ -15,7 +15,7 @@ const CREATE_QA: &str = ", 'table.create' 'qa_pairs', 'write.key' 'qa_id'";
 const SOME_QA: &str = "SELECT * FROM (VALUES \
                        ('a', 1, 10, 'it''s \\ é', CAST(0.1 AS REAL)), \
                        ('b', 2, NULL, NULL, NULL), \
-                       ('b', 3, 30, 'the same key', CAST(1 AS REAL))) \
+                       ('b', 2, NULL, NULL, NULL)) \
                        AS v(qa_id, chunk_no, chunk_start, answer, grounding)";
 
 #[tokio::test]
@@ -28,6 +28,13 @@ async fn a_table_is_created_and_written_once_only() {
     let added = run(&ctx, &insert).await.unwrap();
     assert_eq!(added[0].column(0).as_primitive::<UInt64Type>().value(0), 2);
     run(&ctx, &insert).await.unwrap();
+    assert_eq!(count(&ctx).await, 2);
+    let two = "INSERT INTO t SELECT 'n' AS qa_id, value AS chunk_no FROM generate_series(1, 2)";
+    let error = run(&ctx, two).await.unwrap_err().to_string();
+    assert!(
+        error.contains("have the same qa_id, 'n', and differ"),
+        "{error}"
+    );
     assert_eq!(count(&ctx).await, 2);
     let rows = run(&ctx, "SELECT * FROM t ORDER BY qa_id").await.unwrap();
     assert_eq!(rows[0].schema().fields(), qa_pairs().fields());

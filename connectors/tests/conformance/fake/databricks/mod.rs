@@ -75,6 +75,8 @@ pub(crate) struct Inner {
     pub(crate) truncated: bool,
     /// Statements containing the first text fail with this error.
     pub(crate) failing: Option<(String, Value)>,
+    /// So many MERGEs fail, because another writer is faster.
+    pub(crate) conflicts: u32,
     /// Statement that ends the server's life: from it on everything is answered with 503.
     pub(crate) dies_at: Option<usize>,
     pub(crate) rows_per_chunk: usize,

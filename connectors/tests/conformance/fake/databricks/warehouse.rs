@@ -73,7 +73,24 @@ impl Fake {
         if dead {
             return error(503, "TEMPORARILY_UNAVAILABLE", "the end");
         }
-        let failing = self.get(|i| i.failing.clone().filter(|(part, _)| sql.contains(part)));
+        let mut failing = self.get(|i| i.failing.clone().filter(|(part, _)| sql.contains(part)));
+        let conflict = sql.starts_with("MERGE")
+            && self.set(|inner| {
+                let left = inner.conflicts.checked_sub(1);
+                inner.conflicts = left.unwrap_or_default();
+                left.is_some()
+            });
+        if conflict {
+            let says = "[DELTA_CONCURRENT_APPEND] files were added by a concurrent update";
+            failing = Some((
+                sql.clone(),
+                json!({"error_code": "BAD_REQUEST", "message": says}),
+            ));
+        }
+        // What the API takes.
+        if body["parameters"].as_array().is_some_and(|p| p.len() > 256) {
+            return error(400, "INVALID_PARAMETER_VALUE", "more than 256 parameters");
+        }
         let answer = match failing {
             Some((_, error)) => {
                 json!({"statement_id": id, "status": {"state": "FAILED", "error": error}})

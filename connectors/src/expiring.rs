@@ -12,14 +12,14 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// A fresh value and how long it is good for; none: forever.
 #[derive(Debug)]
-pub(super) struct Fresh<T> {
-    pub(super) value: T,
-    pub(super) lifetime: Option<Duration>,
+pub(crate) struct Fresh<T> {
+    pub(crate) value: T,
+    pub(crate) lifetime: Option<Duration>,
 }
 
 /// Holds a value until 80 % of its lifetime have passed.
 #[derive(Debug)]
-pub(super) struct Expiring<T> {
+pub(crate) struct Expiring<T> {
     held: RwLock<Option<Held<T>>>,
     /// Held by the one caller that renews.
     turn: Mutex<()>,
@@ -42,9 +42,10 @@ impl<T> Default for Expiring<T> {
 }
 
 impl<T> Expiring<T> {
-    /// The value; if it is due, what `renew` fetches, which is not begun otherwise. While one caller renews, the others go on
-    /// with the old value as long as it is good. A renewal that fails is an error only after that.
-    pub(super) async fn get(
+    /// The value; if it is due, what `renew` fetches, which is not begun otherwise. While one caller
+    /// renews, the others go on with the old value as long as it is good. A renewal that fails is an
+    /// error only after that.
+    pub(crate) async fn get(
         &self,
         renew: impl Future<Output = Result<Fresh<T>>>,
     ) -> Result<Arc<T>> {
@@ -72,7 +73,7 @@ impl<T> Expiring<T> {
     }
 
     /// Makes the next `get` renew.
-    pub(super) fn forget(&self) {
+    pub(crate) fn forget(&self) {
         *self.held.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
