@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::adapter::{Site, pair, to_bytes};
 use super::settings::LoraSettings;
-use crate::model::Decoder;
+use crate::model::{Decoder, LORA_MODULES};
 use crate::{Error, Result, output};
 
 /// File name of the tensors.
@@ -29,7 +29,7 @@ pub(super) fn write(
     base: &str,
 ) -> Result<()> {
     let weights = weights(decoder, sites)?;
-    let config = config(settings, base)?;
+    let config = config(settings, sites, base)?;
     // Between the two renames there must be no configuration that fits other tensors.
     let config_path = directory.join(CONFIG);
     output::check_file(&config_path)?;
@@ -71,7 +71,10 @@ pub(super) fn serialize(tensors: &[(String, Vec<usize>, Vec<u8>)]) -> Result<Vec
         .map_err(|e| Error::internal(format!("tensors cannot be written: {e}")))
 }
 
-fn config(settings: &LoraSettings, base: &str) -> Result<String> {
+fn config(settings: &LoraSettings, sites: &[Site], base: &str) -> Result<String> {
+    let named = |name: &&str| sites.iter().any(|site| site.module_name() == *name);
+    let modules = LORA_MODULES.iter().map(|(name, _)| *name).filter(named);
+    let modules: Vec<&str> = modules.collect();
     let value = json!({
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -81,7 +84,7 @@ fn config(settings: &LoraSettings, base: &str) -> Result<String> {
         "lora_dropout": 0.0,
         "use_rslora": settings.use_rslora,
         "use_dora": false,
-        "target_modules": settings.target_modules,
+        "target_modules": modules,
         "bias": "none",
         "fan_in_fan_out": false,
         "inference_mode": true,

@@ -4,6 +4,7 @@
 mod builtin;
 mod directories;
 mod engine;
+mod gguf;
 mod golden;
 mod parity;
 mod prompts;
