@@ -1,6 +1,7 @@
 //! Which model a name means, loaded once and shared.
 //!
-//! Names are looked up in this order: a `[models]` entry, `builtin:tiny`, a directory, a hub id.
+//! Names are looked up in this order: a `[models]` entry, `builtin:tiny`, a directory or GGUF file, a
+//! hub id.
 //! (`ask` and `compare` also accept LORA tables and adapter directories.)
 
 use std::collections::{BTreeMap, HashMap};
@@ -20,7 +21,7 @@ pub(crate) const BUILTIN_TINY: &str = "builtin:tiny";
 /// One `[models.NAME]` entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelSpec {
-    /// `builtin:tiny`, a directory in Hugging Face layout, or a hub id.
+    /// `builtin:tiny`, a directory in Hugging Face layout, a GGUF file, or a hub id.
     pub source: String,
     /// `auto`, `cpu` or `cuda:N`.
     pub device: String,
@@ -104,7 +105,9 @@ impl Models {
         if name == DEFAULT_MODEL {
             return Ok(ModelSpec::new(BUILTIN_TINY));
         }
-        if name.starts_with("builtin:") || Path::new(name).is_dir() || looks_like_hub_id(name) {
+        let file = || name.ends_with(".gguf") && Path::new(name).is_file();
+        let place = || Path::new(name).is_dir() || file();
+        if name.starts_with("builtin:") || place() || looks_like_hub_id(name) {
             source(name)?;
             return Ok(ModelSpec::new(name));
         }
@@ -113,7 +116,8 @@ impl Models {
         let tables = tables();
         valid.extend(tables.iter().map(String::as_str));
         Err(Error::unknown("model", name, &valid).hint(
-            "A model is a [models] entry, builtin:tiny, a directory with config.json, or a hub id.",
+            "A model is a [models] entry, builtin:tiny, a directory with config.json, a GGUF file, or \
+             a hub id.",
         ))
     }
 

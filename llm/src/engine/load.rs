@@ -10,7 +10,8 @@ use super::options::EngineOptions;
 use super::scheduler::Scheduler;
 use super::{Engine, Inner, ModelInfo};
 use crate::model::{
-    Decoder, DecoderConfig, KvBlock, ModelSource, Prompter, Weights, attach_adapter, check_adapter,
+    Decoder, DecoderConfig, KvBlock, ModelSource, Prompter, attach_adapter, check_adapter,
+    open_weights,
 };
 use crate::{Error, Result};
 
@@ -22,7 +23,7 @@ pub(crate) fn check(source: &ModelSource, options: &EngineOptions) -> Result<()>
     options.device.open()?;
     let files = source.open()?;
     let config = DecoderConfig::parse(&files.name, &files.require("config.json")?)?;
-    Weights::open(&files)?;
+    open_weights(&files, &config)?;
     Prompter::load_with(&files, &config, &options.chat)?;
     match &options.adapter {
         Some(directory) => check_adapter(directory),
@@ -58,13 +59,13 @@ pub(crate) fn load(source: &ModelSource, options: EngineOptions) -> Result<Engin
                 .with_source(e)
         })?),
     };
-    let parameters = decoder.parameters();
+    let parameters = decoder.parameters()?;
     let info = ModelInfo {
         name,
         digest,
         context_tokens: decoder.config.context_tokens(),
         parameters,
-        weight_bytes: parameters * dtype.size_in_bytes(),
+        weight_bytes: decoder.weight_bytes(),
         dtype: dtype_name(dtype),
         device: device_name(&device),
         max_cached_tokens: limits.max_cached_tokens,

@@ -72,7 +72,7 @@ pub fn train(
         .max_example_tokens
         .min(decoder.config.context_tokens());
     let data = Data::new(&prompter, form, &examples, settings, limit)?;
-    let sites = sites(&decoder, settings);
+    let sites = sites(&decoder, settings)?;
     initialise(&mut decoder, &sites, settings)?;
     let step_tokens = settings.batch_tokens * settings.accumulation_steps;
     let workers = Workers::new(&decoder.device, step_tokens)?;
@@ -146,5 +146,5 @@ fn interrupted(directory: &Path, step: usize, steps: usize) -> Error {
 
 #[cfg(test)]
 pub(super) fn test_sites(decoder: &Decoder, settings: &LoraSettings) -> Vec<super::adapter::Site> {
-    sites(decoder, settings)
+    sites(decoder, settings).unwrap()
 }

@@ -9,55 +9,15 @@ use candle_core::DType;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::decoder::{Decoder, Layer};
-use super::linear::{Linear, LoraPair};
+use super::decoder::Decoder;
+use super::layer::LORA_MODULES;
+use super::linear::LoraPair;
 use super::source::{ModelFiles, ModelSource, json};
 use super::weights::Weights;
 use crate::{Error, Result};
 
-/// The matrices of a layer that can have an adapter: PEFT's module name and its parent.
-pub const LORA_MODULES: &[(&str, &str)] = &[
-    ("q_proj", "self_attn"),
-    ("k_proj", "self_attn"),
-    ("v_proj", "self_attn"),
-    ("o_proj", "self_attn"),
-    ("gate_proj", "mlp"),
-    ("up_proj", "mlp"),
-    ("down_proj", "mlp"),
-];
-
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
-
-impl Layer {
-    /// The matrix that PEFT calls `module` (one of [`LORA_MODULES`]).
-    pub fn linear(&self, module: &str) -> Option<&Linear> {
-        Some(match module {
-            "q_proj" => &self.q,
-            "k_proj" => &self.k,
-            "v_proj" => &self.v,
-            "o_proj" => &self.o,
-            "gate_proj" => &self.gate,
-            "up_proj" => &self.up,
-            "down_proj" => &self.down,
-            _ => return None,
-        })
-    }
-
-    /// As [`Layer::linear`], to change it.
-    pub fn linear_mut(&mut self, module: &str) -> Option<&mut Linear> {
-        Some(match module {
-            "q_proj" => &mut self.q,
-            "k_proj" => &mut self.k,
-            "v_proj" => &mut self.v,
-            "o_proj" => &mut self.o,
-            "gate_proj" => &mut self.gate,
-            "up_proj" => &mut self.up,
-            "down_proj" => &mut self.down,
-            _ => return None,
-        })
-    }
-}
 
 #[derive(Deserialize)]
 #[serde(default)]
@@ -143,7 +103,7 @@ pub fn attach_adapter(decoder: &mut Decoder, directory: &Path) -> Result<usize> 
             let rank =
                 pattern(config.rank_pattern.as_ref(), &path).map_or(config.r, |rank| rank as usize);
             let alpha = pattern(config.alpha_pattern.as_ref(), &path).unwrap_or(config.lora_alpha);
-            let (out, input) = linear.weight.dims2()?;
+            let (out, input) = linear.dims()?;
             let scale = if config.use_rslora {
                 alpha / (rank as f64).sqrt()
             } else {

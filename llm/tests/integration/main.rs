@@ -5,6 +5,7 @@ mod builtin;
 mod decoding;
 mod directories;
 mod engine;
+mod gguf;
 mod golden;
 mod parity;
 mod prompts;
