@@ -20,10 +20,11 @@ use crate::{Error, Result};
 const SYSTEM: &str = "@@casebook-system@@";
 const ANSWER: &str = "@@casebook-answer@@";
 const PARTS: [&str; 2] = ["@@casebook-part-0@@", "@@casebook-part-1@@"];
-/// Stands around contents, to see what a template strips of them: a newline and a blank that no
-/// template writes itself.
-const BEFORE: &str = "\n\u{2003}";
-const AFTER: &str = "\u{2003}\n";
+/// Stand around contents, to see what a template strips of them: a blank that no template writes
+/// itself, and more newlines than one writes.
+const BLANK: &str = "\u{2003}";
+const BEFORE: &str = "\n\n\n\n\n\n\n\u{2003}";
+const AFTER: &str = "\u{2003}\n\n\n\n\n\n\n";
 
 /// What templates that ask for the date are told unless [`ChatOptions`] says another: the date that
 /// Llama 3's template falls back on. A prompt must not change from day to day.
@@ -325,8 +326,7 @@ impl ChatTemplate {
 
 /// What is before a content without the blank before it, and what the template stripped of that.
 fn without_before(text: &str) -> (&str, Strip) {
-    let blank = &BEFORE[1..];
-    match (text.strip_suffix(BEFORE), text.strip_suffix(blank)) {
+    match (text.strip_suffix(BEFORE), text.strip_suffix(BLANK)) {
         (Some(text), _) => (text, Strip::Nothing),
         (None, Some(text)) => (text, Strip::Newlines),
         (None, None) => (text, Strip::Space),
@@ -335,8 +335,7 @@ fn without_before(text: &str) -> (&str, Strip) {
 
 /// As [`without_before`], on the other side.
 fn without_after(text: &str) -> (&str, Strip) {
-    let blank = &AFTER[..AFTER.len() - 1];
-    match (text.strip_prefix(AFTER), text.strip_prefix(blank)) {
+    match (text.strip_prefix(AFTER), text.strip_prefix(BLANK)) {
         (Some(text), _) => (text, Strip::Nothing),
         (None, Some(text)) => (text, Strip::Newlines),
         (None, None) => (text, Strip::Space),

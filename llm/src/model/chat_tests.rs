@@ -58,20 +58,23 @@ fn templates_strip_what_they_strip() {
         ("m.content.rstrip()", " a \n", " a"),
         ("m.content.lstrip('\\n')", "\n\na \n", "a \n"),
     ] {
-        let source = format!("{{% for m in messages %}}<{{{{ {expression} }}}}>{{% endfor %}}");
-        let template =
-            ChatTemplate::new("t", &source, &Value::Null, &ChatOptions::default()).unwrap();
-        let frame = template.frame(false, 1).unwrap();
-        let pieces = fill(&frame, None, &[text]);
-        let expected = ["<", expected, ">"].concat();
-        let found: String = pieces
-            .iter()
-            .map(|piece| match piece {
-                Piece::Template(text) | Piece::Text(text) => text.as_str(),
-            })
-            .collect();
-        assert_eq!(found, expected, "{expression}");
+        for around in ["", "\\n", "\\n\\n", " \\n "] {
+            let source = format!(
+                "{{% for m in messages %}}<{{{{ '{around}' + {expression} + '{around}' }}}}>{{% endfor %}}"
+            );
+            strips(&source, text, expected, &around.replace("\\n", "\n"));
+        }
     }
+}
+
+fn strips(source: &str, content: &str, expected: &str, around: &str) {
+    let template = ChatTemplate::new("t", source, &Value::Null, &ChatOptions::default()).unwrap();
+    let found = text(&fill(&template.frame(false, 1).unwrap(), None, &[content]));
+    assert_eq!(
+        found,
+        ["<", around, expected, around, ">"].concat(),
+        "{source}"
+    );
 }
 
 fn text(pieces: &[Piece]) -> String {
