@@ -5,6 +5,7 @@
 //! documents with the document in the prompt, and unrelated control questions.
 
 mod page;
+mod reply;
 mod report;
 mod sets;
 
@@ -26,7 +27,7 @@ use crate::models::ModelSpec;
 use crate::profiles;
 use crate::stopping::Work;
 
-use report::Reply;
+use reply::Reply;
 pub use report::{Answered, Report, Scores, SetReport};
 pub use sets::{EvaluationSet, Item, SetKind};
 

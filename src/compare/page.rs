@@ -174,7 +174,7 @@ impl Curve {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::report::Reply;
+    use crate::compare::reply::Reply;
     use crate::compare::{EvaluationSet, Item, SetKind};
 
     fn report() -> Report {

@@ -6,6 +6,7 @@ use casebook_llm::lora::log::StepRecord;
 use casebook_qa::score::{Estimate, exact_match, is_refusal, token_f1};
 use serde::Serialize;
 
+use super::reply::Reply;
 use super::sets::{EvaluationSet, SetKind};
 
 /// Base and tuned model on all sets.
@@ -51,14 +52,6 @@ pub struct Scores {
     pub refusal: Estimate,
     /// Answers that were cut at the token limit, and may have gone on.
     pub cut: usize,
-}
-
-/// An answer as it came.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Reply {
-    pub(super) text: String,
-    /// It ended at the token limit.
-    pub(super) cut: bool,
 }
 
 /// One question with both answers.

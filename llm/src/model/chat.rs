@@ -349,7 +349,3 @@ fn default_of(named: &[Value]) -> Option<&str> {
         .find(|e| e.get("name").and_then(Value::as_str) == Some("default"));
     default.or(named.first())?.get("template")?.as_str()
 }
-
-#[cfg(test)]
-#[path = "chat_tests.rs"]
-mod tests;

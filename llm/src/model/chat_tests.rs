@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::*;
+use super::chat::{ChatOptions, ChatTemplate};
+use super::frame::{Piece, fill};
 
 #[test]
 fn the_identity_changes_with_what_was_chosen_alone() {

@@ -8,6 +8,8 @@
 
 mod adapter;
 mod chat;
+#[cfg(test)]
+mod chat_tests;
 mod completion;
 mod config;
 mod content;

@@ -430,6 +430,7 @@ mod tests {
     #[test]
     fn keys_are_those_of_the_struct() {
         let mut profile = Profile::resolve("legal", &[]).unwrap();
+        profile.stop.push("s".into());
         profile.max_pairs_per_document = Some(1);
         profile.few_shot.push(FewShot {
             question: "q".into(),
