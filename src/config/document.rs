@@ -291,6 +291,17 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Yes or no.
+    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, Fault> {
+        match self.keys.get(key) {
+            None => Ok(None),
+            Some(node) => match node.value {
+                Value::Flag(flag) => Ok(Some(flag)),
+                _ => Err(self.expected(key, node, "true or false")),
+            },
+        }
+    }
+
     /// A count within `range`, whose end has the reason `why`.
     pub(super) fn count(
         &self,

@@ -13,7 +13,7 @@ use super::settings::LoraSettings;
 use super::trainer::{TrainObserver, test_sites, train};
 use super::{StepRecord, log, peft};
 use crate::engine::DeviceChoice;
-use crate::model::{Decoder, LORA_MODULES, ModelSource};
+use crate::model::{Decoder, ModelSource};
 
 fn tiny() -> ModelSource {
     ModelSource::Embedded {
@@ -70,7 +70,7 @@ fn every_pair_has_a_gradient_that_finite_differences_confirm() {
     let mut gradients = Gradients::default();
     micro_step(&decoder, &batch, 1.0, &mut gradients).unwrap();
     let sites = test_sites(&decoder, &settings);
-    assert_eq!(gradients.pairs.len(), 2 * LORA_MODULES.len());
+    assert_eq!(gradients.pairs.len(), 2 * 7);
     for site in sites {
         let (d_a, d_b) = gradients.pairs[&site].clone();
         for (is_a, gradient) in [(true, d_a), (false, d_b)] {
@@ -148,6 +148,7 @@ fn form() -> PromptForm {
     PromptForm {
         system: Some("You read.".into()),
         answer: "Answer: {question}".into(),
+        chat: crate::ChatOptions::default(),
     }
 }
 
@@ -240,7 +241,7 @@ fn the_written_adapter_attaches_to_the_base() {
     run(directory.path(), RunMode::New, None).unwrap();
     let mut decoder = Decoder::load(&tiny(), &Device::Cpu, DType::F32).unwrap();
     let pairs = crate::model::attach_adapter(&mut decoder, directory.path()).unwrap();
-    assert_eq!(pairs, decoder.layers.len() * LORA_MODULES.len());
+    assert_eq!(pairs, decoder.layers.len() * 7);
 }
 
 #[test]
