@@ -29,7 +29,7 @@ from safetensors.torch import load_file, save_file
 
 REAL_LIMIT = 1e-3
 # llama.cpp rounds activations to 8 bits before a product with quantised weights.
-MARGIN = 1.0
+MARGIN = 2.0
 TYPES = ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K"]
 # What gguf-py can write; matrices of a model take them in turns.
 WRITABLE = [Type.Q8_0, Type.Q4_0, Type.F16, Type.Q4_1, Type.Q5_0, Type.BF16, Type.Q5_1, Type.F32]
@@ -207,6 +207,12 @@ def families(programs):
         for name in ("qwen2-window", "mistral-window"):
             models.pop(name)
         for seed, (name, (maker, config)) in enumerate(models.items()):
+            if config.model_type.startswith("gemma"):  # no keys for these either
+                config.query_pre_attn_scalar = config.head_dim
+                every = 2 if config.model_type == "gemma2" else 6
+                config.num_hidden_layers = every
+                kinds = ["sliding_attention"] * (every - 1) + ["full_attention"]
+                config.layer_types = kinds
             place = folder / name
             model = parity.random_model(maker, config, seed)
             place.mkdir()

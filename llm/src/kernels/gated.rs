@@ -116,25 +116,18 @@ fn block_avx2<T: Element>(activation: Activation, gate: &[T], up: &[T], out: &mu
 #[inline(always)]
 fn block<T: Element, V: Vector>(activation: Activation, gate: &[T], up: &[T], out: &mut [T]) {
     match activation {
-        Activation::Silu => each::<T, V>(gate, up, out, |gate| gate),
-        Activation::GeluTanh => each::<T, V>(gate, up, out, |gate| {
-            let cubed = gate.mul(gate).fma(V::splat(GELU_CUBE), V::splat(1.0));
-            gate.mul(V::splat(GELU_SLOPE)).mul(cubed)
-        }),
+        Activation::Silu => each::<T, V, false>(gate, up, out),
+        Activation::GeluTanh => each::<T, V, true>(gate, up, out),
     }
 }
 
 #[inline(always)]
-fn each<T: Element, V: Vector>(gate: &[T], up: &[T], out: &mut [T], z: impl Fn(V) -> V) {
-    let one = |gate: V, up: V| {
-        let below = z(gate).mul(V::splat(-1.0)).exp().add(V::splat(1.0));
-        gate.mul(up).div(below)
-    };
+fn each<T: Element, V: Vector, const GELU: bool>(gate: &[T], up: &[T], out: &mut [T]) {
     let l = V::LANES;
     let mut at = 0;
     if let (Some(g), Some(u), Some(out)) = (T::as_f32(gate), T::as_f32(up), T::as_f32_mut(out)) {
         while at + l <= out.len() {
-            one(V::load(&g[at..]), V::load(&u[at..])).store(&mut out[at..]);
+            one::<V, GELU>(V::load(&g[at..]), V::load(&u[at..])).store(&mut out[at..]);
             at += l;
         }
     }
@@ -144,12 +137,26 @@ fn each<T: Element, V: Vector>(gate: &[T], up: &[T], out: &mut [T], z: impl Fn(V
         for i in 0..n {
             (g[i], u[i]) = (gate[at + i].widen(), up[at + i].widen());
         }
-        one(V::load(&g), V::load(&u)).store(&mut g);
+        one::<V, GELU>(V::load(&g), V::load(&u)).store(&mut g);
         for i in 0..n {
             out[at + i] = T::narrow(g[i]);
         }
         at += n;
     }
+}
+
+/// A function and no closure: those are not inlined into code for one machine's instructions.
+#[inline(always)]
+fn one<V: Vector, const GELU: bool>(gate: V, up: V) -> V {
+    let z = match GELU {
+        true => {
+            let cubed = gate.mul(gate).fma(V::splat(GELU_CUBE), V::splat(1.0));
+            gate.mul(V::splat(GELU_SLOPE)).mul(cubed)
+        }
+        false => gate,
+    };
+    let below = z.mul(V::splat(-1.0)).exp().add(V::splat(1.0));
+    gate.mul(up).div(below)
 }
 
 #[cfg(test)]
