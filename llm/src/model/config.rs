@@ -245,7 +245,7 @@ impl DecoderConfig {
         if !self.head_dim.is_multiple_of(2) {
             return Err(fields.impossible(format!("head_dim {} is not even", self.head_dim)));
         }
-        if !(self.rms_norm_eps >= 0.0) {
+        if self.rms_norm_eps < 0.0 {
             return Err(fields.impossible(format!("rms_norm_eps is {}", self.rms_norm_eps)));
         }
         Ok(())

@@ -91,11 +91,17 @@ impl Decoder {
         Ok(count)
     }
 
-    /// Bytes that matrices take, a tied embedding counted once.
+    /// Bytes that the weights take, a tied embedding counted once.
     pub fn weight_bytes(&self) -> usize {
-        let layers = self.layers.iter().flat_map(Layer::linears);
-        let layers: usize = layers.map(|(_, linear)| linear.matrix.bytes()).sum();
-        self.tables().map(Matrix::bytes).sum::<usize>() + layers
+        let bytes = |t: &Tensor| t.elem_count() * t.dtype().size_in_bytes();
+        let mut sum = bytes(&self.norm.weight) + self.tables().map(Matrix::bytes).sum::<usize>();
+        for layer in &self.layers {
+            sum += layer.norms().map(|norm| bytes(&norm.weight)).sum::<usize>();
+            for (_, linear) in layer.linears() {
+                sum += linear.matrix.bytes() + linear.bias.as_ref().map_or(0, bytes);
+            }
+        }
+        sum
     }
 
     /// Embedding and head, once if they are the same.

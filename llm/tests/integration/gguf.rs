@@ -106,6 +106,13 @@ impl File {
         self.meta.push((key.to_string(), value));
     }
 
+    fn tensor(&mut self, name: &str) -> &mut Stored {
+        self.tensors
+            .iter_mut()
+            .find(|tensor| tensor.0 == name)
+            .unwrap()
+    }
+
     fn remove(&mut self, key: &str) {
         self.meta.retain(|(name, _)| name != key);
     }
@@ -115,7 +122,14 @@ impl File {
 fn file() -> File {
     let mut config = tiny_random::config();
     config["vocab_size"] = 259.into();
-    let tensors = tiny_random::tensors(&config, 1);
+    file_of(&config, |values| {
+        (0, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+    })
+}
+
+/// The same of another shape, its matrices packed as `pack` says: type and bytes.
+fn file_of(config: &Value, pack: impl Fn(&[f32]) -> (u32, Vec<u8>)) -> File {
+    let tensors = tiny_random::tensors(config, 1);
     let stored = |name: &str| -> String {
         let name = name.replace("model.layers.", "blk.");
         let pairs = [
@@ -149,8 +163,11 @@ fn file() -> File {
             });
             values = turned.collect::<Vec<_>>().concat();
         }
-        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        (stored(name), shape, 0, bytes)
+        let (kind, bytes) = match shape.len() {
+            1 => (0, values.iter().flat_map(|v| v.to_le_bytes()).collect()),
+            _ => pack(&values),
+        };
+        (stored(name), shape, kind, bytes)
     });
     let tokenizer = tiny_random::byte_tokenizer();
     let vocabulary: &serde_json::Map<String, Value> =
@@ -258,57 +275,17 @@ fn matrices_stay_quantised() {
     config["intermediate_size"] = 64.into();
     config["num_attention_heads"] = 4.into();
     config["vocab_size"] = 259.into();
-    let mut file = file();
-    for (key, value) in [
-        ("llama.embedding_length", 32),
-        ("llama.feed_forward_length", 64),
-        ("llama.attention.head_count", 4),
-    ] {
-        file.set(key, Meta::U32(value));
-    }
-    let tensors = tiny_random::tensors(&config, 1);
-    for (name, shape, kind, bytes) in &mut file.tensors {
-        let names = [
-            ("token_embd", "model.embed_tokens"),
-            ("output_norm", "model.norm"),
-            ("output.", "lm_head."),
-            ("blk.", "model.layers."),
-            ("attn_q", "self_attn.q_proj"),
-            ("attn_k", "self_attn.k_proj"),
-            ("attn_v", "self_attn.v_proj"),
-            ("attn_output", "self_attn.o_proj"),
-            ("ffn_gate", "mlp.gate_proj"),
-            ("ffn_up", "mlp.up_proj"),
-            ("ffn_down", "mlp.down_proj"),
-            ("attn_norm", "input_layernorm"),
-            ("ffn_norm", "post_attention_layernorm"),
-        ];
-        let theirs = names.iter().fold(name.clone(), |name, (a, b)| {
-            match name.starts_with("output_norm") && *a == "output." {
-                true => name,
-                false => name.replace(a, b),
-            }
-        });
-        let tensor = &tensors[&theirs];
-        *shape = tensor.dims().iter().rev().map(|n| *n as u64).collect();
-        let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        *bytes = match shape.len() {
-            1 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-            _ => {
-                *kind = 8;
-                let block = |block: &[f32]| {
-                    let most = block.iter().fold(0f32, |a, b| a.max(b.abs()));
-                    let scale = half::f16::from_f32(most / 127.0);
-                    let numbers = block
-                        .iter()
-                        .map(|v| (v / scale.to_f32()).round() as i8 as u8);
-                    let numbers: Vec<u8> = numbers.collect();
-                    [scale.to_le_bytes().to_vec(), numbers].concat()
-                };
-                values.chunks(32).flat_map(block).collect()
-            }
-        };
-    }
+    let block = |block: &[f32]| {
+        let most = block.iter().fold(0f32, |a, b| a.max(b.abs()));
+        let scale = half::f16::from_f32(most / 127.0);
+        let numbers = block
+            .iter()
+            .map(|v| (v / scale.to_f32()).round() as i8 as u8);
+        [scale.to_le_bytes().to_vec(), numbers.collect()].concat()
+    };
+    let file = file_of(&config, |values| {
+        (8, values.chunks(32).flat_map(block).collect())
+    });
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("tiny.gguf");
     std::fs::write(&path, file.bytes()).unwrap();
@@ -321,7 +298,10 @@ fn matrices_stay_quantised() {
     // 34 bytes for 32 numbers.
     let parameters = decoder.parameters().unwrap();
     let norms = 32 * 7;
-    assert_eq!(decoder.weight_bytes(), (parameters - norms) / 32 * 34);
+    assert_eq!(
+        decoder.weight_bytes(),
+        (parameters - norms) / 32 * 34 + norms * 4
+    );
     // The same numbers unpacked give the same logits.
     let mut dense = decoder.clone();
     for layer in &mut dense.layers {
@@ -371,7 +351,7 @@ fn check_bytes(bytes: &[u8], kind: ErrorKind, words: &[&str]) {
 fn what_cannot_be_read_is_named() {
     let unsupported = ErrorKind::Unsupported;
     check(
-        |file| file.tensors[3].2 = 23,
+        |file| file.tensor("blk.0.attn_v.weight").2 = 23,
         unsupported,
         &["blk.0.attn_v.weight", "IQ4_XS", "Q4_K", "llama-quantize"],
     );
@@ -402,7 +382,10 @@ fn what_cannot_be_read_is_named() {
     );
     let corrupt = ErrorKind::Corrupt;
     check(
-        |file| drop(file.tensors.remove(3)),
+        |file| {
+            file.tensors
+                .retain(|tensor| tensor.0 != "blk.0.attn_v.weight")
+        },
         corrupt,
         &["blk.0.attn_v.weight", "is missing"],
     );
@@ -417,9 +400,9 @@ fn what_cannot_be_read_is_named() {
         &["llama.block_count is not a whole number"],
     );
     check(
-        |file| file.set("llama.embedding_length", Meta::U32(50)),
+        |file| file.set("llama.embedding_length", Meta::U32(60)),
         corrupt,
-        &["[259, 48]", "50"],
+        &["[259, 48]", "60"],
     );
     check(
         |file| file.set("tokenizer.ggml.token_type", Meta::Ints(vec![1])),

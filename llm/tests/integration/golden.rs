@@ -74,7 +74,7 @@ fn check_family(name: &str) {
         answer_at: ids.len() / 3,
     });
     let settings = LoraSettings {
-        learning_rate: 5e-3,
+        learning_rate: 1e-3,
         weight_decay: 0.01,
         max_grad_norm: 0.0,
         ..LoraSettings::default()
