@@ -136,11 +136,12 @@ fn prompts_are_those_of_transformers() {
             };
             let own = reply.stripped.apply(answer);
             assert!(question.ends_with(&reply.prompt_end), "{name}");
-            if conversation.starts_with(&question) {
+            let end = [own, &reply.after].concat();
+            let start = conversation.strip_suffix(&end).unwrap_or_default();
+            if start.starts_with(&question) {
                 let found = [&question, &reply.before, own, &reply.after].concat();
                 check("conversation", &found, &expected["conversation"]);
             } else {
-                let end = [own, &reply.after].concat();
                 assert!(
                     conversation.ends_with(&end),
                     "{name}: {conversation:?} {end:?}"
