@@ -260,6 +260,7 @@ mod tests {
             source: BUILTIN_TINY.into(),
             device: "auto".into(),
             dtype: None,
+            chat: ChatOptions::default(),
             adapter: adapter.map(|(dir, secs)| {
                 let time = SystemTime::UNIX_EPOCH + Duration::from_secs(secs);
                 (PathBuf::from(dir), Some(time))

@@ -91,7 +91,10 @@ mod tests {
     async fn what_json_lacks_is_a_text_and_the_rest_as_it_was() {
         let values =
             "(1, 0.1), (2, 'NaN'), (3, NULL), (4, '-inf'), (5, 'inf'), (6, 1e300), (7, -0.0)";
-        for (kind, first, large) in [("DOUBLE", "0.1", "1e300"), ("REAL", "0.1", "\"Infinity\"")] {
+        for (kind, first, large) in [
+            ("DOUBLE", "0.1", "1.0e300"),
+            ("REAL", "0.1", "\"Infinity\""),
+        ] {
             let values = values.replace("1e300", &format!("'{}'", large.trim_matches('"')));
             let found = lines(&format!(
                 "SELECT CAST(column2 AS {kind}) AS x FROM (SELECT column1, CAST(column2 AS VARCHAR) \

@@ -182,6 +182,7 @@ async fn every_option_of_training_has_an_effect() {
 
 /// Another value of each key of a profile than that of `general`.
 const PROFILE: &[(&str, &str)] = &[
+    ("stop", "['the']"),
     ("description", "'another'"),
     ("system", "'You read.'"),
     ("ask", "'Ask about it.'"),

@@ -486,7 +486,7 @@ fn compare_reads_files_and_says_what_is_missing() {
     compare(&with(&[]), 2, "no questions");
     compare(&["builtin:tiny", "--probes", "probes"], 2, "no adapter");
     let html = ["--probes", "probes", "--html", "cases.csv/page.html"];
-    compare(&with(&html), 2, "writing the comparison");
+    compare(&with(&html), 2, "there is no directory cases.csv");
 }
 
 /// A warehouse that takes rows and gives none.

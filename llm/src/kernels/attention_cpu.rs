@@ -1,9 +1,8 @@
 //! How attention over spans is computed on the CPU: tiles of keys, online softmax in f32.
 //!
 //! One task handles one key/value head of a few rows. Rows of several segments that share spans
-//! (branches of one document) are handled together, so that shared keys and values are read once
-//! per group and not once per branch. The running maximum and sum per row make the result exact
-//! whatever the order of the tiles (Milakov and Gimelshein 2018, arXiv 1805.02867).
+//! (branches of one document) are handled together, so that those are read once. The running maximum
+//! and sum per row make the result exact in any order (Milakov and Gimelshein 2018, arXiv 1805.02867).
 
 use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
 use half::{bf16, f16};

@@ -8,10 +8,8 @@ use candle_core::{DType, Device, Tensor};
 use super::config::DecoderConfig;
 use super::kv::KvBlock;
 use super::layer::{Layer, LayerSpec, Norm, Recorder, layer_forward};
-use super::load::load;
 use super::matrix::{Embedding, Matrix};
 use super::rope::Angles;
-use super::source::{ModelFiles, ModelSource};
 use crate::kernels::{Scoring, Segment, attention};
 use crate::{Error, Result};
 
@@ -50,22 +48,6 @@ pub struct StepSegment<'a> {
 }
 
 impl Decoder {
-    /// Reads a model. Weights are converted to `dtype`.
-    ///
-    /// # Errors
-    /// A missing, damaged or unsupported file, naming it.
-    pub fn load(source: &ModelSource, device: &Device, dtype: DType) -> Result<Self> {
-        Self::read(&source.open()?, device, dtype)
-    }
-
-    /// As [`Decoder::load`], from files that are open already.
-    ///
-    /// # Errors
-    /// As [`Decoder::load`].
-    pub fn read(files: &ModelFiles, device: &Device, dtype: DType) -> Result<Self> {
-        load(files, device, dtype)
-    }
-
     /// The layers with what they are made of, first to last.
     pub(crate) fn layers(&self) -> impl DoubleEndedIterator<Item = (&LayerSpec, &Layer)> {
         self.config.layers.iter().zip(&self.layers)

@@ -4,11 +4,12 @@ use candle_core::{DType, Device};
 
 use super::config::DecoderConfig;
 use super::decoder::Decoder;
+use super::gguf::GgufWeights;
 use super::layer::{FUSED_MODULES, LORA_MODULES, Layer, LayerSpec, Norm, Projections, QkNorm};
 use super::linear::Linear;
 use super::matrix::Embedding;
-use super::source::ModelFiles;
-use super::weights::{self, WeightSource};
+use super::source::{ModelFiles, ModelSource};
+use super::weights::{WeightSource, Weights};
 use crate::{Error, Result};
 
 /// What stands before the names of a text model's tensors: alone, and inside a model that also
@@ -19,11 +20,38 @@ const PREFIXES: &[(&str, &str)] = &[
     ("model.language_model.", "lm_head.weight"),
 ];
 
-/// Reads a model's configuration and weights.
-pub(super) fn load(files: &ModelFiles, device: &Device, dtype: DType) -> Result<Decoder> {
-    let config = DecoderConfig::parse(&files.name, &files.require("config.json")?)?;
-    let weights = weights::open(files, &config)?;
-    read(config, weights.as_ref(), device, dtype)
+impl Decoder {
+    /// Reads a model. Weights are converted to `dtype`.
+    ///
+    /// # Errors
+    /// A missing, damaged or unsupported file, naming it.
+    pub fn load(source: &ModelSource, device: &Device, dtype: DType) -> Result<Self> {
+        Self::read(&source.open()?, device, dtype)
+    }
+
+    /// As [`Decoder::load`], from files that are open already.
+    ///
+    /// # Errors
+    /// As [`Decoder::load`].
+    pub fn read(files: &ModelFiles, device: &Device, dtype: DType) -> Result<Self> {
+        let config = DecoderConfig::parse(&files.name, &files.require("config.json")?)?;
+        let weights = open_weights(files, &config)?;
+        read(config, weights.as_ref(), device, dtype)
+    }
+}
+
+/// The weights of a model in whatever format it has them.
+///
+/// # Errors
+/// A missing, damaged or unsupported file, by name.
+pub(crate) fn open_weights(
+    files: &ModelFiles,
+    config: &DecoderConfig,
+) -> Result<Box<dyn WeightSource>> {
+    match files.gguf() {
+        Some(gguf) => Ok(Box::new(GgufWeights::new(gguf, config)?)),
+        None => Ok(Box::new(Weights::open(files)?)),
+    }
 }
 
 fn read(

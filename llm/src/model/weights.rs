@@ -9,9 +9,7 @@ use std::collections::HashMap;
 use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::{Dtype, Metadata, SafeTensorError, SafeTensors};
 
-use super::config::DecoderConfig;
 use super::content::Content;
-use super::gguf::GgufWeights;
 use super::matrix::Matrix;
 use super::source::{ModelFiles, json};
 use crate::{Error, Result};
@@ -66,17 +64,6 @@ pub(crate) trait WeightSource {
         device: &Device,
     ) -> Result<Matrix> {
         Matrix::arranged(self.tensor(name, &[out, input], dtype, device)?)
-    }
-}
-
-/// The weights of a model in whatever format it has them.
-///
-/// # Errors
-/// A missing, damaged or unsupported file, by name.
-pub(crate) fn open(files: &ModelFiles, config: &DecoderConfig) -> Result<Box<dyn WeightSource>> {
-    match files.gguf() {
-        Some(gguf) => Ok(Box::new(GgufWeights::new(gguf, config)?)),
-        None => Ok(Box::new(Weights::open(files)?)),
     }
 }
 

@@ -29,7 +29,7 @@ fn text(out: &mut Vec<u8>, text: &str) {
 
 impl Meta {
     fn write(&self, out: &mut Vec<u8>) {
-        let mut list = |out: &mut Vec<u8>, kind: u32, count: usize| {
+        let list = |out: &mut Vec<u8>, kind: u32, count: usize| {
             out.extend(9u32.to_le_bytes());
             out.extend(kind.to_le_bytes());
             out.extend((count as u64).to_le_bytes());
