@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use casebook_llm::{Engine, Request, Sampling};
+use casebook_llm::{Request, Sampling};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringViewArray};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::error::Result;
@@ -22,8 +22,9 @@ use futures::{StreamExt, TryStreamExt};
 use super::lookup;
 use crate::context::Casebook;
 use crate::context::Host;
+use crate::generator::Generator;
 
-/// Questions of one batch that are with the engine at the same time.
+/// Questions of one batch that are with the model at the same time.
 const QUESTIONS_AHEAD: usize = 32;
 /// Budget of an answer.
 const MAX_ANSWER_TOKENS: usize = 256;
@@ -40,8 +41,8 @@ pub(crate) fn register(ctx: &SessionContext, casebook: &Arc<Casebook>) -> crate:
     Ok(())
 }
 
-/// The greedy answer of `engine` to `question`, without a document.
-pub(crate) async fn answer(engine: &Engine, question: &str) -> crate::Result<String> {
+/// The greedy answer of `model` to `question`, without a document.
+pub(crate) async fn answer(model: &Generator, question: &str) -> crate::Result<String> {
     let request = Request {
         sampling: Sampling {
             temperature: 0.0,
@@ -51,7 +52,7 @@ pub(crate) async fn answer(engine: &Engine, question: &str) -> crate::Result<Str
         max_new_tokens: MAX_ANSWER_TOKENS,
         stop: vec![],
     };
-    let reply = engine.session().chat(None, question, &request).await?;
+    let reply = model.session().chat(None, question, &request).await?;
     Ok(reply.text.trim().to_owned())
 }
 
@@ -126,27 +127,27 @@ impl Ask {
         models: &StringViewArray,
         questions: &StringViewArray,
     ) -> crate::Result<StringViewArray> {
-        let mut engines: HashMap<&str, Engine> = HashMap::new();
+        let mut ready: HashMap<&str, Generator> = HashMap::new();
         let mut numbers: HashMap<(&str, &str), usize> = HashMap::new();
-        let mut work: Vec<(Engine, String)> = vec![];
+        let mut work: Vec<(Generator, String)> = vec![];
         let mut rows: Vec<Option<usize>> = Vec::with_capacity(questions.len());
         for pair in models.iter().zip(questions) {
             let (Some(model), Some(question)) = pair else {
                 rows.push(None);
                 continue;
             };
-            if !engines.contains_key(model) {
+            if !ready.contains_key(model) {
                 let spec = lookup::model(&self.casebook.models, &self.host, model).await?;
-                engines.insert(model, self.casebook.models.engine(&spec).await?);
+                ready.insert(model, self.casebook.models.generator(&spec).await?);
             }
             let number = *numbers.entry((model, question)).or_insert(work.len());
             if number == work.len() {
-                work.push((engines[model].clone(), question.to_owned()));
+                work.push((ready[model].clone(), question.to_owned()));
             }
             rows.push(Some(number));
         }
         let answers: Vec<String> = futures::stream::iter(work)
-            .map(|(engine, question)| async move { answer(&engine, &question).await })
+            .map(|(model, question)| async move { answer(&model, &question).await })
             .buffered(QUESTIONS_AHEAD)
             .try_collect()
             .await?;
