@@ -1,13 +1,14 @@
 //! Which model a name means, loaded once and shared.
 //!
-//! Names are looked up in this order: a `[models]` entry, `builtin:tiny`, a directory, a hub id.
+//! Names are looked up in this order: a `[models]` entry, `builtin:tiny`, a directory or GGUF file, a
+//! hub id.
 //! (`ask` and `compare` also accept LORA tables and adapter directories.)
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
-use casebook_llm::{Engine, EngineOptions, ModelSource};
+use casebook_llm::{ChatOptions, Engine, EngineOptions, ModelSource};
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -22,7 +23,7 @@ pub(crate) const BUILTIN_TINY: &str = "builtin:tiny";
 /// One `[models.NAME]` entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelSpec {
-    /// `builtin:tiny`, a directory in Hugging Face layout, or a hub id.
+    /// `builtin:tiny`, a directory in Hugging Face layout, a GGUF file, or a hub id.
     pub source: String,
     /// `auto`, `cpu` or `cuda:N`.
     pub device: String,
@@ -30,6 +31,8 @@ pub struct ModelSpec {
     pub dtype: Option<String>,
     /// A PEFT adapter directory applied on top.
     pub adapter: Option<PathBuf>,
+    /// What its prompts and replies are like.
+    pub chat: ChatOptions,
     /// The endpoint of a model that is not in this process.
     pub remote: Option<Arc<RemoteSpec>>,
 }
@@ -42,6 +45,7 @@ impl ModelSpec {
             device: "auto".into(),
             dtype: None,
             adapter: None,
+            chat: ChatOptions::default(),
             remote: None,
         }
     }
@@ -96,6 +100,7 @@ struct Key {
     device: String,
     dtype: Option<String>,
     adapter: Option<(PathBuf, Option<std::time::SystemTime>)>,
+    chat: ChatOptions,
 }
 
 impl Key {
@@ -141,9 +146,11 @@ impl Models {
         if name == DEFAULT_MODEL {
             return Ok(ModelSpec::new(BUILTIN_TINY));
         }
+        let file = || name.ends_with(".gguf") && Path::new(name).is_file();
+        let place = || Path::new(name).is_dir() || file();
         if name.starts_with("builtin:")
             || name.starts_with(SCHEME)
-            || Path::new(name).is_dir()
+            || place()
             || looks_like_hub_id(name)
         {
             source(name)?;
@@ -154,7 +161,8 @@ impl Models {
         let tables = tables();
         valid.extend(tables.iter().map(String::as_str));
         Err(Error::unknown("model", name, &valid).hint(
-            "A model is a [models] entry, builtin:tiny, a directory with config.json, or a hub id.",
+            "A model is a [models] entry, builtin:tiny, a directory with config.json, a GGUF file, or \
+             a hub id.",
         ))
     }
 
@@ -239,6 +247,7 @@ impl Models {
             device: spec.device.clone(),
             dtype: spec.dtype.clone(),
             adapter,
+            chat: spec.chat.clone(),
         };
         let slot = {
             let mut loaded = self.loaded.lock().await;
@@ -305,6 +314,7 @@ fn options(spec: &ModelSpec) -> Result<EngineOptions> {
             .map(casebook_llm::parse_dtype)
             .transpose()?,
         adapter: spec.adapter.clone(),
+        chat: spec.chat.clone(),
         ..EngineOptions::default()
     })
 }

@@ -13,11 +13,16 @@ use crate::error::Error;
 /// Most documents, and chunks of each, in generation at the same time: all of them are in memory.
 const MOST_AHEAD: usize = 10_000;
 
+/// Most tokens of an answer: no model has a longer context.
+const MOST_TOKENS: usize = 1_000_000;
+
 /// Casebook's settings, prefix `casebook`.
 #[derive(Debug, Clone, Default)]
 pub struct CasebookConfig {
     /// Generation of question/answer pairs.
     pub qa: QaConfig,
+    /// Answers without a document.
+    pub ask: AskConfig,
 }
 
 impl ConfigExtension for CasebookConfig {
@@ -42,29 +47,40 @@ impl ExtensionOptions for CasebookConfig {
         let entries = self.entries();
         let full = format!("{}.{key}", Self::PREFIX);
         let known = entries.iter().any(|entry| entry.key == full);
-        let Some(own) = key.strip_prefix("qa.").filter(|_| known) else {
+        let Some((group, own)) = key.split_once('.').filter(|_| known) else {
             let valid: Vec<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
             return Err(Error::unknown("setting", &full, &valid).into());
         };
-        let mut changed = self.qa.clone();
-        ConfigField::set(&mut changed, own, value).map_err(|_| {
-            let expected = expected(own);
+        let wrong = |expected: String| {
             Error::invalid(format!(
                 "setting {full} is '{value}'; it must be {expected}"
             ))
-        })?;
+        };
+        if group == "ask" {
+            let mut changed = self.ask.clone();
+            let set = ConfigField::set(&mut changed, own, value);
+            if set.is_err() || !(1..=MOST_TOKENS).contains(&changed.max_tokens) {
+                return Err(wrong(format!("a whole number from 1 to {MOST_TOKENS}")).into());
+            }
+            self.ask = changed;
+            return Ok(());
+        }
+        let mut changed = self.qa.clone();
+        ConfigField::set(&mut changed, own, value).map_err(|_| wrong(expected(own)))?;
         changed.check()?;
         self.qa = changed;
         Ok(())
     }
 
     fn entries(&self) -> Vec<ConfigEntry> {
-        let own = self.qa.entries().into_iter();
-        own.map(|entry| ConfigEntry {
-            key: format!("{}.qa.{}", Self::PREFIX, entry.key),
-            ..entry
-        })
-        .collect()
+        let qa = self.qa.entries().into_iter().map(|entry| ("qa", entry));
+        let ask = self.ask.entries().into_iter().map(|entry| ("ask", entry));
+        qa.chain(ask)
+            .map(|(group, entry)| ConfigEntry {
+                key: format!("{}.{group}.{}", Self::PREFIX, entry.key),
+                ..entry
+            })
+            .collect()
     }
 }
 
@@ -87,6 +103,14 @@ extensions_options! {
         pub look_ahead_chunks: usize, default = 4
         /// Share of rows that may fail in the engine before the statement stops, 0 to 1
         pub error_budget: f64, default = 0.1
+    }
+}
+
+extensions_options! {
+    /// `casebook.ask.*`: what `ask` and `ask_reply` do.
+    pub struct AskConfig {
+        /// Tokens of an answer at most; a longer one is cut, and a notice says so
+        pub max_tokens: usize, default = 256
     }
 }
 
@@ -181,6 +205,15 @@ mod tests {
             );
         }
         assert_eq!(config.qa.look_ahead_documents, 12);
+        for value in ["0", "-1", "1000001", "all"] {
+            let error = config.set("ask.max_tokens", value).unwrap_err().to_string();
+            let expected = format!(
+                "casebook.ask.max_tokens is '{value}'; it must be a whole number from 1 to 1000000"
+            );
+            assert!(error.contains(&expected), "{error}");
+        }
+        config.set("ask.max_tokens", "7").unwrap();
+        assert_eq!(config.ask.max_tokens, 7);
         config.set("qa.look_ahead_documents", "10000").unwrap();
         config.set("qa.error_budget", "0").unwrap();
         config.set("qa.seed", "7").unwrap();

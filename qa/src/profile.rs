@@ -69,6 +69,9 @@ pub struct Profile {
     pub max_question_tokens: usize,
     /// Most tokens generated for an answer.
     pub max_answer_tokens: usize,
+    /// Texts that end a question or an answer, beside those of the model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stop: Vec<String>,
     /// How questions are sampled; each branch has its own seed.
     pub question_sampling: Sampling,
     /// How answers are sampled; greedy unless changed.
@@ -202,6 +205,9 @@ impl Profile {
                 "ask uses {focus}, but focus is empty; list at least one",
             ));
         }
+        if self.stop.iter().any(String::is_empty) {
+            return Err(Error::invalid("stop has an empty text; leave it out"));
+        }
         if self
             .few_shot
             .iter()
@@ -252,6 +258,7 @@ mod tests {
             complaint(|p| p.max_pairs_per_document = Some(0)).contains("max_pairs_per_document")
         );
         assert!(complaint(|p| p.focus.clear()).contains("focus is empty"));
+        assert!(complaint(|p| p.stop.push("".into())).contains("stop has an empty text"));
         for (name, _) in PROFILES {
             Profile::resolve(name, &[]).unwrap().validate().unwrap();
         }
@@ -271,6 +278,8 @@ mod tests {
         assert_eq!(hash(|p| p.questions_per_chunk = 2), base.prompt_hash());
         assert_ne!(hash(|p| p.answer.push('!')), base.prompt_hash());
         assert_ne!(hash(|p| p.checks.min_grounding = 0.6), base.prompt_hash());
+        assert_ne!(hash(|p| p.stop.push("\n".into())), base.prompt_hash());
+        assert!(!base.to_toml().contains("stop")); // ids of profiles without it stay
         assert_ne!(
             hash(|p| p.question_sampling.temperature = 0.7),
             base.prompt_hash()
@@ -288,6 +297,7 @@ mod tests {
     fn toml_round_trip() {
         let mut profile = Profile::resolve("legal", &[]).unwrap();
         profile.max_pairs_per_document = Some(12);
+        profile.stop = vec!["\n\n".into(), "### ".into()];
         profile.few_shot.push(FewShot {
             question: "Q \"x\"?".into(),
             answer: "A\nb".into(),

@@ -17,6 +17,9 @@ pub(super) struct Ask {
     /// Ask this model too and show both answers
     #[arg(long)]
     base: Option<String>,
+    /// Tokens of an answer at most; a longer one is cut, and a warning says so
+    #[arg(long, value_name = "N")]
+    max_tokens: Option<usize>,
 }
 
 impl Ask {
@@ -27,6 +30,10 @@ impl Ask {
             ));
         }
         let ctx = program.session()?;
+        if let Some(most) = self.max_tokens {
+            ctx.sql(&format!("SET casebook.ask.max_tokens = {most}"))
+                .await?;
+        }
         let models: Vec<&String> = self.base.iter().chain([&self.model]).collect();
         for model in &models {
             let literal = |text: &str| text.replace('\'', "''");

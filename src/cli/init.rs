@@ -18,7 +18,7 @@ pub(super) struct Init {
 const TEMPLATE: &str = r#"# Casebook's configuration. Unknown keys are errors. ${env:NAME} and ${file:path} work in values.
 
 [models.default]
-source = "builtin:tiny"        # or a directory with config.json and *.safetensors, or a hub id
+source = "builtin:tiny"        # or a directory with config.json and *.safetensors, a GGUF file, or a hub id
 device = "auto"                # cpu, cuda:0
 
 # [models.far]                 # a model behind an endpoint: vLLM, llama.cpp, OpenAI, ...

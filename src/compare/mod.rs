@@ -5,6 +5,7 @@
 //! documents with the document in the prompt, and unrelated control questions.
 
 mod page;
+mod reply;
 mod report;
 mod sets;
 
@@ -13,7 +14,7 @@ use std::sync::Arc;
 
 use casebook_llm::lora::log::{self, StepRecord};
 use casebook_llm::lora::run::RUN;
-use casebook_llm::{Request, Sampling};
+use casebook_llm::{Finish, Request, Sampling};
 use casebook_qa::profile::Profile;
 use casebook_qa::prompt;
 use datafusion::prelude::SessionContext;
@@ -27,6 +28,7 @@ use crate::models::ModelSpec;
 use crate::profiles;
 use crate::stopping::Work;
 
+use reply::Reply;
 pub use report::{Answered, Report, Scores, SetReport};
 pub use sets::{EvaluationSet, Item, SetKind};
 
@@ -144,25 +146,28 @@ async fn answer_all(
     model: &Generator,
     profile: &Profile,
     set: &EvaluationSet,
-) -> Result<Vec<String>> {
+) -> Result<Vec<Reply>> {
     let session = model.session();
     let (session, progress) = (&session, &casebook.progress);
     let answers = futures::stream::iter(&set.items)
         .map(|item| async move {
             let reply = match &item.document {
                 None => {
-                    let request = greedy(MAX_ANSWER_TOKENS);
+                    let request = greedy(MAX_ANSWER_TOKENS, profile);
                     session.chat(None, &item.question, &request).await?
                 }
                 Some(document) => {
                     let prefix = session.prefix(Some(&profile.system), document)?;
                     let task = prompt::answer_task(profile, &item.question);
-                    let request = greedy(profile.max_answer_tokens);
+                    let request = greedy(profile.max_answer_tokens, profile);
                     prefix.generate(&task, request).await?
                 }
             };
             progress.compared.add(1);
-            Ok::<_, Error>(reply.text.trim().to_owned())
+            Ok::<_, Error>(Reply {
+                text: reply.text.trim().to_owned(),
+                cut: reply.finish == Finish::Length,
+            })
         })
         .buffered(QUESTIONS_AHEAD)
         .try_collect();
@@ -175,7 +180,7 @@ async fn answer_all(
     }
 }
 
-fn greedy(max_new_tokens: usize) -> Request {
+fn greedy(max_new_tokens: usize, profile: &Profile) -> Request {
     Request {
         sampling: Sampling {
             temperature: 0.0,
@@ -183,7 +188,7 @@ fn greedy(max_new_tokens: usize) -> Request {
         },
         seed: 0,
         max_new_tokens,
-        stop: vec![],
+        stop: profile.stop.clone(),
     }
 }
 

@@ -174,6 +174,7 @@ impl Curve {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compare::reply::Reply;
     use crate::compare::{EvaluationSet, Item, SetKind};
 
     fn report() -> Report {
@@ -197,13 +198,17 @@ mod tests {
             supervised_tokens: 5,
             tokens_per_second: 1.0,
         };
+        let reply = |text: &str, cut| Reply {
+            text: text.into(),
+            cut,
+        };
         Report {
             base: "base".into(),
             tuned: "tuned".into(),
             sets: vec![SetReport::new(
                 set,
-                vec!["Not in document.".into()],
-                vec!["B.".into()],
+                vec![reply("Not in document.", true)],
+                vec![reply("B.", false)],
             )],
             training: (1..=1000).map(|i| step(i, 5.0 / i as f64)).collect(),
         }
@@ -212,6 +217,11 @@ mod tests {
     #[test]
     fn the_page_is_whole_escaped_and_bounded() {
         let html = render(&report()).unwrap();
+        let told = report().to_string();
+        assert!(
+            told.contains("1 answers of the base, 0 of the tuned"),
+            "{told}"
+        );
         assert!(html.contains("Who won in &lt;A&gt; v. B?"), "{html}");
         let left_out = "not asked: 2 rows without question or answer, and all rows after the first 3 \
                         (max_questions).";

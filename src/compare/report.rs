@@ -6,6 +6,7 @@ use casebook_llm::lora::log::StepRecord;
 use casebook_qa::score::{Estimate, exact_match, is_refusal, token_f1};
 use serde::Serialize;
 
+use super::reply::Reply;
 use super::sets::{EvaluationSet, SetKind};
 
 /// Base and tuned model on all sets.
@@ -49,6 +50,8 @@ pub struct Scores {
     pub token_f1: Estimate,
     /// Share of answers that say there is none.
     pub refusal: Estimate,
+    /// Answers that were cut at the token limit, and may have gone on.
+    pub cut: usize,
 }
 
 /// One question with both answers.
@@ -65,7 +68,9 @@ pub struct Answered {
 }
 
 impl SetReport {
-    pub(super) fn new(set: EvaluationSet, base: Vec<String>, tuned: Vec<String>) -> Self {
+    pub(super) fn new(set: EvaluationSet, base: Vec<Reply>, tuned: Vec<Reply>) -> Self {
+        let cut = |replies: &[Reply]| replies.iter().filter(|reply| reply.cut).count();
+        let (base_cut, tuned_cut) = (cut(&base), cut(&tuned));
         let answers: Vec<Answered> = set
             .items
             .into_iter()
@@ -73,17 +78,17 @@ impl SetReport {
             .map(|(item, (base, tuned))| Answered {
                 question: item.question,
                 expected: item.expected,
-                base,
-                tuned,
+                base: base.text,
+                tuned: tuned.text,
             })
             .collect();
-        let scores = |answer: fn(&Answered) -> &str| Scores::of(&answers, answer);
+        let scores = |answer: fn(&Answered) -> &str, cut| Scores::of(&answers, answer, cut);
         Self {
             kind: set.kind,
             incomplete: set.incomplete,
             has_more: set.has_more,
-            base: scores(|a| &a.base),
-            tuned: scores(|a| &a.tuned),
+            base: scores(|a| &a.base, base_cut),
+            tuned: scores(|a| &a.tuned, tuned_cut),
             answers,
         }
     }
@@ -113,7 +118,7 @@ impl SetReport {
 }
 
 impl Scores {
-    fn of(answers: &[Answered], answer: fn(&Answered) -> &str) -> Self {
+    fn of(answers: &[Answered], answer: fn(&Answered) -> &str, cut: usize) -> Self {
         let n = answers.len();
         let count = |test: &dyn Fn(&Answered) -> bool| {
             Estimate::share(answers.iter().filter(|a| test(a)).count(), n)
@@ -126,6 +131,7 @@ impl Scores {
             exact_match: count(&|a| exact_match(answer(a), &a.expected)),
             token_f1: Estimate::mean(&f1),
             refusal: count(&|a| is_refusal(answer(a))),
+            cut,
         }
     }
 }
@@ -169,6 +175,16 @@ impl fmt::Display for Report {
                 percent(&set.tuned.token_f1),
                 percent(&set.base.refusal),
                 percent(&set.tuned.refusal),
+            )?;
+        }
+        let cut = |scores: fn(&SetReport) -> &Scores| -> usize {
+            self.sets.iter().map(|set| scores(set).cut).sum()
+        };
+        let (base, tuned) = (cut(|set| &set.base), cut(|set| &set.tuned));
+        if base + tuned > 0 {
+            writeln!(
+                f,
+                "\ncut at the token limit: {base} answers of the base, {tuned} of the tuned model"
             )?;
         }
         for set in &self.sets {

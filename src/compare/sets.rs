@@ -337,7 +337,7 @@ mod tests {
         }
         let sets = read(&ctx, &of(None)).await.unwrap();
         let shown = sets.into_iter().map(|set| {
-            let answers = vec![String::new(); set.items.len()];
+            let answers = vec![crate::compare::reply::Reply::default(); set.items.len()];
             let report = SetReport::new(set, answers.clone(), answers);
             assert_eq!(serde_json::to_value(&report).unwrap()["has_more"], false);
             report.left_out().unwrap()

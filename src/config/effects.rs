@@ -46,6 +46,21 @@ const SAMPLES: &[(&str, &str, &str, &str, &str)] = &[
     ("model", "device", MODEL, "", "device = \"cuda:1\""),
     ("model", "dtype", MODEL, "", "dtype = \"f16\""),
     ("model", "adapter", MODEL, "", "adapter = \"x\""),
+    ("model", "stop", MODEL, "", "stop = [\"###\"]"),
+    (
+        "model",
+        "enable_thinking",
+        MODEL,
+        "",
+        "enable_thinking = true",
+    ),
+    (
+        "model",
+        "prompt_date",
+        MODEL,
+        "",
+        "prompt_date = \"2026-11-28\"",
+    ),
     (
         "remote",
         "model",

@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use crate::context::{Casebook, TableSettings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::models::ModelSpec;
+use casebook_llm::ChatOptions;
 
 use document::Fault;
 use interpolate::Places;
@@ -176,6 +177,7 @@ impl Config {
                 device: model.device.clone().unwrap_or_else(|| "auto".into()),
                 dtype: model.dtype.clone(),
                 adapter: model.adapter.as_ref().map(|p| self.resolve(p)),
+                chat: chat(model).map_err(wrong)?,
             };
             casebook.models.insert(name.clone(), spec);
         }
@@ -230,8 +232,27 @@ impl Config {
     }
 }
 
+/// What a model's entry says about its prompts and replies.
+fn chat(model: &raw::RawModel) -> Result<ChatOptions, String> {
+    let date = model.prompt_date.as_deref();
+    let prompt_date = date.map(|date| {
+        let wrong = |_| "prompt_date is no date; write it as \"2024-07-26\"".to_owned();
+        ChatOptions::date(date).map_err(wrong)
+    });
+    let stop = model.stop.clone().unwrap_or_default();
+    if stop.iter().any(String::is_empty) {
+        return Err("stop has an empty text; leave it out".to_owned());
+    }
+    Ok(ChatOptions {
+        prompt_date: prompt_date.transpose()?,
+        enable_thinking: model.enable_thinking.unwrap_or(false),
+        stop,
+    })
+}
+
 /// A slip in a model's settings shows before anything is loaded.
 fn check_model(model: &raw::RawModel) -> Result<(), String> {
+    chat(model)?;
     if let Some(dtype) = &model.dtype
         && casebook_llm::parse_dtype(dtype).is_err()
     {

@@ -39,6 +39,9 @@ impl Config {
             ("device", model.device.is_some()),
             ("dtype", model.dtype.is_some()),
             ("adapter", model.adapter.is_some()),
+            ("stop", model.stop.is_some()),
+            ("enable_thinking", model.enable_thinking.is_some()),
+            ("prompt_date", model.prompt_date.is_some()),
         ] {
             if given {
                 return Err(format!(
@@ -164,6 +167,8 @@ mod tests {
         for (more, part) in [
             ("device = \"cpu\"", "device has no effect"),
             ("adapter = \"x\"", "adapter has no effect"),
+            ("stop = [\"x\"]", "stop has no effect"),
+            ("enable_thinking = true", "enable_thinking has no effect"),
             ("api_key = \"\"", "api_key is empty"),
             ("proxy = \"hunter2\"", "option proxy"),
             ("omit = [\"hunter2\"]", "omit names an unknown parameter"),

@@ -1,4 +1,5 @@
-//! `ask(model, question)`: a model's answer without any document.
+//! `ask(model, question)`: a model's answer without any document, and `ask_reply(model, question)`:
+//! the same with why it ended (`stop`, or `length` where it was cut) and how many tokens it took.
 //!
 //! `model` is the name of a LORA table (base and adapter), a `[models]` entry, `builtin:tiny`, a
 //! model directory, or an adapter directory (on the default model). Answers are greedy. Volatile
@@ -8,9 +9,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use casebook_llm::{Request, Sampling};
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringViewArray};
-use datafusion::arrow::datatypes::DataType;
+use casebook_llm::{Finish, Request, Sampling};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, Int64Array, StringViewArray, StructArray,
+};
+use datafusion::arrow::buffer::NullBuffer;
+use datafusion::arrow::datatypes::{DataType, Field, Fields};
 use datafusion::error::Result;
 use datafusion::execution::context::SessionContext;
 use datafusion::logical_expr::async_udf::{AsyncScalarUDF, AsyncScalarUDFImpl};
@@ -22,38 +26,66 @@ use futures::{StreamExt, TryStreamExt};
 use super::lookup;
 use crate::context::Casebook;
 use crate::context::Host;
-use crate::generator::Generator;
+use crate::generator::{Generator, Reply};
+use crate::settings::{AskConfig, CasebookConfig};
 
 /// Questions of one batch that are with the model at the same time.
 const QUESTIONS_AHEAD: usize = 32;
-/// Budget of an answer.
-const MAX_ANSWER_TOKENS: usize = 256;
-
 /// Adds the function to `ctx`.
 pub(crate) fn register(ctx: &SessionContext, casebook: &Arc<Casebook>) -> crate::Result<()> {
-    let types = vec![DataType::Utf8View, DataType::Utf8View];
-    let ask = Ask {
-        signature: Signature::exact(types, Volatility::Volatile),
-        casebook: Arc::clone(casebook),
-        host: ctx.state_weak_ref(),
-    };
-    ctx.register_udf(AsyncScalarUDF::new(Arc::new(ask)).into_scalar_udf());
+    for whole in [false, true] {
+        let types = vec![DataType::Utf8View, DataType::Utf8View];
+        let ask = Ask {
+            signature: Signature::exact(types, Volatility::Volatile),
+            casebook: Arc::clone(casebook),
+            host: ctx.state_weak_ref(),
+            whole,
+        };
+        ctx.register_udf(AsyncScalarUDF::new(Arc::new(ask)).into_scalar_udf());
+    }
     Ok(())
 }
 
 /// The greedy answer of `model` to `question`, without a document.
-pub(crate) async fn answer(model: &Generator, question: &str) -> crate::Result<String> {
+async fn answer(model: &Generator, question: &str, most: usize) -> crate::Result<Reply> {
     let request = Request {
         sampling: Sampling {
             temperature: 0.0,
             ..Sampling::default()
         },
         seed: 0,
-        max_new_tokens: MAX_ANSWER_TOKENS,
+        max_new_tokens: most,
         stop: vec![],
     };
-    let reply = model.session().chat(None, question, &request).await?;
-    Ok(reply.text.trim().to_owned())
+    let mut reply = model.session().chat(None, question, &request).await?;
+    reply.text = reply.text.trim().to_owned();
+    Ok(reply)
+}
+
+/// The columns of a whole reply.
+fn fields() -> Fields {
+    Fields::from(vec![
+        Field::new("answer", DataType::Utf8View, true),
+        Field::new("finish", DataType::Utf8View, true),
+        Field::new("output_tokens", DataType::Int64, true),
+    ])
+}
+
+/// Says that answers were cut, and how to get them whole.
+fn note_cut(replies: &[Reply], most: usize) {
+    let cut = replies
+        .iter()
+        .filter(|reply| reply.finish == Finish::Length)
+        .count();
+    if cut > 0 {
+        log::warn!(
+            target: "casebook",
+            "ask: {cut} of {} answers were cut, at {most} tokens or where the model's context ends; \
+             SET casebook.ask.max_tokens to more (casebook ask --max-tokens), or see which in the \
+             finish of ask_reply(model, question)",
+            replies.len()
+        );
+    }
 }
 
 /// Rows before it may be kept, as the rows of `docs_to_qa` are.
@@ -68,11 +100,13 @@ struct Ask {
     signature: Signature,
     casebook: Arc<Casebook>,
     host: Host,
+    /// It is `ask_reply`.
+    whole: bool,
 }
 
 impl PartialEq for Ask {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.casebook, &other.casebook)
+        Arc::ptr_eq(&self.casebook, &other.casebook) && self.whole == other.whole
     }
 }
 
@@ -81,12 +115,13 @@ impl Eq for Ask {}
 impl std::hash::Hash for Ask {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         Arc::as_ptr(&self.casebook).hash(state);
+        self.whole.hash(state);
     }
 }
 
 impl ScalarUDFImpl for Ask {
     fn name(&self) -> &str {
-        "ask"
+        if self.whole { "ask_reply" } else { "ask" }
     }
 
     fn signature(&self) -> &Signature {
@@ -94,7 +129,10 @@ impl ScalarUDFImpl for Ask {
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Utf8View)
+        Ok(match self.whole {
+            true => DataType::Struct(fields()),
+            false => DataType::Utf8View,
+        })
     }
 
     fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -111,22 +149,45 @@ impl AsyncScalarUDFImpl for Ask {
         let column = |i: usize| args.args[i].to_array(args.number_rows);
         let (models, questions) = (column(0)?, column(1)?);
         let (models, questions) = (models.as_string_view(), questions.as_string_view());
+        let settings = args.config_options.extensions.get::<CasebookConfig>();
+        let most = settings.map_or_else(|| AskConfig::default().max_tokens, |s| s.ask.max_tokens);
         let work = self.casebook.begin_work();
-        let answers = tokio::select! {
-            answers = self.answers(models, questions) => answers?,
+        let (replies, rows) = tokio::select! {
+            replies = self.replies(models, questions, most) => replies?,
             () = work.stopped() => return Err(stopped().into()),
         };
-        Ok(ColumnarValue::Array(Arc::new(answers) as ArrayRef))
+        note_cut(&replies, most);
+        let of = |row: &Option<usize>| row.map(|n| &replies[n]);
+        let answers: StringViewArray = rows
+            .iter()
+            .map(|row| of(row).map(|reply| reply.text.as_str()))
+            .collect();
+        if !self.whole {
+            return Ok(ColumnarValue::Array(Arc::new(answers)));
+        }
+        let finish = |reply: &Reply| match reply.finish {
+            Finish::Stop => "stop",
+            Finish::Length => "length",
+        };
+        let finish: StringViewArray = rows.iter().map(|row| of(row).map(finish)).collect();
+        let tokens = |reply: &Reply| reply.output_tokens.sum().map(|n| n as i64);
+        let tokens: Int64Array = rows.iter().map(|row| of(row).and_then(tokens)).collect();
+        let columns: Vec<ArrayRef> = vec![Arc::new(answers), Arc::new(finish), Arc::new(tokens)];
+        let nulls = rows.iter().map(Option::is_some).collect();
+        let whole = StructArray::try_new(fields(), columns, Some(NullBuffer::new(nulls)))?;
+        Ok(ColumnarValue::Array(Arc::new(whole)))
     }
 }
 
 impl Ask {
-    /// Answers are greedy, so a question that a batch repeats is answered once.
-    async fn answers(
+    /// Answers are greedy, so a question that a batch repeats is answered once: the replies, and which
+    /// of them each row has.
+    async fn replies(
         &self,
         models: &StringViewArray,
         questions: &StringViewArray,
-    ) -> crate::Result<StringViewArray> {
+        most: usize,
+    ) -> crate::Result<(Vec<Reply>, Vec<Option<usize>>)> {
         let mut ready: HashMap<&str, Generator> = HashMap::new();
         let mut numbers: HashMap<(&str, &str), usize> = HashMap::new();
         let mut work: Vec<(Generator, String)> = vec![];
@@ -146,12 +207,11 @@ impl Ask {
             }
             rows.push(Some(number));
         }
-        let answers: Vec<String> = futures::stream::iter(work)
-            .map(|(model, question)| async move { answer(&model, &question).await })
+        let replies = futures::stream::iter(work)
+            .map(|(model, question)| async move { answer(&model, &question, most).await })
             .buffered(QUESTIONS_AHEAD)
             .try_collect()
             .await?;
-        let answers = rows.into_iter().map(|n| n.map(|n| answers[n].as_str()));
-        Ok(answers.collect())
+        Ok((replies, rows))
     }
 }

@@ -99,6 +99,9 @@ pub struct Generated {
 pub struct Trained {
     /// Examples inserted.
     pub examples: u64,
+    /// Of them (those with their document counted again), longer than `max_example_tokens` or the
+    /// model's context: not trained.
+    pub skipped_too_long: u64,
     /// Optimiser steps of the run.
     pub steps: u64,
     /// Loss of the first step, nats per answer token.
@@ -232,8 +235,12 @@ impl Trained {
     /// `201 examples, 240 steps, loss 4.512 to 0.031 in 120 s -> adapters/cases`
     pub fn summary(&self) -> String {
         let there = if self.was_there { ", was there" } else { "" };
+        let skipped = match self.skipped_too_long {
+            0 => String::new(),
+            some => format!(" ({some} too long and not trained)"),
+        };
         format!(
-            "{} examples, {} steps, loss {:.3} to {:.3} in {:.0} s{there} -> {}",
+            "{} examples{skipped}, {} steps, loss {:.3} to {:.3} in {:.0} s{there} -> {}",
             self.examples, self.steps, self.first_loss, self.last_loss, self.seconds, self.adapter
         )
     }

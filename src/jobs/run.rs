@@ -189,6 +189,7 @@ impl Running<'_> {
             .ok_or_else(|| Error::new(ErrorKind::Internal, "the training run left no report"))?;
         Ok(Trained {
             examples,
+            skipped_too_long: report.skipped_too_long as u64,
             steps: report.steps,
             first_loss: report.first_loss,
             last_loss: report.last_loss,

@@ -245,6 +245,57 @@ fn the_base_model_does_not_know_the_cases() {
 }
 
 #[test]
+fn an_answer_that_was_cut_says_so() {
+    let whole = "SELECT ask_reply('builtin:tiny', 'Who won?') AS r";
+    let columns = "SELECT r['finish'] AS finish, r['output_tokens'] < 256 AS short, r['answer'] = \
+                   ask('builtin:tiny', 'Who won?') AS same FROM";
+    check(
+        &["sql", "--format", "jsonl", &format!("{columns} ({whole})")],
+        0,
+        "{\"finish\":\"stop\",\"short\":true,\"same\":true}",
+    );
+    let cut = "SET casebook.ask.max_tokens = 2; SELECT r['finish'] AS finish, r['output_tokens'] AS n \
+               FROM (SELECT ask_reply('builtin:tiny', q) AS r FROM (VALUES ('Who won?')) AS t(q))";
+    check(
+        &["sql", "--format", "jsonl", cut],
+        0,
+        "{\"finish\":\"length\",\"n\":2}",
+    );
+    check(
+        &["sql", cut],
+        0,
+        "warning: ask: 1 of 1 answers were cut, at 2 tokens",
+    );
+    let most = |most| ["ask", "--max-tokens", most, "Who won?"];
+    check(
+        &most("2"),
+        0,
+        "warning: ask: 1 of 1 answers were cut, at 2 tokens",
+    );
+    check(
+        &most("0"),
+        2,
+        "casebook.ask.max_tokens is '0'; it must be a whole number from 1",
+    );
+    let quiet = String::from_utf8(program(&most("200")).stderr).unwrap();
+    assert!(!quiet.contains("cut"), "{quiet}");
+}
+
+#[test]
+fn examples_too_long_to_train_are_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("adapter");
+    let sql = format!(
+        "CREATE EXTERNAL TABLE t STORED AS LORA LOCATION '{}' OPTIONS ('lora.epochs' '1', \
+         'lora.rank' '2', 'lora.max_example_tokens' '24', 'lora.with_document_share' '0'); \
+         INSERT INTO t (question, answer) VALUES ('Who won?', 'The trust.'), ('Who lost?', '{}')",
+        place.display(),
+        "Acme lost it, and paid for the appeal and the trial. ".repeat(8)
+    );
+    check(&["sql", &sql], 0, "1 of 2 examples");
+}
+
+#[test]
 fn the_pipeline_in_sql_runs_from_top_to_bottom() {
     let out = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("out/sql");
     std::fs::remove_dir_all(&out).ok();

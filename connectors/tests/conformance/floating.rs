@@ -8,7 +8,7 @@ use datafusion::arrow::array::{
     Array, ArrayRef, Float32Array, Float64Array, Int64Array, RecordBatch, StructArray,
     TimestampMicrosecondArray,
 };
-use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::arrow::datatypes::Field;
 use datafusion::datasource::MemTable;
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -230,7 +230,8 @@ fn random_numbers_compare_alike_in_every_table() {
     let values = prop::collection::vec(prop::option::weighted(0.85, number()), 1..24);
     let cases = (values, prop::collection::vec(comparison, 6));
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let compared = |(values, comparisons): (Vec<Option<f64>>, Vec<(&str, &str, f64)>)| {
+    type Comparison = (&'static str, &'static str, f64);
+    let compared = |(values, comparisons): (Vec<Option<f64>>, Vec<Comparison>)| {
         runtime.block_on(async {
             let folder = tempfile::tempdir().unwrap();
             let ctx = tables(&values, folder.path()).await;

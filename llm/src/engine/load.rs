@@ -10,7 +10,8 @@ use super::options::EngineOptions;
 use super::scheduler::Scheduler;
 use super::{Engine, Inner, ModelInfo};
 use crate::model::{
-    Decoder, DecoderConfig, KvBlock, ModelSource, Prompter, Weights, attach_adapter, check_adapter,
+    Decoder, DecoderConfig, KvBlock, ModelSource, Prompter, attach_adapter, check_adapter,
+    open_weights,
 };
 use crate::{Error, Result};
 
@@ -22,8 +23,8 @@ pub(crate) fn check(source: &ModelSource, options: &EngineOptions) -> Result<()>
     options.device.open()?;
     let files = source.open()?;
     let config = DecoderConfig::parse(&files.name, &files.require("config.json")?)?;
-    Weights::open(&files)?;
-    Prompter::load(&files, &config)?;
+    open_weights(&files, &config)?;
+    Prompter::load_with(&files, &config, &options.chat)?;
     match &options.adapter {
         Some(directory) => check_adapter(directory),
         None => Ok(()),
@@ -39,7 +40,8 @@ pub(crate) fn load(source: &ModelSource, options: EngineOptions) -> Result<Engin
     });
     let files = source.open()?;
     let mut decoder = Decoder::read(&files, &device, dtype)?;
-    let prompter = Arc::new(Prompter::load(&files, &decoder.config)?);
+    let prompter = Prompter::load_with(&files, &decoder.config, &options.chat)?;
+    let prompter = Arc::new(prompter);
     let (mut name, mut digest) = (files.name.clone(), files.digest()?);
     if let Some(directory) = &options.adapter {
         attach_adapter(&mut decoder, directory)?;
@@ -48,6 +50,7 @@ pub(crate) fn load(source: &ModelSource, options: EngineOptions) -> Result<Engin
             .to_string();
         name = format!("{name}+{}", adapter.name);
     }
+    let digest = options.chat.identity(&digest);
     let limits = options.limits(&device, KvBlock::bytes_per_token(&decoder.config, dtype))?;
     let overlay = match files.read(PROFILE_OVERLAY)? {
         None => None,
@@ -56,13 +59,13 @@ pub(crate) fn load(source: &ModelSource, options: EngineOptions) -> Result<Engin
                 .with_source(e)
         })?),
     };
-    let parameters = decoder.parameters();
+    let parameters = decoder.parameters()?;
     let info = ModelInfo {
         name,
         digest,
         context_tokens: decoder.config.context_tokens(),
         parameters,
-        weight_bytes: parameters * dtype.size_in_bytes(),
+        weight_bytes: decoder.weight_bytes(),
         dtype: dtype_name(dtype),
         device: device_name(&device),
         max_cached_tokens: limits.max_cached_tokens,

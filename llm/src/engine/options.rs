@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use candle_core::{DType, Device};
 
+use crate::model::ChatOptions;
 use crate::{Error, Result};
 
 /// Where a model runs.
@@ -102,6 +103,8 @@ pub struct EngineOptions {
     pub dtype: Option<DType>,
     /// A PEFT adapter directory to attach.
     pub adapter: Option<PathBuf>,
+    /// What its prompts and replies are like.
+    pub chat: ChatOptions,
     /// Branches that reply at the same time; `None` is 32 on the CPU, 256 on CUDA devices.
     pub max_rows: Option<usize>,
     /// Tokens in one step, prompts included; bounds how long replies wait for prompts. `None` is
@@ -145,6 +148,9 @@ impl EngineOptions {
                     "{name} is 0; it must be at least 1"
                 )));
             }
+        }
+        if self.chat.stop.iter().any(String::is_empty) {
+            return Err(Error::invalid_input("a stop text is empty; leave it out"));
         }
         if limits.max_step_tokens <= limits.max_rows {
             return Err(Error::invalid_input(format!(

@@ -203,7 +203,7 @@ impl Scheduler {
             .config
             .context_tokens()
             .saturating_sub(prompt_tokens);
-        let reply = Reply::new(&ask.request, room);
+        let reply = Reply::new(&ask.request, &self.prompter, room);
         let blocks = Vec::new();
         Ok(Branch {
             path,

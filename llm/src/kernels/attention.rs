@@ -7,21 +7,21 @@
 use candle_core::{D, DType, Tensor};
 
 use super::attention_cpu;
-use super::segment::Segment;
+use super::segment::{Scoring, Segment};
 use crate::{Error, Result};
 
 /// Softmax attention of `q` `[t, heads, d]`, whose rows are those of `segments` in order; query
-/// head `h` reads key/value head `h / (heads / kv_heads)`. Scores are scaled by `scale`, the
+/// head `h` reads key/value head `h / (heads / kv_heads)`. Scores are made as `scoring` says, the
 /// softmax is computed in f32. The result is `[t, heads, d]` in `q`'s dtype.
 ///
 /// # Errors
 /// A failed tensor operation, as for shapes or dtypes that do not fit.
-pub fn attention(q: &Tensor, segments: &[Segment], scale: f64) -> Result<Tensor> {
+pub fn attention(q: &Tensor, segments: &[Segment], scoring: Scoring) -> Result<Tensor> {
     check(q, segments)?;
     if q.device().is_cpu() {
-        return Ok(attention_cpu::attention(q, segments, scale as f32, false)?.0);
+        return Ok(attention_cpu::attention(q, segments, scoring, false)?.0);
     }
-    Ok(composed(q, segments, scale)?.0)
+    Ok(composed(q, segments, scoring)?.0)
 }
 
 /// As [`attention`], with the logarithm of each row's softmax denominator, `[t, heads]` f32,
@@ -32,14 +32,13 @@ pub fn attention(q: &Tensor, segments: &[Segment], scale: f64) -> Result<Tensor>
 pub fn attention_with_lse(
     q: &Tensor,
     segments: &[Segment],
-    scale: f64,
+    scoring: Scoring,
 ) -> Result<(Tensor, Tensor)> {
     check(q, segments)?;
     if q.device().is_cpu() {
-        let (out, lse) = attention_cpu::attention(q, segments, scale as f32, true)?;
-        return Ok((out, lse));
+        return attention_cpu::attention(q, segments, scoring, true);
     }
-    composed(q, segments, scale)
+    composed(q, segments, scoring)
 }
 
 fn check(q: &Tensor, segments: &[Segment]) -> Result<()> {
@@ -79,7 +78,7 @@ fn check(q: &Tensor, segments: &[Segment]) -> Result<()> {
 }
 
 /// The same, composed of tensor operations: runs on every device.
-fn composed(q: &Tensor, segments: &[Segment], scale: f64) -> Result<(Tensor, Tensor)> {
+fn composed(q: &Tensor, segments: &[Segment], scoring: Scoring) -> Result<(Tensor, Tensor)> {
     let (_, heads, d) = q.dims3()?;
     let device = q.device();
     let mut outs = Vec::with_capacity(segments.len());
@@ -98,9 +97,13 @@ fn composed(q: &Tensor, segments: &[Segment], scale: f64) -> Result<(Tensor, Ten
             .permute((1, 2, 0, 3))?
             .reshape((kv_heads, groups * r, d))?;
         let keys = keys.permute((1, 2, 0))?.contiguous()?; // [kv_heads, d, n]
-        let scores = (q.contiguous()?.matmul(&keys)?.to_dtype(DType::F32)? * scale)?;
-        let scores = if r > 1 {
-            let mask = causal_mask(r, n, n - own, device)?; // [r, n]
+        let scores = (q.contiguous()?.matmul(&keys)?.to_dtype(DType::F32)? * scoring.scale)?;
+        let scores = match scoring.softcap {
+            Some(cap) => ((scores / cap)?.tanh()? * cap)?,
+            None => scores,
+        };
+        let scores = if r > 1 || scoring.window.is_some_and(|window| window < n) {
+            let mask = causal_mask(r, n, n - own, scoring, device)?; // [r, n]
             let scores = scores.reshape((kv_heads, groups, r, n))?;
             scores
                 .broadcast_add(&mask)?
@@ -125,12 +128,22 @@ fn composed(q: &Tensor, segments: &[Segment], scale: f64) -> Result<(Tensor, Ten
 }
 
 /// `[r, n]`: 0 where row `i` may look, minus infinity elsewhere.
-fn causal_mask(r: usize, n: usize, past: usize, device: &candle_core::Device) -> Result<Tensor> {
+fn causal_mask(
+    r: usize,
+    n: usize,
+    past: usize,
+    scoring: Scoring,
+    device: &candle_core::Device,
+) -> Result<Tensor> {
     let own = n - past;
     let mask: Vec<f32> = (0..r)
         .flat_map(|i| {
             let seen = past + own - (r - 1 - i);
-            (0..n).map(move |j| if j < seen { 0.0 } else { f32::NEG_INFINITY })
+            let first = scoring.first_seen(seen - 1);
+            (0..n).map(move |j| match (first..seen).contains(&j) {
+                true => 0.0,
+                false => f32::NEG_INFINITY,
+            })
         })
         .collect();
     Ok(Tensor::from_vec(mask, (r, n), device)?)
@@ -173,6 +186,7 @@ mod tests {
         fn fused_equals_composed(
             kv_heads in 1usize..4, groups in 1usize..4, half in 1usize..20,
             sizes in prop::collection::vec((1usize..40, 0usize..90, 0usize..150), 1..5),
+            softcap in prop::option::of(0.5f64..20.0), window in prop::option::of(1usize..300),
         ) {
             let d = 2 * half;
             let shared = span(70, kv_heads, d);
@@ -183,11 +197,53 @@ mod tests {
             }).collect();
             let t = sizes.iter().map(|s| s.0).sum();
             let q = random((t, kv_heads * groups, d));
-            let (wanted, wanted_lse) = composed(&q, &segments, 0.3).unwrap();
-            let (found, lse) = attention_with_lse(&q, &segments, 0.3).unwrap();
+            let scoring = Scoring { scale: 0.3, softcap, window };
+            let (wanted, wanted_lse) = composed(&q, &segments, scoring).unwrap();
+            let (found, lse) = attention_with_lse(&q, &segments, scoring).unwrap();
             prop_assert!(gap(&found, &wanted) < 2e-5, "{}", gap(&found, &wanted));
             prop_assert!(gap(&lse, &wanted_lse) < 2e-5);
-            prop_assert_eq!(gap(&attention(&q, &segments, 0.3).unwrap(), &found), 0.0);
+            prop_assert_eq!(gap(&attention(&q, &segments, scoring).unwrap(), &found), 0.0);
+        }
+    }
+
+    #[test]
+    fn a_window_hides_older_keys() {
+        // Values are one-hot by key, so that the result says which keys were seen.
+        let n = 9;
+        let keys = Tensor::zeros((n, 1, n), DType::F32, &Device::Cpu).unwrap();
+        let values = Tensor::eye(n, DType::F32, &Device::Cpu)
+            .unwrap()
+            .reshape((n, 1, n))
+            .unwrap();
+        let part = |at: usize, len: usize| Span {
+            keys: keys.narrow(0, at, len).unwrap(),
+            values: values.narrow(0, at, len).unwrap(),
+        };
+        let segment = Segment {
+            rows: 3,
+            past: vec![part(0, 2), part(2, 3)],
+            own: part(5, 4),
+        };
+        let q = random((3, 1, n));
+        let scoring = Scoring {
+            window: Some(4),
+            ..Scoring::plain(1.0)
+        };
+        let out = attention(&q, &[segment], scoring).unwrap();
+        let out = out.squeeze(1).unwrap().to_vec2::<f32>().unwrap();
+        for (row, out) in out.iter().enumerate() {
+            let position = 6 + row;
+            for (key, weight) in out.iter().enumerate() {
+                let wanted = if key + 4 > position && key <= position {
+                    0.25
+                } else {
+                    0.0
+                };
+                assert!(
+                    (weight - wanted).abs() < 1e-6,
+                    "row {row} key {key}: {weight}"
+                );
+            }
         }
     }
 
@@ -208,8 +264,9 @@ mod tests {
                 own,
                 ..wide.clone()
             };
-            let wanted = attention(&q, &[wide], 0.25).unwrap();
-            let found = attention(&q.to_dtype(dtype).unwrap(), &[narrow], 0.25).unwrap();
+            let wanted = attention(&q, &[wide], Scoring::plain(0.25)).unwrap();
+            let found =
+                attention(&q.to_dtype(dtype).unwrap(), &[narrow], Scoring::plain(0.25)).unwrap();
             assert_eq!(found.dtype(), dtype);
             assert!(
                 gap(&found, &wanted) < limit,
@@ -227,8 +284,9 @@ mod tests {
             past: vec![],
             own,
         };
-        assert!(attention(&random((2, 4, 8)), std::slice::from_ref(&segment), 1.0).is_err());
-        assert!(attention(&random((3, 3, 8)), std::slice::from_ref(&segment), 1.0).is_err());
-        assert!(attention(&random((3, 4, 6)), &[segment], 1.0).is_err());
+        for shape in [(2, 4, 8), (3, 3, 8), (3, 4, 6)] {
+            let segments = std::slice::from_ref(&segment);
+            assert!(attention(&random(shape), segments, Scoring::plain(1.0)).is_err());
+        }
     }
 }

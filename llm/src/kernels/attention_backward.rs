@@ -4,13 +4,15 @@
 use candle_core::{D, Tensor};
 use rayon::prelude::*;
 
+use super::segment::Scoring;
 use crate::Result;
 
 /// Gradients of q `[t, heads, d]`, k and v `[t, kv_heads, d]`, given the result `out` and its
 /// gradient `d_out` `[t, heads, d]` and `lse` `[t, heads]`; all f32. `lengths` are the sequences.
 ///
-/// With `P = exp(scale q kᵀ - lse)` and `D = rowsum(d_out out)`: `dv = Pᵀ d_out`,
-/// `dS = P (d_out vᵀ - D)`, `dq = scale dS k`, `dk = scale dSᵀ q`.
+/// With `S = scale q kᵀ`, `P = exp(S - lse)` and `D = rowsum(d_out out)`: `dv = Pᵀ d_out`,
+/// `dS = P (d_out vᵀ - D)`, `dq = scale dS k`, `dk = scale dSᵀ q`. Where scores are bent,
+/// `B = cap tanh(S / cap)` takes the place of `S` in `P`, and `dS` gets the factor `1 - (B / cap)²`.
 ///
 /// # Errors
 /// A failed tensor operation, as for shapes that do not fit.
@@ -23,11 +25,11 @@ pub fn attention_backward(
     lse: &Tensor,
     d_out: &Tensor,
     lengths: &[usize],
-    scale: f64,
+    scoring: Scoring,
 ) -> Result<(Tensor, Tensor, Tensor)> {
     match q.device().is_cpu() {
-        true => fused(q, k, v, out, lse, d_out, lengths, scale as f32),
-        false => composed(q, k, v, out, d_out, lengths, scale),
+        true => fused(q, k, v, out, lse, d_out, lengths, scoring),
+        false => composed(q, k, v, out, d_out, lengths, scoring),
     }
 }
 
@@ -50,8 +52,9 @@ fn fused(
     lse: &Tensor,
     d_out: &Tensor,
     lengths: &[usize],
-    scale: f32,
+    scoring: Scoring,
 ) -> Result<(Tensor, Tensor, Tensor)> {
+    let (scale, cap) = (scoring.scale as f32, scoring.softcap.map(|cap| cap as f32));
     let (_, heads, d) = q.dims3()?;
     let (_, kv_heads, _) = k.dims3()?;
     let group = heads / kv_heads;
@@ -81,11 +84,19 @@ fn fused(
                     let (q, d_o) = (&qs[at..at + d], &dos[at..at + d]);
                     let delta = dot(d_o, &os[at..at + d]);
                     let lse = ls[(start + i) * heads + head];
-                    for j in 0..=i {
+                    for j in scoring.first_seen(i)..=i {
                         let at = row(j, kv_head, kv_heads);
                         let (k, v) = (&ks[at..at + d], &vs[at..at + d]);
-                        let p = (scale * dot(q, k) - lse).exp();
-                        let ds = p * (dot(d_o, v) - delta) * scale;
+                        let score = scale * dot(q, k);
+                        let (score, slope) = match cap {
+                            Some(cap) => {
+                                let bent = (score / cap).tanh();
+                                (cap * bent, scale * (1.0 - bent * bent))
+                            }
+                            None => (score, scale),
+                        };
+                        let p = (score - lse).exp();
+                        let ds = p * (dot(d_o, v) - delta) * slope;
                         add(&mut dv[j * d..(j + 1) * d], p, d_o);
                         add(&mut dq[i * d..(i + 1) * d], ds, k);
                         add(&mut dk[j * d..(j + 1) * d], ds, q);
@@ -158,7 +169,7 @@ fn composed(
     out: &Tensor,
     d_out: &Tensor,
     lengths: &[usize],
-    scale: f64,
+    scoring: Scoring,
 ) -> Result<(Tensor, Tensor, Tensor)> {
     let (heads, kv_heads) = (q.dim(1)?, k.dim(1)?);
     let group = heads / kv_heads;
@@ -175,13 +186,21 @@ fn composed(
         };
         let (q, o, d_o) = (part(q)?, part(out)?, part(d_out)?);
         let (k, v) = (wide(&part(k)?)?, wide(&part(v)?)?);
-        let scores = (q.matmul(&k.transpose(1, 2)?)? * scale)?;
+        let scores = (q.matmul(&k.transpose(1, 2)?)? * scoring.scale)?;
+        let (scores, slope) = match scoring.softcap {
+            Some(cap) => {
+                let bent = (scores / cap)?.tanh()?;
+                let slope = ((1.0 - bent.sqr()?)? * scoring.scale)?;
+                ((bent * cap)?, Some(slope))
+            }
+            None => (scores, None),
+        };
         let mask: Vec<f32> = (0..n * n)
             .map(|x| {
-                if x % n > x / n {
-                    f32::NEG_INFINITY
-                } else {
-                    0.0
+                let (row, key) = (x / n, x % n);
+                match (scoring.first_seen(row)..=row).contains(&key) {
+                    true => 0.0,
+                    false => f32::NEG_INFINITY,
                 }
             })
             .collect();
@@ -193,7 +212,11 @@ fn composed(
         let p = exp.broadcast_div(&exp.sum_keepdim(D::Minus1)?)?;
         let delta = (&d_o * &o)?.sum_keepdim(D::Minus1)?;
         let d_p = d_o.matmul(&v.transpose(1, 2)?)?;
-        let ds = ((&p * d_p.broadcast_sub(&delta)?)? * scale)?;
+        let ds = (&p * d_p.broadcast_sub(&delta)?)?;
+        let ds = match slope {
+            Some(slope) => (ds * slope)?,
+            None => (ds * scoring.scale)?,
+        };
         let narrow = |t: Tensor| -> candle_core::Result<Tensor> {
             let (_, n, d) = t.dims3()?;
             t.reshape((kv_heads, group, n, d))?
@@ -218,12 +241,10 @@ mod tests {
     use super::*;
     use candle_core::Device;
 
-    #[test]
-    fn fused_and_composed_agree() {
+    fn check(scoring: Scoring) {
         let random = |h: usize| Tensor::randn(0f32, 1.0, (9, h, 8), &Device::Cpu).unwrap();
         let (q, k, v, d_out) = (random(4), random(2), random(2), random(4));
         let lengths = [5, 4];
-        let scale = 0.3;
         let mut segments = vec![];
         let mut at = 0;
         for n in lengths {
@@ -238,12 +259,25 @@ mod tests {
             });
             at += n;
         }
-        let (out, lse) = crate::kernels::attention_with_lse(&q, &segments, scale).unwrap();
-        let a = fused(&q, &k, &v, &out, &lse, &d_out, &lengths, scale as f32).unwrap();
-        let b = composed(&q, &k, &v, &out, &d_out, &lengths, scale).unwrap();
+        let (out, lse) = crate::kernels::attention_with_lse(&q, &segments, scoring).unwrap();
+        let a = fused(&q, &k, &v, &out, &lse, &d_out, &lengths, scoring).unwrap();
+        let b = composed(&q, &k, &v, &out, &d_out, &lengths, scoring).unwrap();
         for (a, b) in [(a.0, b.0), (a.1, b.1), (a.2, b.2)] {
             let gap = (a - b).unwrap().abs().unwrap().max_all().unwrap();
-            assert!(gap.to_scalar::<f32>().unwrap() < 1e-5);
+            assert!(gap.to_scalar::<f32>().unwrap() < 1e-5, "{scoring:?} {gap}");
+        }
+    }
+
+    #[test]
+    fn fused_and_composed_agree() {
+        for softcap in [None, Some(1.5)] {
+            for window in [None, Some(1), Some(3)] {
+                check(Scoring {
+                    scale: 0.3,
+                    softcap,
+                    window,
+                });
+            }
         }
     }
 }

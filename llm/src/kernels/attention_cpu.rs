@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::attention_tile::{MASKED, MATRIX_ROWS, TILE, Tile};
 use super::element::{Element, slice};
-use super::segment::Segment;
+use super::segment::{Scoring, Segment};
 use super::vector::{Instructions, Portable, Vector};
 use crate::{Error, Result};
 
@@ -23,13 +23,13 @@ const TASK_ROWS: usize = 48;
 pub(crate) fn attention(
     q: &Tensor,
     segments: &[Segment],
-    scale: f32,
+    scoring: Scoring,
     with_lse: bool,
 ) -> Result<(Tensor, Tensor)> {
     match q.dtype() {
-        DType::F32 => typed::<f32>(q, segments, scale, with_lse),
-        DType::BF16 => typed::<bf16>(q, segments, scale, with_lse),
-        DType::F16 => typed::<f16>(q, segments, scale, with_lse),
+        DType::F32 => typed::<f32>(q, segments, scoring, with_lse),
+        DType::BF16 => typed::<bf16>(q, segments, scoring, with_lse),
+        DType::F16 => typed::<f16>(q, segments, scoring, with_lse),
         other => Err(Error::unsupported(format!(
             "attention in {other:?}; supported are float32, \
              bfloat16 and float16"
@@ -77,13 +77,13 @@ struct Shape {
     kv_heads: usize,
     groups: usize,
     d: usize,
-    scale: f32,
+    scoring: Scoring,
 }
 
 fn typed<T: Element>(
     q: &Tensor,
     segments: &[Segment],
-    scale: f32,
+    scoring: Scoring,
     with_lse: bool,
 ) -> Result<(Tensor, Tensor)> {
     let (t, heads, d) = q.dims3()?;
@@ -109,7 +109,7 @@ fn typed<T: Element>(
         kv_heads,
         groups: heads / kv_heads,
         d,
-        scale,
+        scoring,
     };
     let mut pairs = slices.chunks_exact(2).map(|pair| Keys {
         keys: pair[0],
@@ -275,6 +275,8 @@ struct Scratch {
     /// Running maximum and denominator per row.
     max: Vec<f32>,
     sum: Vec<f32>,
+    /// First position that each row sees.
+    first_seen: Vec<usize>,
     /// Scores and then weights of a tile: `[TILE, m rounded up]`, or `[TILE]` per row.
     s: Vec<f32>,
     /// Maximum, denominator and shrinkage of the rows of a tile.
@@ -323,9 +325,10 @@ fn run<T: Element, V: Vector>(
         heads,
         groups,
         d,
-        scale,
+        scoring,
         ..
     } = shape;
+    let scale = scoring.scale as f32;
     let m: usize = task.members.iter().map(|m| m.2).sum::<usize>() * groups;
     let reset = |buffer: &mut Vec<f32>, len: usize, value: f32| {
         buffer.clear();
@@ -339,10 +342,15 @@ fn run<T: Element, V: Vector>(
     reset(&mut scratch.sum, m, 0.0);
     scratch.s.resize(TILE * padded.max(MATRIX_ROWS), 0.0);
     scratch.state.resize(3 * padded, 0.0);
+    scratch.first_seen.clear();
     let mut at = 0;
     for &(segment, first, count) in &task.members {
-        let start = rows[segment].start + first;
+        let segment = &rows[segment];
+        let start = segment.start + first;
+        let before = segment.past.iter().map(|s| s.n).sum::<usize>() + segment.own.n - segment.rows;
         for row in start..start + count {
+            let seen = scoring.first_seen(before + row - segment.start);
+            scratch.first_seen.extend(std::iter::repeat_n(seen, groups));
             let from = &query[(row * heads + task.kv_head * groups) * d..][..groups * d];
             for (i, value) in from.iter().enumerate() {
                 let value = value.widen() * scale;
@@ -353,19 +361,50 @@ fn run<T: Element, V: Vector>(
         }
     }
 
+    let mut common = 0; // position of the span's first key
     for span in &rows[task.members[0].0].past[..task.common] {
-        attend::<T, V>(span, 0, m, &|_| span.n, task.kv_head, shape, scratch);
+        attend::<T, V>(
+            span,
+            common,
+            0,
+            m,
+            &|_| span.n,
+            task.kv_head,
+            shape,
+            scratch,
+        );
+        common += span.n;
     }
     let mut at = 0;
     for &(segment, first, count) in &task.members {
         let segment = &rows[segment];
         let own = count * groups;
+        let mut base = common;
         for span in &segment.past[task.common..] {
-            attend::<T, V>(span, at, own, &|_| span.n, task.kv_head, shape, scratch);
+            attend::<T, V>(
+                span,
+                base,
+                at,
+                own,
+                &|_| span.n,
+                task.kv_head,
+                shape,
+                scratch,
+            );
+            base += span.n;
         }
         // row `first + i` of the segment sees all own keys but those of later rows
         let seen = |m: usize| segment.own.n + first + m / groups + 1 - segment.rows;
-        attend::<T, V>(&segment.own, at, own, &seen, task.kv_head, shape, scratch);
+        attend::<T, V>(
+            &segment.own,
+            base,
+            at,
+            own,
+            &seen,
+            task.kv_head,
+            shape,
+            scratch,
+        );
         for m in 0..own {
             let row = segment.start + first + m / groups;
             let head = task.kv_head * groups + m % groups;
@@ -383,11 +422,14 @@ fn run<T: Element, V: Vector>(
     }
 }
 
-/// Adds a span to the running softmax of rows `at..at + m`; `seen(i)`, which grows with `i`, says
-/// how many of the span's keys row `at + i` may see (at least one).
+/// Adds a span, whose first key is at position `base`, to the running softmax of rows
+/// `at..at + m`; `seen(i)`, which grows with `i`, says how many of the span's keys row `at + i`
+/// may see (at least one) if its window is wide enough.
 #[inline(always)]
+#[allow(clippy::too_many_arguments)] // the inner loop of one kernel
 fn attend<T: Element, V: Vector>(
     span: &Keys<'_, T>,
+    base: usize,
     at: usize,
     m: usize,
     seen: &impl Fn(usize) -> usize,
@@ -404,12 +446,19 @@ fn attend<T: Element, V: Vector>(
         o,
         max,
         sum,
+        first_seen,
         s,
         state,
         keys,
         values,
     } = scratch;
-    let rows = Tile {
+    // keys of the span that a row's window has left behind
+    let left = |i: usize| first_seen[at + i].saturating_sub(base);
+    let start = match shape.scoring.window {
+        Some(_) => (0..m).map(left).min().unwrap_or(0) / TILE * TILE,
+        None => 0,
+    };
+    let mut rows = Tile {
         q: &q[at * d..(at + m) * d],
         q_columns: &q_columns[at..],
         all,
@@ -420,19 +469,21 @@ fn attend<T: Element, V: Vector>(
         state,
         m,
         d,
+        softcap: shape.scoring.softcap.map(|cap| cap as f32),
+        windowed: shape.scoring.window.is_some(),
     };
-    let mut rows = rows;
-    for first in (0..limit).step_by(TILE) {
+    for first in (start..limit).step_by(TILE) {
         let n = TILE.min(limit - first);
         let from = first * stride + kv_head * d;
         let (k, v) = (&span.keys[from..], &span.values[from..]);
         let visible = |i: usize| seen(i).saturating_sub(first).min(n);
+        let hidden = |i: usize| left(i).saturating_sub(first).min(n);
         match (T::as_f32(k), T::as_f32(v)) {
-            (Some(k), Some(v)) => rows.add::<V>(k, v, stride, n, &visible),
+            (Some(k), Some(v)) => rows.add::<V>(k, v, stride, n, &visible, &hidden),
             _ => {
                 widen(k, stride, n, d, keys);
                 widen(v, stride, n, d, values);
-                rows.add::<V>(keys, values, d, n, &visible);
+                rows.add::<V>(keys, values, d, n, &visible, &hidden);
             }
         }
     }

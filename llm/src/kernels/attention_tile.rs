@@ -22,10 +22,16 @@ pub(crate) struct Tile<'a> {
     pub(crate) state: &'a mut [f32],
     pub(crate) m: usize,
     pub(crate) d: usize,
+    /// Scores are bent below it.
+    pub(crate) softcap: Option<f32>,
+    /// Rows may not see the first keys.
+    pub(crate) windowed: bool,
 }
 
 impl Tile<'_> {
-    /// Adds `n` keys and values, rows of the given stride; row `i` sees the first `visible(i)`.
+    /// Adds `n` keys and values, rows of the given stride; row `i` sees the first `visible(i)`
+    /// without the first `hidden(i)` of them. A row that sees none yet gets weights that vanish
+    /// when it sees its first.
     #[inline(always)]
     pub(crate) fn add<V: Vector>(
         &mut self,
@@ -34,11 +40,12 @@ impl Tile<'_> {
         stride: usize,
         n: usize,
         visible: &impl Fn(usize) -> usize,
+        hidden: &impl Fn(usize) -> usize,
     ) {
         if self.m >= MATRIX_ROWS {
-            self.add_columns::<V>(keys, values, stride, n, visible);
+            self.add_columns::<V>(keys, values, stride, n, visible, hidden);
         } else {
-            self.add_rows::<V>(keys, values, stride, n, visible);
+            self.add_rows::<V>(keys, values, stride, n, visible, hidden);
         }
     }
 
@@ -51,6 +58,7 @@ impl Tile<'_> {
         stride: usize,
         n: usize,
         visible: &impl Fn(usize) -> usize,
+        hidden: &impl Fn(usize) -> usize,
     ) {
         let (m, d, l) = (self.m, self.d, V::LANES);
         let padded = m.next_multiple_of(l);
@@ -84,6 +92,9 @@ impl Tile<'_> {
             }
             j += if four { 4 } else { 1 };
         }
+        if let Some(cap) = self.softcap {
+            bend::<V>(&mut self.s[..n * padded], cap);
+        }
         if visible(0) < n {
             for i in 0..m {
                 let visible = visible(i);
@@ -91,6 +102,13 @@ impl Tile<'_> {
                     break; // later rows see more
                 }
                 for j in visible..n {
+                    self.s[j * padded + i] = MASKED;
+                }
+            }
+        }
+        if self.windowed {
+            for i in 0..m {
+                for j in 0..hidden(i) {
                     self.s[j * padded + i] = MASKED;
                 }
             }
@@ -147,11 +165,12 @@ impl Tile<'_> {
         stride: usize,
         n: usize,
         visible: &impl Fn(usize) -> usize,
+        hidden: &impl Fn(usize) -> usize,
     ) {
         let (d, l) = (self.d, V::LANES);
         for i in 0..self.m {
-            let visible = visible(i);
-            if visible == 0 {
+            let (visible, hidden) = (visible(i), hidden(i));
+            if visible <= hidden {
                 continue;
             }
             let q = &self.q[i * d..(i + 1) * d];
@@ -159,8 +178,12 @@ impl Tile<'_> {
             for (j, s) in s[..visible.min(n)].iter_mut().enumerate() {
                 *s = dot::<V>(q, &keys[j * stride..j * stride + d]);
             }
-            s[visible..].fill(MASKED);
             let used = visible.next_multiple_of(l);
+            if let Some(cap) = self.softcap {
+                bend::<V>(&mut s[..used], cap);
+            }
+            s[visible..].fill(MASKED);
+            s[..hidden].fill(MASKED);
             let mut top = V::splat(self.max[i]);
             for s in s[..used].chunks(l) {
                 top = top.max(V::load(s));
@@ -180,6 +203,17 @@ impl Tile<'_> {
             o.iter_mut().for_each(|o| *o *= shrink[0]);
             mix::<V, 1>(s, 1, values, stride, visible, o, d);
         }
+    }
+}
+
+/// `cap tanh(s / cap)` for a whole number of vectors, with `tanh x = 1 - 2 / (exp(2 x) + 1)`.
+#[inline(always)]
+fn bend<V: Vector>(scores: &mut [f32], cap: f32) {
+    for s in scores.chunks_exact_mut(V::LANES) {
+        let double = V::load(s).mul(V::splat(2.0 / cap));
+        let below = double.exp().add(V::splat(1.0));
+        let tanh = V::splat(-2.0).div(below).add(V::splat(1.0));
+        tanh.mul(V::splat(cap)).store(s);
     }
 }
 

@@ -8,8 +8,8 @@ use rayon::prelude::*;
 use super::element::{Element, slice};
 use crate::Result;
 
-/// Normalises each row of `x` `[t, h]` by its root mean square and scales it by `weight` `[h]`.
-/// The mean is taken in f32; the result has `x`'s dtype, which must be `weight`'s too.
+/// Normalises each row of `x` (any shape that ends in `h`) by its root mean square and scales it
+/// by `weight` `[h]`, f32. The mean is taken in f32; the result has `x`'s dtype.
 ///
 /// # Errors
 /// A failed tensor operation, as for shapes or dtypes that do not fit.
@@ -23,8 +23,9 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     let mean = wide.sqr()?.mean_keepdim(D::Minus1)?;
     let normed = wide
         .broadcast_div(&(mean + eps)?.sqrt()?)?
-        .to_dtype(x.dtype())?;
-    Ok(normed.broadcast_mul(weight)?)
+        .to_dtype(x.dtype())?
+        .to_dtype(DType::F32)?;
+    Ok(normed.broadcast_mul(weight)?.to_dtype(x.dtype())?)
 }
 
 struct RmsNorm {
@@ -44,23 +45,18 @@ impl CustomOp2 for RmsNorm {
         weight_layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let shape = x_layout.shape().clone();
+        let weight = slice::<f32>(weight, weight_layout)?;
         let storage = match x {
-            CpuStorage::F32(_) => {
-                rows::<f32>(slice(x, x_layout)?, slice(weight, weight_layout)?, self.eps)?
-            }
-            CpuStorage::BF16(_) => {
-                rows::<bf16>(slice(x, x_layout)?, slice(weight, weight_layout)?, self.eps)?
-            }
-            CpuStorage::F16(_) => {
-                rows::<f16>(slice(x, x_layout)?, slice(weight, weight_layout)?, self.eps)?
-            }
+            CpuStorage::F32(_) => rows::<f32>(slice(x, x_layout)?, weight, self.eps)?,
+            CpuStorage::BF16(_) => rows::<bf16>(slice(x, x_layout)?, weight, self.eps)?,
+            CpuStorage::F16(_) => rows::<f16>(slice(x, x_layout)?, weight, self.eps)?,
             _ => bail!("rms-norm needs float32, bfloat16 or float16"),
         };
         Ok((storage, shape))
     }
 }
 
-fn rows<T: Element>(x: &[T], weight: &[T], eps: f64) -> candle_core::Result<CpuStorage> {
+fn rows<T: Element>(x: &[T], weight: &[f32], eps: f64) -> candle_core::Result<CpuStorage> {
     let h = weight.len();
     if h == 0 || !x.len().is_multiple_of(h) {
         bail!("rms-norm of rows that are not as wide as the weight ({h})");
@@ -85,7 +81,7 @@ fn rows<T: Element>(x: &[T], weight: &[T], eps: f64) -> candle_core::Result<CpuS
             let mean = (lanes.iter().sum::<f32>() + rest) / h as f32;
             let scale = 1.0 / (mean + eps as f32).sqrt();
             for ((out, v), w) in out.iter_mut().zip(x).zip(weight) {
-                *out = T::narrow(T::narrow(v.widen() * scale).widen() * w.widen());
+                *out = T::narrow(T::narrow(v.widen() * scale).widen() * w);
             }
         });
     Ok(T::to_cpu_storage_owned(out))
@@ -106,11 +102,7 @@ mod tests {
             .unwrap();
         let wanted = wanted.broadcast_mul(&w).unwrap();
         for (dtype, limit) in [(DType::F32, 1e-6), (DType::BF16, 0.03), (DType::F16, 0.005)] {
-            let found = rms_norm(
-                &x.to_dtype(dtype).unwrap(),
-                &w.to_dtype(dtype).unwrap(),
-                1e-5,
-            );
+            let found = rms_norm(&x.to_dtype(dtype).unwrap(), &w, 1e-5);
             let found = found.unwrap().to_dtype(DType::F32).unwrap();
             let gap = (found - &wanted).unwrap().abs().unwrap().max_all().unwrap();
             assert!(gap.to_scalar::<f32>().unwrap() < limit, "{dtype:?} {gap}");

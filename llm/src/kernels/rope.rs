@@ -8,9 +8,10 @@ use rayon::prelude::*;
 use super::element::{Element, slice};
 use crate::Result;
 
-/// Rotates `x` `[t, heads, d]` by the angles of its rows: `cos`, `sin` `[t, d / 2]`, f32. With
-/// `x = (a, b)` split in the middle of a head the result is `(a cos - b sin, b cos + a sin)`.
-/// The backward pass is the same function with `-sin`.
+/// Rotates `x` `[t, heads, d]` by the angles of its rows: `cos`, `sin` `[t, r / 2]`, f32. With the
+/// first `r` numbers of a head split in the middle into `(a, b)` the result is
+/// `(a cos - b sin, b cos + a sin)`; those behind them stay. The backward pass is the same
+/// function with `-sin`.
 ///
 /// # Errors
 /// A failed tensor operation, as for shapes or dtypes that do not fit.
@@ -21,7 +22,8 @@ pub fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
             .contiguous()?
             .apply_op3_no_bwd(&cos, &sin, &RotateHalves)?);
     }
-    let half = x.dim(D::Minus1)? / 2;
+    let half = cos.dim(D::Minus1)?;
+    let rest = x.dim(D::Minus1)? - 2 * half;
     let wide = x.to_dtype(DType::F32)?;
     let (a, b) = (
         wide.narrow(D::Minus1, 0, half)?,
@@ -30,7 +32,8 @@ pub fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     let (cos, sin) = (cos.unsqueeze(1)?, sin.unsqueeze(1)?); // [t, 1, d / 2]
     let first = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
     let second = (b.broadcast_mul(&cos)? + a.broadcast_mul(&sin)?)?;
-    Ok(Tensor::cat(&[first, second], D::Minus1)?.to_dtype(x.dtype())?)
+    let rest = wide.narrow(D::Minus1, 2 * half, rest)?;
+    Ok(Tensor::cat(&[first, second, rest], D::Minus1)?.to_dtype(x.dtype())?)
 }
 
 struct RotateHalves;
@@ -50,7 +53,8 @@ impl CustomOp3 for RotateHalves {
         sin_layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let (t, heads, d) = x_layout.shape().dims3()?;
-        if cos_layout.shape().dims2()? != (t, d / 2) || sin_layout.shape().dims2()? != (t, d / 2) {
+        let (rows, half) = cos_layout.shape().dims2()?;
+        if rows != t || 2 * half > d || sin_layout.shape().dims2()? != (rows, half) {
             bail!(
                 "rope of {t} rows of width {d} by angles {:?}",
                 cos_layout.shape()
@@ -58,17 +62,25 @@ impl CustomOp3 for RotateHalves {
         }
         let (cos, sin) = (slice(cos, cos_layout)?, slice(sin, sin_layout)?);
         let storage = match x {
-            CpuStorage::F32(_) => rows::<f32>(slice(x, x_layout)?, cos, sin, heads, d),
-            CpuStorage::BF16(_) => rows::<bf16>(slice(x, x_layout)?, cos, sin, heads, d),
-            CpuStorage::F16(_) => rows::<f16>(slice(x, x_layout)?, cos, sin, heads, d),
+            CpuStorage::F32(_) => self::rows::<f32>(slice(x, x_layout)?, cos, sin, heads, d, half),
+            CpuStorage::BF16(_) => {
+                self::rows::<bf16>(slice(x, x_layout)?, cos, sin, heads, d, half)
+            }
+            CpuStorage::F16(_) => self::rows::<f16>(slice(x, x_layout)?, cos, sin, heads, d, half),
             _ => bail!("rope needs float32, bfloat16 or float16"),
         };
         Ok((storage, x_layout.shape().clone()))
     }
 }
 
-fn rows<T: Element>(x: &[T], cos: &[f32], sin: &[f32], heads: usize, d: usize) -> CpuStorage {
-    let half = d / 2;
+fn rows<T: Element>(
+    x: &[T],
+    cos: &[f32],
+    sin: &[f32],
+    heads: usize,
+    d: usize,
+    half: usize,
+) -> CpuStorage {
     let mut out = vec![T::narrow(0.0); x.len()];
     let angles = cos.par_chunks(half).zip(sin.par_chunks(half));
     let rows = out.par_chunks_mut(heads * d).zip(x.par_chunks(heads * d));
@@ -78,6 +90,7 @@ fn rows<T: Element>(x: &[T], cos: &[f32], sin: &[f32], heads: usize, d: usize) -
             for (out, x) in out.chunks_mut(d).zip(x.chunks(d)) {
                 let (a, b) = x.split_at(half);
                 let (first, second) = out.split_at_mut(half);
+                second[half..].copy_from_slice(&b[half..]);
                 for i in 0..half {
                     let (a, b) = (a[i].widen(), b[i].widen());
                     first[i] = T::narrow(a * cos[i] - b * sin[i]);
@@ -102,6 +115,15 @@ mod tests {
         let back = rope(&turned, &cos, &sin.neg().unwrap()).unwrap();
         let gap = (&back - &x).unwrap().abs().unwrap().max_all().unwrap();
         assert!(gap.to_scalar::<f32>().unwrap() < 1e-6);
+        // angles for half of the width leave the other half
+        let narrow = |t: &Tensor| t.narrow(1, 0, 2).unwrap();
+        let partly = rope(&x, &narrow(&cos), &narrow(&sin)).unwrap();
+        let rest = |t: &Tensor| t.narrow(2, 4, 4).unwrap().to_vec3::<f32>().unwrap();
+        assert_eq!(rest(&partly), rest(&x));
+        let front = |t: &Tensor| t.narrow(2, 0, 4).unwrap();
+        let alone = rope(&front(&x), &narrow(&cos), &narrow(&sin)).unwrap();
+        let front = front(&partly).to_vec3::<f32>().unwrap();
+        assert_eq!(front, alone.to_vec3::<f32>().unwrap());
         // the first pair of a head is elements 0 and d / 2
         let (x, turned) = (
             x.to_vec3::<f32>().unwrap(),

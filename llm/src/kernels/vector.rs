@@ -152,7 +152,7 @@ mod x86 {
     pub(crate) struct Avx512(__m512);
 
     // SAFETY of all blocks in this module: the instructions exist because kernels instantiate
-    // these types only below `kernels::attention_cpu::run_*` and `kernels::swiglu::block_*`, which
+    // these types only below `kernels::attention_cpu::run_*` and `kernels::gated::block_*`, which
     // are called after the machine was asked; loads and stores are bounds-checked just before.
     impl Vector for Avx2 {
         const LANES: usize = 8;

@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 
 use super::random::Random;
 use super::settings::LoraSettings;
-use crate::model::{Decoder, LORA_MODULES, LoraPair};
+use crate::model::{Decoder, FUSED_MODULES, LORA_MODULES, LoraPair};
 use crate::{Error, Result};
 
 /// A matrix with a pair: its layer and its index in [`LORA_MODULES`].
@@ -27,17 +27,43 @@ impl Site {
     }
 }
 
-/// Every matrix that `settings` names, first layer to last.
-pub(super) fn sites(decoder: &Decoder, settings: &LoraSettings) -> Vec<Site> {
+/// Every matrix that `settings` names, first layer to last. A fused matrix is meant by its own name
+/// and by those of all its parts.
+///
+/// # Errors
+/// Names that the network does not have, with those it has.
+pub(super) fn sites(decoder: &Decoder, settings: &LoraSettings) -> Result<Vec<Site>> {
+    let targets = &settings.target_modules;
+    let named = |name: &str| targets.iter().any(|target| target == name);
+    let parts = |name: &str| FUSED_MODULES.iter().find(|(fused, _)| *fused == name);
+    let meant = |name: &str| {
+        named(name) || parts(name).is_some_and(|(_, parts)| parts.iter().all(|part| named(part)))
+    };
     let mut out = vec![];
-    for layer in 0..decoder.layers.len() {
+    let mut had = vec![];
+    for (index, layer) in decoder.layers.iter().enumerate() {
         for (module, (name, _)) in LORA_MODULES.iter().enumerate() {
-            if settings.target_modules.iter().any(|target| target == name) {
-                out.push(Site { layer, module });
+            if layer.linear(name).is_some() && meant(name) {
+                out.push(Site {
+                    layer: index,
+                    module,
+                });
+                had.push(*name);
+                had.extend(parts(name).into_iter().flat_map(|(_, parts)| *parts));
             }
         }
     }
-    out
+    let stray = targets.iter().find(|name| !had.contains(&name.as_str()));
+    if let Some(stray) = stray {
+        let first = decoder.layers.first();
+        let names = first.map(|layer| layer.linears().map(|(name, _)| name).collect::<Vec<_>>());
+        return Err(Error::invalid_input(format!(
+            "target_modules names {stray}, which {} does not have alone; its modules are {}",
+            decoder.config.model_type,
+            names.unwrap_or_default().join(", ")
+        )));
+    }
+    Ok(out)
 }
 
 /// Gives every site a pair: A uniform in ±1/sqrt(in) (PyTorch's kaiming_uniform with a = sqrt 5,
@@ -50,7 +76,7 @@ pub(super) fn initialise(
     let device = decoder.device.clone();
     for site in sites {
         let linear = linear_mut(decoder, *site)?;
-        let (out, input) = linear.weight.dims2()?;
+        let (out, input) = linear.dims()?;
         let purpose = [1, site.layer as u64, site.module as u64];
         let mut random = Random::new(settings.seed, &purpose);
         let bound = 1.0 / (input as f64).sqrt();

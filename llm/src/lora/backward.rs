@@ -2,7 +2,8 @@
 //!
 //! For `y = x Wᵀ + s (x Aᵀ) Bᵀ` with upstream gradient `dy`: `dx = dy W + s (dy B) A`,
 //! `dA = s (dy B)ᵀ x`, `dB = s dyᵀ (x Aᵀ)`. Norms, rotation, attention and the gate have their
-//! own functions in the kernels. It stops at the lowest layer that has a pair.
+//! own functions in the kernels; the order is that of `layer_forward`, backwards. It stops at the
+//! lowest layer that has a pair.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +12,10 @@ use candle_core::Tensor;
 use super::adapter::Site;
 use super::forward::{Pass, Saved};
 use crate::Result;
-use crate::kernels::{
-    add_into, attention_backward, rms_norm, rms_norm_backward, rope, swiglu, swiglu_backward,
+use crate::kernels::{add_into, attention_backward, gated, gated_backward, rope};
+use crate::model::{
+    Decoder, Kept, LORA_MODULES, Layer, LayerSpec, Linear, Norm, Projections, before, scaled,
 };
-use crate::model::{Decoder, LORA_MODULES, Layer, Linear};
 
 /// Gradients of the pairs, summed over micro-batches; f32.
 #[derive(Debug, Default)]
@@ -50,17 +51,17 @@ pub(super) fn backward(
     d_hidden: &Tensor,
     gradients: &mut Gradients,
 ) -> Result<()> {
-    let eps = decoder.config.rms_norm_eps;
     let lowest = decoder
         .layers
         .iter()
         .position(has_pair)
         .unwrap_or(decoder.layers.len());
-    let mut dx = rms_norm_backward(&pass.output, &decoder.norm, eps, d_hidden)?;
-    for i in (lowest..decoder.layers.len()).rev() {
+    let mut dx = decoder.norm.backward(&pass.output, d_hidden)?;
+    let layers: Vec<_> = decoder.layers().enumerate().skip(lowest).collect();
+    for (i, (spec, layer)) in layers.into_iter().rev() {
         let mut step = LayerStep {
-            decoder,
-            layer: &decoder.layers[i],
+            spec,
+            layer,
             index: i,
             saved: &pass.layers[i],
             pass,
@@ -73,13 +74,11 @@ pub(super) fn backward(
 }
 
 fn has_pair(layer: &Layer) -> bool {
-    LORA_MODULES
-        .iter()
-        .any(|(name, _)| layer.linear(name).is_some_and(|l| l.lora.is_some()))
+    layer.linears().any(|(_, linear)| linear.lora.is_some())
 }
 
 struct LayerStep<'a> {
-    decoder: &'a Decoder,
+    spec: &'a LayerSpec,
     layer: &'a Layer,
     index: usize,
     saved: &'a Saved,
@@ -90,58 +89,91 @@ struct LayerStep<'a> {
 impl LayerStep<'_> {
     /// From the gradient of the layer's output to that of the stream between its halves.
     fn feed_forward(&mut self, d_output: &Tensor) -> Result<Tensor> {
-        let (saved, layer) = (self.saved, self.layer);
-        let eps = self.decoder.config.rms_norm_eps;
-        let gated = swiglu(&saved.gate, &saved.up)?;
-        let d_gated = self.linear("down_proj", &layer.down, &gated, d_output)?;
-        let (d_gate, d_up) = swiglu_backward(&saved.gate, &saved.up, &d_gated)?;
-        let normed = rms_norm(&saved.middle, &layer.post_norm, eps)?;
-        let d_normed = add_into(
-            self.linear("gate_proj", &layer.gate, &normed, &d_gate)?,
-            &self.linear("up_proj", &layer.up, &normed, &d_up)?,
-        )?;
-        let d_middle = rms_norm_backward(&saved.middle, &layer.post_norm, eps, &d_normed)?;
-        add_into(d_middle, d_output)
+        let (saved, layer, spec) = (self.saved, self.layer, self.spec);
+        let d_fed = self.branch(layer.output_norm.as_ref(), Kept::Fed, d_output)?;
+        let (gate, up) = (saved.get(Kept::Gate)?, saved.get(Kept::Up)?);
+        let mixed = gated(spec.activation, gate, up)?;
+        let d_mixed = self.linear("down_proj", &layer.down, &mixed, &d_fed)?;
+        let (d_gate, d_up) = gated_backward(spec.activation, gate, up, &d_mixed)?;
+        let middle = saved.get(Kept::Middle)?;
+        let norm = layer.feed_forward_norm.as_ref();
+        let normed = before(norm, middle)?;
+        let d_normed = self.projections(&layer.gate_up, &normed, vec![d_gate, d_up])?;
+        add_into(through(norm, middle, d_normed)?, d_output)
     }
 
     /// From there to the gradient of the layer's input; that of the lowest layer is not needed.
     fn attention(&mut self, d_middle: &Tensor, go_on: bool) -> Result<Tensor> {
-        let (saved, layer) = (self.saved, self.layer);
-        let c = &self.decoder.config;
+        let (saved, layer, spec) = (self.saved, self.layer, self.spec);
         let t = d_middle.dim(0)?;
-        let d_mixed = self.linear("o_proj", &layer.o, &saved.mixed, d_middle)?;
-        let heads = (t, c.num_attention_heads, c.head_dim);
-        let scale = 1.0 / (c.head_dim as f64).sqrt();
+        let d_out = self.branch(layer.attention_norm.as_ref(), Kept::Attended, d_middle)?;
+        let attended = &saved.attended;
+        let mixed = attended.mixed.flatten_from(1)?;
+        let d_mixed = self.linear("o_proj", &layer.o, &mixed, &d_out)?;
         let (dq, dk, dv) = attention_backward(
-            &saved.q,
-            &saved.k,
-            &saved.v,
-            &saved.mixed.reshape(heads)?,
-            &saved.lse,
-            &d_mixed.reshape(heads)?,
+            &attended.q,
+            &attended.k,
+            &attended.v,
+            &attended.mixed,
+            &attended.lse,
+            &d_mixed.reshape((t, spec.heads, spec.head_dim))?,
             &self.pass.lengths,
-            scale,
+            spec.scoring,
         )?;
-        // A rotation's gradient is the rotation back.
-        let back = self.pass.sin.neg()?;
-        let dq = rope(&dq, &self.pass.cos, &back)?.flatten_from(1)?;
-        let dk = rope(&dk, &self.pass.cos, &back)?.flatten_from(1)?;
-        let dv = dv.flatten_from(1)?;
-        let normed = rms_norm(&saved.input, &layer.input_norm, c.rms_norm_eps)?;
-        let d_q = self.linear("q_proj", &layer.q, &normed, &dq)?;
-        let d_k = self.linear("k_proj", &layer.k, &normed, &dk)?;
-        let d_v = self.linear("v_proj", &layer.v, &normed, &dv)?;
+        let dq = self.placed(layer.q_norm.as_ref(), Kept::Query, &dq)?;
+        let dk = self.placed(layer.k_norm.as_ref(), Kept::Key, &dk)?;
+        let input = saved.get(Kept::Input)?;
+        let norm = layer.input_norm.as_ref();
+        let normed = before(norm, input)?;
+        let d_normed = self.projections(&layer.qkv, &normed, vec![dq, dk, dv.flatten_from(1)?])?;
         if !go_on {
             return Ok(d_middle.clone());
         }
-        let d_normed = add_into(add_into(d_q, &d_k)?, &d_v)?;
-        let d_input =
-            rms_norm_backward(&saved.input, &layer.input_norm, c.rms_norm_eps, &d_normed)?;
-        add_into(d_input, d_middle)
+        add_into(through(norm, input, d_normed)?, d_middle)
+    }
+
+    /// From the gradient of the stream behind a branch to that of the branch's last matrix.
+    fn branch(&self, norm: Option<&Norm>, what: Kept, dy: &Tensor) -> Result<Tensor> {
+        let dy = scaled(dy.clone(), self.spec.branch_scale)?;
+        match norm {
+            Some(norm) => norm.backward(self.saved.get(what)?, &dy),
+            None => Ok(dy),
+        }
+    }
+
+    /// From the gradient of rotated heads to that of their projection.
+    fn placed(&self, norm: Option<&Norm>, what: Kept, dy: &Tensor) -> Result<Tensor> {
+        let angles = self.spec.rope.and_then(|rope| self.pass.angles.get(rope));
+        let dy = match angles {
+            Some(angles) => {
+                // A rotation's gradient is the rotation back.
+                let back = angles.back()?;
+                rope(dy, &back.cos, &back.sin)?
+            }
+            None => dy.clone(),
+        };
+        let dy = dy.flatten_from(1)?;
+        match norm {
+            Some(norm) => norm.backward_parts(self.saved.get(what)?, &dy),
+            None => Ok(dy),
+        }
+    }
+
+    /// The gradient of what the matrices read, given those of their parts' results.
+    fn projections(&mut self, of: &Projections, x: &Tensor, dy: Vec<Tensor>) -> Result<Tensor> {
+        let mut sum: Option<Tensor> = None;
+        for ((name, linear), dy) in of.linears().zip(of.join(dy)?) {
+            let dx = self.linear(name, linear, x, &dy)?;
+            sum = Some(match sum {
+                Some(sum) => add_into(sum, &dx)?,
+                None => dx,
+            });
+        }
+        sum.ok_or_else(|| crate::Error::internal("a layer without projections"))
     }
 
     fn linear(&mut self, name: &str, linear: &Linear, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
-        let dx = dy.matmul(&linear.weight)?;
+        let dx = linear.matrix.forward_t(dy)?;
         let Some(pair) = &linear.lora else {
             return Ok(dx);
         };
@@ -161,5 +193,13 @@ impl LayerStep<'_> {
             d_b,
         )?;
         add_into(dx, &low.matmul(&pair.a)?)
+    }
+}
+
+/// The gradient of what a branch's norm reads.
+fn through(norm: Option<&Norm>, x: &Tensor, dy: Tensor) -> Result<Tensor> {
+    match norm {
+        Some(norm) => norm.backward(x, &dy),
+        None => Ok(dy),
     }
 }

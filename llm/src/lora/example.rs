@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::random::Random;
-use crate::model::Prompter;
+use crate::model::{ChatOptions, Prompter};
 use crate::{Error, Result};
 
 /// One row of a LORA table.
@@ -34,6 +34,8 @@ pub struct PromptForm {
     pub system: Option<String>,
     /// Task after the document; `{question}` is the question.
     pub answer: String,
+    /// What was chosen about the prompts of the base.
+    pub chat: ChatOptions,
 }
 
 /// An example as tokens.

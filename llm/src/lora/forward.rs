@@ -1,11 +1,13 @@
-//! The forward pass of training: as the decoder's, over whole packed sequences, keeping what the
-//! backward pass needs and cannot cheaply compute again.
+//! The forward pass of training: the decoder's own layers over whole packed sequences, keeping what
+//! the backward pass needs and cannot cheaply compute again.
+
+use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 
-use crate::Result;
-use crate::kernels::{Segment, Span, add_into, attention_with_lse, rms_norm, rope, swiglu};
-use crate::model::Decoder;
+use crate::kernels::{Scoring, Segment, Span, attention_with_lse};
+use crate::model::{Angles, Decoder, Kept, Recorder, layer_forward};
+use crate::{Error, Result};
 
 /// Packed sequences: `lengths` sum to the number of tokens; positions restart with each.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,20 +25,28 @@ impl Packed {
 /// What a layer keeps of its forward pass; `t` packed rows.
 #[derive(Debug)]
 pub(super) struct Saved {
-    /// Residual stream into the layer, `[t, hidden]`.
-    pub(super) input: Tensor,
+    kept: BTreeMap<Kept, Tensor>,
+    pub(super) attended: Attended,
+}
+
+/// Attention with its inputs.
+#[derive(Debug)]
+pub(super) struct Attended {
     /// After rotation, `[t, heads, d]` and `[t, kv_heads, d]`.
     pub(super) q: Tensor,
     pub(super) k: Tensor,
     pub(super) v: Tensor,
-    /// Attention's result, `[t, heads * d]`, and its log-sum-exp, `[t, heads]`.
+    /// The result, `[t, heads, d]`, and its log-sum-exp, `[t, heads]`.
     pub(super) mixed: Tensor,
     pub(super) lse: Tensor,
-    /// Residual stream between attention and feed-forward, `[t, hidden]`.
-    pub(super) middle: Tensor,
-    /// Gate and up projections, `[t, intermediate]`.
-    pub(super) gate: Tensor,
-    pub(super) up: Tensor,
+}
+
+impl Saved {
+    /// What the forward pass kept.
+    pub(super) fn get(&self, what: Kept) -> Result<&Tensor> {
+        let kept = self.kept.get(&what);
+        kept.ok_or_else(|| Error::internal(format!("the forward pass did not keep {what:?}")))
+    }
 }
 
 /// A forward pass with all it saved.
@@ -45,71 +55,73 @@ pub(super) struct Pass {
     pub(super) layers: Vec<Saved>,
     /// Residual stream after the last layer, before the last norm, `[t, hidden]`.
     pub(super) output: Tensor,
-    pub(super) cos: Tensor,
-    pub(super) sin: Tensor,
+    /// For each of the network's rotations.
+    pub(super) angles: Vec<Angles>,
     pub(super) lengths: Vec<usize>,
 }
 
 /// Runs `packed` through `decoder`, adapters included.
 pub(super) fn forward(decoder: &Decoder, packed: &Packed) -> Result<Pass> {
-    let c = &decoder.config;
-    let t = packed.ids.len();
-    let (cos, sin) = decoder.rope.rows(&packed.positions())?;
-    let ids = Tensor::new(packed.ids.as_slice(), &decoder.device)?;
-    let mut x = decoder.embed.index_select(&ids, 0)?;
+    let angles = decoder.angles(&packed.positions())?;
+    let mut x = decoder.embed.rows(&packed.ids, decoder.dtype)?;
     let mut layers = Vec::with_capacity(decoder.layers.len());
-    for layer in &decoder.layers {
-        let normed = rms_norm(&x, &layer.input_norm, c.rms_norm_eps)?;
-        let heads = (t, c.num_attention_heads, c.head_dim);
-        let kv_heads = (t, c.num_key_value_heads, c.head_dim);
-        let q = rope(&layer.q.forward(&normed)?.reshape(heads)?, &cos, &sin)?;
-        let k = rope(&layer.k.forward(&normed)?.reshape(kv_heads)?, &cos, &sin)?;
-        let v = layer.v.forward(&normed)?.reshape(kv_heads)?.contiguous()?;
-        let scale = 1.0 / (c.head_dim as f64).sqrt();
-        let (mixed, lse) = attention_with_lse(&q, &segments(&packed.lengths, &k, &v)?, scale)?;
-        let mixed = mixed.reshape((t, c.num_attention_heads * c.head_dim))?;
-        let middle = add_into(layer.o.forward(&mixed)?, &x)?;
-        let normed = rms_norm(&middle, &layer.post_norm, c.rms_norm_eps)?;
-        let (gate, up) = (layer.gate.forward(&normed)?, layer.up.forward(&normed)?);
-        let output = add_into(layer.down.forward(&swiglu(&gate, &up)?)?, &middle)?;
+    for (spec, layer) in decoder.layers() {
+        let mut recording = Recording {
+            lengths: &packed.lengths,
+            kept: BTreeMap::new(),
+            attended: None,
+        };
+        let angles = spec.rope.and_then(|rope| angles.get(rope));
+        x = layer_forward(spec, layer, &x, angles, &mut recording)?;
+        let attended = recording.attended;
         layers.push(Saved {
-            input: x,
+            kept: recording.kept,
+            attended: attended.ok_or_else(|| Error::internal("a layer did not attend"))?,
+        });
+    }
+    Ok(Pass {
+        layers,
+        output: x,
+        angles,
+        lengths: packed.lengths.clone(),
+    })
+}
+
+/// Keeps everything; each sequence attends to its own keys only.
+struct Recording<'a> {
+    lengths: &'a [usize],
+    kept: BTreeMap<Kept, Tensor>,
+    attended: Option<Attended>,
+}
+
+impl Recorder for Recording<'_> {
+    fn keep(&mut self, what: Kept, tensor: &Tensor) {
+        self.kept.insert(what, tensor.clone());
+    }
+
+    fn attend(&mut self, scoring: Scoring, q: Tensor, k: Tensor, v: Tensor) -> Result<Tensor> {
+        let mut at = 0;
+        let mut segments = Vec::with_capacity(self.lengths.len());
+        for rows in self.lengths {
+            segments.push(Segment {
+                rows: *rows,
+                past: vec![],
+                own: Span {
+                    keys: k.narrow(0, at, *rows)?,
+                    values: v.narrow(0, at, *rows)?,
+                },
+            });
+            at += rows;
+        }
+        let (mixed, lse) = attention_with_lse(&q, &segments, scoring)?;
+        let kept = mixed.clone();
+        self.attended = Some(Attended {
             q,
             k,
             v,
             mixed,
             lse,
-            middle,
-            gate,
-            up,
         });
-        x = output;
+        Ok(kept)
     }
-    Ok(Pass {
-        layers,
-        output: x,
-        cos,
-        sin,
-        lengths: packed.lengths.clone(),
-    })
-}
-
-/// Each sequence attends to its own keys only.
-fn segments(lengths: &[usize], k: &Tensor, v: &Tensor) -> Result<Vec<Segment>> {
-    let mut at = 0;
-    lengths
-        .iter()
-        .map(|rows| {
-            let own = Span {
-                keys: k.narrow(0, at, *rows)?,
-                values: v.narrow(0, at, *rows)?,
-            };
-            at += rows;
-            Ok(Segment {
-                rows: *rows,
-                past: vec![],
-                own,
-            })
-        })
-        .collect()
 }

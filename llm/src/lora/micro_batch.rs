@@ -5,7 +5,6 @@ use super::example::Tokens;
 use super::forward::{Packed, forward};
 use super::loss::{Targets, cross_entropy};
 use crate::Result;
-use crate::kernels::rms_norm;
 use crate::model::Decoder;
 
 /// The summed loss of one micro-batch; its gradients, times `weight`, are added.
@@ -16,7 +15,7 @@ pub(super) fn micro_step(
     gradients: &mut Gradients,
 ) -> Result<f64> {
     let pass = forward(decoder, &batch.packed)?;
-    let hidden = rms_norm(&pass.output, &decoder.norm, decoder.config.rms_norm_eps)?;
+    let hidden = decoder.norm.forward(&pass.output)?;
     let (loss, d_hidden) = cross_entropy(decoder, &hidden, &batch.targets, weight)?;
     backward(decoder, &pass, &d_hidden, gradients)?;
     Ok(loss)

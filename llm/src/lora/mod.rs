@@ -2,7 +2,8 @@
 //!
 //! Read in this order: [`settings`] and [`example`] (what is asked for), [`packing`] (examples to
 //! micro-batches), `forward` and `backward` (explicit, no tape: frozen weights get no gradients),
-//! `loss`, `optimizer`, [`trainer`] (the loop), [`mod@run`], `checkpoint` and [`peft`] (the files).
+//! `loss`, `optimizer`, [`trainer`] (the loop), [`mod@run`], `checkpoint` and [`peft`] (the files);
+//! [`mod@repeat`] compares with other trainers.
 
 mod adapter;
 mod backward;
@@ -17,6 +18,7 @@ mod optimizer;
 pub mod packing;
 pub mod peft;
 mod random;
+pub mod repeat;
 pub mod run;
 pub mod settings;
 mod shards;

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::adapter::{Site, pair, to_bytes};
 use super::settings::LoraSettings;
-use crate::model::Decoder;
+use crate::model::{Decoder, LORA_MODULES, ModelSource};
 use crate::{Error, Result, output};
 
 /// File name of the tensors.
@@ -26,10 +26,10 @@ pub(super) fn write(
     decoder: &Decoder,
     sites: &[Site],
     settings: &LoraSettings,
-    base: &str,
+    base: &ModelSource,
 ) -> Result<()> {
     let weights = weights(decoder, sites)?;
-    let config = config(settings, base)?;
+    let config = config(settings, sites, base)?;
     // Between the two renames there must be no configuration that fits other tensors.
     let config_path = directory.join(CONFIG);
     output::check_file(&config_path)?;
@@ -71,7 +71,16 @@ pub(super) fn serialize(tensors: &[(String, Vec<usize>, Vec<u8>)]) -> Result<Vec
         .map_err(|e| Error::internal(format!("tensors cannot be written: {e}")))
 }
 
-fn config(settings: &LoraSettings, base: &str) -> Result<String> {
+fn config(settings: &LoraSettings, sites: &[Site], base: &ModelSource) -> Result<String> {
+    // where AutoPeftModel finds it: the path or the repository as it was given
+    let (base, revision) = match base {
+        ModelSource::Directory(path) => (path.display().to_string(), None),
+        ModelSource::Embedded { name, .. } => ((*name).to_string(), None),
+        ModelSource::Hub { repo, revision } => (repo.clone(), revision.clone()),
+    };
+    let named = |name: &&str| sites.iter().any(|site| site.module_name() == *name);
+    let modules = LORA_MODULES.iter().map(|(name, _)| *name).filter(named);
+    let modules: Vec<&str> = modules.collect();
     let value = json!({
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -81,7 +90,7 @@ fn config(settings: &LoraSettings, base: &str) -> Result<String> {
         "lora_dropout": 0.0,
         "use_rslora": settings.use_rslora,
         "use_dora": false,
-        "target_modules": settings.target_modules,
+        "target_modules": modules,
         "bias": "none",
         "fan_in_fan_out": false,
         "inference_mode": true,
@@ -92,7 +101,7 @@ fn config(settings: &LoraSettings, base: &str) -> Result<String> {
         "layers_to_transform": null,
         "layers_pattern": null,
         "exclude_modules": null,
-        "revision": null,
+        "revision": revision,
         "auto_mapping": null,
     });
     serde_json::to_string_pretty(&value)
@@ -114,4 +123,29 @@ pub(super) fn stage(directory: &Path, name: &str, bytes: &[u8]) -> Result<std::p
 
 fn failed(path: &Path, error: std::io::Error) -> Error {
     Error::io(format!("writing {}", path.display()), error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    #[test]
+    fn the_base_is_named_as_it_was_given() {
+        let named = |base: ModelSource| -> (Value, Value) {
+            let text = config(&LoraSettings::default(), &[], &base).unwrap();
+            let mut value: Value = serde_json::from_str(&text).unwrap();
+            (
+                value["base_model_name_or_path"].take(),
+                value["revision"].take(),
+            )
+        };
+        let directory = ModelSource::Directory("models/my-base".into());
+        assert_eq!(named(directory), (json!("models/my-base"), Value::Null));
+        let hub = ModelSource::Hub {
+            repo: "owner/name".into(),
+            revision: Some("v1".into()),
+        };
+        assert_eq!(named(hub), (json!("owner/name"), json!("v1")));
+    }
 }

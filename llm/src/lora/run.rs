@@ -162,7 +162,7 @@ pub fn check(
     };
     let new = Identity {
         settings: settings.clone(),
-        base_digest: base.open()?.digest()?,
+        base_digest: form.chat.identity(&base.open()?.digest()?),
         examples_digest: old.examples_digest.clone(),
         system: form.system.clone(),
         answer: form.answer.clone(),

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
-use crate::model::LORA_MODULES;
+use crate::model::{FUSED_MODULES, LORA_MODULES};
 use crate::{Error, Result};
 
 /// Learning rate over the run, after the warm-up.
@@ -108,6 +108,13 @@ pub enum Limits {
 
 /// Stands for every module.
 const ALL: &str = "all-linear";
+
+/// What [`ALL`] stands for: every module by the names of its parts, which mean a fused matrix, too.
+fn all_modules() -> impl Iterator<Item = &'static str> {
+    let fused = |name: &&str| FUSED_MODULES.iter().any(|(fused, _)| fused == name);
+    let names = LORA_MODULES.iter().map(|(name, _)| *name);
+    names.filter(move |name| !fused(name))
+}
 
 /// Every setting, in the order in which they are documented.
 pub static SETTINGS: &[SettingSpec] = &[
@@ -239,7 +246,7 @@ impl Limits {
                 let named: Vec<&str> = text.split(',').map(str::trim).collect();
                 let all = LORA_MODULES.iter().map(|(name, _)| *name);
                 if text == ALL {
-                    return Some(all.collect());
+                    return Some(all_modules().collect());
                 }
                 let known = |name: &&str| LORA_MODULES.iter().any(|(module, _)| module == name);
                 // In the order of the network, whatever the order given.
@@ -298,10 +305,7 @@ impl Default for LoraSettings {
             rank: 16,
             alpha: 32.0,
             use_rslora: false,
-            target_modules: LORA_MODULES
-                .iter()
-                .map(|(name, _)| (*name).to_owned())
-                .collect(),
+            target_modules: all_modules().map(str::to_owned).collect(),
             learning_rate: 2e-4,
             warmup_share: 0.03,
             min_learning_rate_share: 0.1,
@@ -359,7 +363,7 @@ impl LoraSettings {
     pub fn get(&self, key: &str) -> String {
         match serde_json::to_value(self).unwrap_or_default()[key].take() {
             Value::String(text) => text,
-            Value::Array(modules) if modules.len() == LORA_MODULES.len() => ALL.to_owned(),
+            Value::Array(modules) if modules.iter().eq(all_modules()) => ALL.to_owned(),
             Value::Array(modules) => {
                 let names: Vec<&str> = modules.iter().filter_map(Value::as_str).collect();
                 names.join(",")
@@ -448,6 +452,8 @@ mod tests {
         assert_eq!(settings.get("target_modules"), "q_proj,v_proj");
         settings.set("target_modules", "all-linear").unwrap();
         assert_eq!(settings.get("target_modules"), "all-linear");
+        settings.set("target_modules", "qkv_proj").unwrap();
+        assert_eq!(settings.get("target_modules"), "qkv_proj");
         for modules in ["", "q_proj,", "q_proj;v_proj", "lm_head"] {
             let error = settings.set("target_modules", modules).unwrap_err();
             assert!(error.to_string().contains("all-linear"), "{error}");

@@ -55,7 +55,7 @@ pub fn train(
     let examples = place.examples()?;
     let identity = Identity {
         settings: settings.clone(),
-        base_digest: files.digest()?,
+        base_digest: form.chat.identity(&files.digest()?),
         examples_digest: digest(&examples)?,
         system: form.system.clone(),
         answer: form.answer.clone(),
@@ -67,12 +67,12 @@ pub fn train(
     }
 
     let mut decoder = Decoder::read(&files, &device.open()?, DType::F32)?;
-    let prompter = Prompter::load(&files, &decoder.config)?;
+    let prompter = Prompter::load_with(&files, &decoder.config, &form.chat)?;
     let limit = settings
         .max_example_tokens
         .min(decoder.config.context_tokens());
     let data = Data::new(&prompter, form, &examples, settings, limit)?;
-    let sites = sites(&decoder, settings);
+    let sites = sites(&decoder, settings)?;
     initialise(&mut decoder, &sites, settings)?;
     let step_tokens = settings.batch_tokens * settings.accumulation_steps;
     let workers = Workers::new(&decoder.device, step_tokens)?;
@@ -127,7 +127,7 @@ pub fn train(
             }
         }
     }
-    peft::write(directory, &decoder, &sites, settings, &files.name)?;
+    peft::write(directory, &decoder, &sites, settings, base)?;
     let report = data.report(&log::read(&run.join(log::FILE))?, directory);
     finish(directory, &report)?;
     Ok(report)
@@ -146,5 +146,5 @@ fn interrupted(directory: &Path, step: usize, steps: usize) -> Error {
 
 #[cfg(test)]
 pub(super) fn test_sites(decoder: &Decoder, settings: &LoraSettings) -> Vec<super::adapter::Site> {
-    sites(decoder, settings)
+    sites(decoder, settings).unwrap()
 }

@@ -9,55 +9,15 @@ use candle_core::DType;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::decoder::{Decoder, Layer};
-use super::linear::{Linear, LoraPair};
+use super::decoder::Decoder;
+use super::layer::LORA_MODULES;
+use super::linear::LoraPair;
 use super::source::{ModelFiles, ModelSource, json};
 use super::weights::Weights;
 use crate::{Error, Result};
 
-/// The matrices of a layer that can have an adapter: PEFT's module name and its parent.
-pub const LORA_MODULES: &[(&str, &str)] = &[
-    ("q_proj", "self_attn"),
-    ("k_proj", "self_attn"),
-    ("v_proj", "self_attn"),
-    ("o_proj", "self_attn"),
-    ("gate_proj", "mlp"),
-    ("up_proj", "mlp"),
-    ("down_proj", "mlp"),
-];
-
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
-
-impl Layer {
-    /// The matrix that PEFT calls `module` (one of [`LORA_MODULES`]).
-    pub fn linear(&self, module: &str) -> Option<&Linear> {
-        Some(match module {
-            "q_proj" => &self.q,
-            "k_proj" => &self.k,
-            "v_proj" => &self.v,
-            "o_proj" => &self.o,
-            "gate_proj" => &self.gate,
-            "up_proj" => &self.up,
-            "down_proj" => &self.down,
-            _ => return None,
-        })
-    }
-
-    /// As [`Layer::linear`], to change it.
-    pub fn linear_mut(&mut self, module: &str) -> Option<&mut Linear> {
-        Some(match module {
-            "q_proj" => &mut self.q,
-            "k_proj" => &mut self.k,
-            "v_proj" => &mut self.v,
-            "o_proj" => &mut self.o,
-            "gate_proj" => &mut self.gate,
-            "up_proj" => &mut self.up,
-            "down_proj" => &mut self.down,
-            _ => return None,
-        })
-    }
-}
 
 #[derive(Deserialize)]
 #[serde(default)]
@@ -110,6 +70,12 @@ fn open(directory: &Path) -> Result<(ModelFiles, Config, Weights)> {
         .with_source(e)
     })?;
     let weights = Weights::open_file(&files, WEIGHTS)?;
+    if weights.names().is_empty() {
+        return Err(Error::corrupt(format!(
+            "{} has no tensors, so that the adapter would change nothing; train it again",
+            files.describe(WEIGHTS)
+        )));
+    }
     Ok((files, config, weights))
 }
 
@@ -137,15 +103,23 @@ pub fn attach_adapter(decoder: &mut Decoder, directory: &Path) -> Result<usize> 
             let rank =
                 pattern(config.rank_pattern.as_ref(), &path).map_or(config.r, |rank| rank as usize);
             let alpha = pattern(config.alpha_pattern.as_ref(), &path).unwrap_or(config.lora_alpha);
-            let (out, input) = linear.weight.dims2()?;
+            let (out, input) = linear.dims()?;
+            let scale = if config.use_rslora {
+                alpha / (rank as f64).sqrt()
+            } else {
+                alpha / rank as f64
+            };
+            if rank == 0 || !(scale as f32).is_finite() {
+                return Err(Error::corrupt(format!(
+                    "{}: rank {rank} and lora_alpha {alpha} of {path} give no factor; train the \
+                     adapter again",
+                    files.describe(CONFIG)
+                )));
+            }
             linear.lora = Some(LoraPair {
                 a: weights.tensor(&key("A"), &[rank, input], DType::F32, &device)?,
                 b: weights.tensor(&key("B"), &[out, rank], DType::F32, &device)?,
-                scale: if config.use_rslora {
-                    alpha / (rank as f64).sqrt()
-                } else {
-                    alpha / rank as f64
-                },
+                scale,
             });
             used += 1;
         }
@@ -188,6 +162,42 @@ fn pattern(patterns: Option<&Map<String, Value>>, path: &str) -> Option<f64> {
         .and_then(|(_, value)| value.as_f64())
 }
 
+/// Settings of PEFT's `LoraConfig` (0.21 and before) that do not change what a pair of matrices adds,
+/// or are read above. Of any other, only a value that turns it off is taken.
+const HARMLESS: &[&str] = &[
+    "alpha_pattern",
+    "auto_mapping",
+    "base_model_name_or_path",
+    "bias",
+    "corda_config", // these configure an initialisation; which one it was is looked at
+    "ensure_weight_tying",
+    "eva_config",
+    "exclude_modules",
+    "inference_mode",
+    "init_lora_weights",
+    "layers_pattern",
+    "layers_to_transform",
+    "loftq_config",
+    "lora_alpha",
+    "lora_dropout",
+    "lora_ga_config",
+    "megatron_core",
+    "peft_type",
+    "peft_version",
+    "qalora_group_size",
+    "r",
+    "rank_pattern",
+    "revision",
+    "runtime_config",
+    "target_modules",
+    "task_type",
+    "use_rslora",
+];
+
+/// Initialisations that leave the base model's weights as they are. The others (PiSSA, OLoRA, CorDA,
+/// LoftQ, LoRA-GA, ...) change them, and their tensors are a difference to the changed ones.
+const INITIALISATIONS: &[&str] = &["gaussian", "eva", "orthogonal"];
+
 fn refuse_unsupported(files: &ModelFiles, config: &Value) -> Result<()> {
     let refuse = |what: String| {
         Err(Error::unsupported(format!(
@@ -196,47 +206,26 @@ fn refuse_unsupported(files: &ModelFiles, config: &Value) -> Result<()> {
             files.describe(CONFIG)
         )))
     };
-    if let Some(kind) = config
-        .get("peft_type")
-        .and_then(Value::as_str)
-        .filter(|k| *k != "LORA")
-    {
-        return refuse(format!("peft_type \"{kind}\""));
-    }
-    if let Some(bias) = config
-        .get("bias")
-        .and_then(Value::as_str)
-        .filter(|b| *b != "none")
-    {
-        return refuse(format!("bias \"{bias}\""));
-    }
-    for key in [
-        "use_dora",
-        "lora_bias",
-        "fan_in_fan_out",
-        "use_qalora",
-        "alora_invocation_tokens",
-    ] {
-        let on = config
-            .get(key)
-            .is_some_and(|v| !v.is_null() && *v != Value::Bool(false));
-        if on {
-            return refuse(key.to_string());
+    let text = |key: &str| config.get(key).and_then(Value::as_str);
+    for (key, supported) in [("peft_type", "LORA"), ("bias", "none")] {
+        if let Some(other) = text(key).filter(|value| *value != supported) {
+            return refuse(format!("{key} \"{other}\""));
         }
     }
-    for key in [
-        "modules_to_save",
-        "trainable_token_indices",
-        "target_parameters",
-        "layer_replication",
-    ] {
-        let set = match config.get(key) {
-            None | Some(Value::Null) => false,
-            Some(Value::Array(items)) => !items.is_empty(),
-            Some(_) => true,
+    match config.get("init_lora_weights") {
+        None | Some(Value::Null | Value::Bool(_)) => {}
+        Some(Value::String(kind)) if INITIALISATIONS.contains(&kind.as_str()) => {}
+        Some(kind) => return refuse(format!("init_lora_weights {kind}")),
+    }
+    for (key, value) in config.as_object().into_iter().flatten() {
+        let off = match value {
+            Value::Null | Value::Bool(false) => true,
+            Value::Array(items) => items.is_empty(),
+            Value::Object(keys) => keys.is_empty(),
+            _ => false,
         };
-        if set {
-            return refuse(key.to_string());
+        if !off && !HARMLESS.contains(&key.as_str()) {
+            return refuse(key.clone());
         }
     }
     for key in ["rank_pattern", "alpha_pattern"] {

@@ -1,21 +1,22 @@
 //! What shape the network has: config.json of transformers 4 and 5, checked.
 //!
-//! Supported are the Llama family as published (`llama`, `mistral`): pre-norm decoder, SwiGLU,
-//! grouped-query attention, half-rotation rotary positions, no biases. Anything that would be
-//! computed differently is refused here and not silently ignored.
+//! Sizes, rotation and vocabulary are read here; what a family of models makes of the rest is in
+//! `families`. Anything that would be computed differently is refused and not silently ignored.
 
-use serde::Deserialize;
 use serde_json::Value;
 
+use super::families;
+use super::fields::Fields;
+pub(crate) use super::fields::token_ids;
+use super::layer::{Biases, LayerSpec};
+use super::rope::Rope;
+use crate::kernels::{Activation, Scoring};
 use crate::{Error, Result};
-
-/// Values of `model_type` this crate computes.
-const SUPPORTED: &[&str] = &["llama", "mistral"];
 
 /// The shape of a decoder. Counts are of elements, heads or layers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DecoderConfig {
-    /// `llama` or `mistral`.
+    /// As in config.json: `llama`, `qwen3`, ...
     pub model_type: String,
     /// Rows of the embedding.
     pub vocab_size: usize,
@@ -33,89 +34,87 @@ pub struct DecoderConfig {
     pub head_dim: usize,
     /// Added to the mean square in every norm.
     pub rms_norm_eps: f64,
-    /// Rotary positions.
-    pub rope: Rope,
-    /// Positions the model was trained for.
+    /// Positions a sequence may have.
     pub max_position_embeddings: usize,
     /// The output matrix is the embedding.
     pub tie_word_embeddings: bool,
-    /// Attention window in tokens, if the model has one. The engine keeps contexts within it.
-    pub sliding_window: Option<usize>,
     /// Token put once before every prompt, if the configuration names one.
     pub bos_token_id: Option<u32>,
     /// Tokens that end a reply.
     pub eos_token_ids: Vec<u32>,
+    /// How the weights are called.
+    pub names: Names,
+    /// First to last.
+    pub layers: Vec<LayerSpec>,
+    /// The rotations that layers use.
+    pub ropes: Vec<Rope>,
+    /// Rows of the embedding are multiplied by it.
+    pub embedding_scale: f64,
+    /// Scores of tokens are multiplied by it.
+    pub logits_scale: f64,
+    /// Then they are bent below this: `cap tanh(score / cap)`.
+    pub logits_softcap: Option<f64>,
 }
 
-/// Rotary position parameters.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rope {
-    /// Base of the frequencies.
-    pub theta: f64,
-    /// How the frequencies are stretched for longer contexts.
-    pub scaling: RopeScaling,
+/// How a layer's weights are called. A norm without a name is not computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Names {
+    /// Of the norm before attention.
+    pub input_norm: Option<&'static str>,
+    /// Of that behind attention.
+    pub attention_norm: Option<&'static str>,
+    /// Of that before the feed-forward.
+    pub feed_forward_norm: Option<&'static str>,
+    /// Of that behind the feed-forward.
+    pub output_norm: Option<&'static str>,
+    /// Query, key and value are one matrix, gate and up another.
+    pub fused: bool,
 }
 
-/// Frequency scaling; names as in transformers' `modeling_rope_utils`.
-#[derive(Debug, Clone, PartialEq)]
-pub enum RopeScaling {
-    /// Frequencies as they are.
-    None,
-    /// All frequencies divided by the factor.
-    Linear {
-        /// The divisor.
-        factor: f64,
-    },
-    /// Llama 3.1: only low frequencies are divided, with a smooth transition.
-    Llama3 {
-        /// The divisor of low frequencies.
-        factor: f64,
-        /// Wavelengths above `original / low_freq_factor` are divided.
-        low_freq_factor: f64,
-        /// Wavelengths below `original / high_freq_factor` stay.
-        high_freq_factor: f64,
-        /// Context of the unscaled model in tokens.
-        original_max_position_embeddings: f64,
-    },
+impl Names {
+    /// Norms before both branches.
+    pub const BEFORE: Self = Self {
+        input_norm: Some("input_layernorm"),
+        attention_norm: None,
+        feed_forward_norm: Some("post_attention_layernorm"),
+        output_norm: None,
+        fused: false,
+    };
+    /// The same with fused matrices.
+    pub const FUSED: Self = Self {
+        fused: true,
+        ..Self::BEFORE
+    };
+    /// Norms behind both branches.
+    pub const AFTER: Self = Self {
+        input_norm: None,
+        attention_norm: Some("post_attention_layernorm"),
+        feed_forward_norm: None,
+        output_norm: Some("post_feedforward_layernorm"),
+        fused: false,
+    };
+    /// Norms before and behind both branches.
+    pub const AROUND: Self = Self {
+        input_norm: Some("input_layernorm"),
+        attention_norm: Some("post_attention_layernorm"),
+        feed_forward_norm: Some("pre_feedforward_layernorm"),
+        output_norm: Some("post_feedforward_layernorm"),
+        fused: false,
+    };
 }
 
-#[derive(Deserialize)]
-struct Raw {
-    model_type: Option<String>,
-    architectures: Option<Vec<String>>,
-    vocab_size: usize,
-    hidden_size: usize,
-    intermediate_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    num_key_value_heads: Option<usize>,
-    head_dim: Option<usize>,
-    #[serde(default = "default_eps")]
-    rms_norm_eps: f64,
-    rope_theta: Option<f64>,
-    rope_scaling: Option<Value>,
-    rope_parameters: Option<Value>,
-    #[serde(default = "default_positions")]
-    max_position_embeddings: usize,
-    #[serde(default)]
-    tie_word_embeddings: bool,
-    sliding_window: Option<usize>,
-    bos_token_id: Option<Value>,
-    eos_token_id: Option<Value>,
-    hidden_act: Option<String>,
-    attention_bias: Option<bool>,
-    mlp_bias: Option<bool>,
-    partial_rotary_factor: Option<f64>,
-    quantization_config: Option<Value>,
-}
-
-fn default_eps() -> f64 {
-    1e-6
-}
-
-fn default_positions() -> usize {
-    2048
-}
+/// Sizes beyond which no model is published; a file that names larger ones is damaged, and is
+/// refused before memory is reserved for it.
+const LARGEST: &[(&str, usize)] = &[
+    ("vocab_size", 1 << 24),
+    ("hidden_size", 1 << 18),
+    ("intermediate_size", 1 << 20),
+    ("num_hidden_layers", 1 << 12),
+    ("num_attention_heads", 1 << 12),
+    ("num_key_value_heads", 1 << 12),
+    ("head_dim", 1 << 12),
+    ("max_position_embeddings", 1 << 30),
+];
 
 impl DecoderConfig {
     /// Reads config.json. `name` is the model's name for messages.
@@ -131,37 +130,132 @@ impl DecoderConfig {
             .with_source(e)
         })?;
         check_architectures(name, &value)?;
-        let found = value
-            .get("model_type")
-            .and_then(Value::as_str)
-            .map(str::to_string);
-        let found = found.or_else(|| {
-            let first = value.get("architectures")?.as_array()?.first()?.as_str()?;
-            Some(first.trim_end_matches("ForCausalLM").to_lowercase())
-        });
-        match found.as_deref() {
-            Some(t) if SUPPORTED.contains(&t) => {}
-            Some(t) => {
-                return Err(Error::unsupported(format!(
-                    "model {name}: model_type \"{t}\" is not supported; supported are {}",
-                    SUPPORTED.join(", ")
-                )));
+        let value = text_part(value);
+        let model_type = model_type(name, &value)?;
+        let Some(family) = families::find(&model_type) else {
+            return Err(Error::unsupported(format!(
+                "model {name}: model_type \"{model_type}\" is not supported; supported are {}",
+                families::model_types()
+            )));
+        };
+        let fields = Fields::new(name, value, (family.defaults)(&model_type));
+        let mut config = Self::plain(&fields, model_type)?;
+        (family.spec)(&fields, &mut config)?;
+        Ok(config)
+    }
+
+    /// A pre-norm decoder with SwiGLU and grouped-query attention, of the file's sizes.
+    fn plain(fields: &Fields, model_type: String) -> Result<Self> {
+        if let Some(quantised) = fields.get("quantization_config") {
+            let method = quantised.get("quant_method").and_then(Value::as_str);
+            return Err(fields.refuse(
+                &format!(
+                    "quantization_config (weights quantised by {})",
+                    method.unwrap_or("an unnamed method")
+                ),
+                "float32, bfloat16 and float16 in safetensors, and GGUF; take the model as it was \
+                 before it was quantised, or its GGUF",
+            ));
+        }
+        let heads = fields.size("num_attention_heads")?;
+        let hidden_size = fields.size("hidden_size")?;
+        let kv_heads = fields
+            .optional_size("num_key_value_heads")?
+            .unwrap_or(heads);
+        let head_dim = fields.optional_size("head_dim")?;
+        let mut config = Self {
+            model_type,
+            vocab_size: fields.size("vocab_size")?,
+            hidden_size,
+            intermediate_size: fields.size("intermediate_size")?,
+            num_hidden_layers: fields.size("num_hidden_layers")?,
+            num_attention_heads: heads,
+            num_key_value_heads: kv_heads,
+            head_dim: head_dim.unwrap_or(hidden_size / heads.max(1)),
+            rms_norm_eps: fields.number("rms_norm_eps", 1e-6)?,
+            max_position_embeddings: fields.size("max_position_embeddings")?,
+            tie_word_embeddings: fields.flag("tie_word_embeddings")?,
+            bos_token_id: token_ids(fields.get("bos_token_id")).first().copied(),
+            eos_token_ids: token_ids(fields.get("eos_token_id")),
+            names: Names::BEFORE,
+            layers: Vec::new(),
+            ropes: Vec::new(),
+            embedding_scale: 1.0,
+            logits_scale: 1.0,
+            logits_softcap: None,
+        };
+        config.check_sizes(fields, head_dim.is_some())?;
+        config.ropes.push(match fields.get("rope_parameters") {
+            // One rotation for each kind of layer: the family reads them.
+            Some(table) if table.get("full_attention").is_some() => {
+                Rope::plain(10_000.0, config.head_dim)
             }
-            None => {
-                return Err(Error::corrupt(format!(
-                    "model {name}: config.json has no model_type; supported are {}. Is this the \
-                     config.json of a language model?",
-                    SUPPORTED.join(", ")
-                )));
+            _ => fields.rope(config.head_dim)?,
+        });
+        let activation = match config.model_type.starts_with("gemma") {
+            true => Activation::GeluTanh, // under another key
+            false => fields.activation("hidden_act")?,
+        };
+        let layer = LayerSpec {
+            heads,
+            kv_heads,
+            head_dim: config.head_dim,
+            inner: config.intermediate_size,
+            norm_eps: config.rms_norm_eps,
+            norm_offset: 0.0,
+            qk_norm: None,
+            biases: Biases::default(),
+            activation,
+            rope: Some(0),
+            scoring: Scoring::plain(1.0 / (config.head_dim as f64).sqrt()),
+            branch_scale: 1.0,
+        };
+        config.layers = vec![layer; config.num_hidden_layers];
+        Ok(config)
+    }
+
+    fn check_sizes(&self, fields: &Fields, own_head_dim: bool) -> Result<()> {
+        let sizes = [
+            self.vocab_size,
+            self.hidden_size,
+            self.intermediate_size,
+            self.num_hidden_layers,
+            self.num_attention_heads,
+            self.num_key_value_heads,
+            self.head_dim,
+            self.max_position_embeddings,
+        ];
+        for ((key, most), size) in LARGEST.iter().zip(sizes) {
+            if size == 0 || size > *most {
+                return Err(fields.impossible(format!("{key} is {size}, from 1 to {most} can be")));
             }
         }
-        let raw: Raw = serde_json::from_value(value).map_err(|e| {
-            Error::corrupt(format!(
-                "model {name}: config.json does not describe a decoder ({e}); fetch the file again"
-            ))
-            .with_source(e)
-        })?;
-        raw.check(name)
+        let (heads, kv_heads) = (self.num_attention_heads, self.num_key_value_heads);
+        if !heads.is_multiple_of(kv_heads) {
+            return Err(fields.impossible(format!(
+                "{heads} query heads over {kv_heads} key/value heads"
+            )));
+        }
+        if !own_head_dim && !self.hidden_size.is_multiple_of(heads) {
+            return Err(fields.impossible(format!(
+                "hidden_size {} over {heads} heads",
+                self.hidden_size
+            )));
+        }
+        if !self.head_dim.is_multiple_of(2) {
+            return Err(fields.impossible(format!("head_dim {} is not even", self.head_dim)));
+        }
+        if self.rms_norm_eps < 0.0 {
+            return Err(fields.impossible(format!("rms_norm_eps is {}", self.rms_norm_eps)));
+        }
+        Ok(())
+    }
+
+    /// Gives the layers that `windowed` picks a window.
+    pub(crate) fn set_window(&mut self, window: Option<usize>, windowed: impl Fn(usize) -> bool) {
+        for (i, layer) in self.layers.iter_mut().enumerate() {
+            layer.scoring.window = window.filter(|window| *window > 0 && windowed(i));
+        }
     }
 
     /// Query heads that share one key/value head.
@@ -169,194 +263,78 @@ impl DecoderConfig {
         self.num_attention_heads / self.num_key_value_heads
     }
 
-    /// Tokens a prompt and its reply may have together: the trained positions, and within the
-    /// sliding window if there is one, where windowed and full attention are the same.
+    /// Tokens a prompt and its reply may have together.
     pub fn context_tokens(&self) -> usize {
-        self.sliding_window
-            .map_or(self.max_position_embeddings, |window| {
-                window.min(self.max_position_embeddings)
-            })
+        let limits = self.ropes.iter().filter_map(Rope::context);
+        limits.fold(self.max_position_embeddings, usize::min)
     }
+}
+
+/// The text model of a model that also sees: its own keys, and those around it that it lacks.
+fn text_part(mut config: Value) -> Value {
+    let Some(mut text) = config.get_mut("text_config").map(Value::take) else {
+        return config;
+    };
+    if let (Some(text), Some(around)) = (text.as_object_mut(), config.as_object()) {
+        for key in [
+            "bos_token_id",
+            "eos_token_id",
+            "tie_word_embeddings",
+            "quantization_config",
+        ] {
+            if let Some(value) = around.get(key).filter(|_| !text.contains_key(key)) {
+                text.insert(key.to_string(), value.clone());
+            }
+        }
+    }
+    text
+}
+
+fn model_type(name: &str, config: &Value) -> Result<String> {
+    let named = config.get("model_type").and_then(Value::as_str);
+    if let Some(named) = named {
+        return Ok(named.to_string());
+    }
+    let listed = config.get("architectures").and_then(Value::as_array);
+    let listed = listed.and_then(|listed| listed.first()?.as_str());
+    if let Some(listed) = listed {
+        return Ok(listed.trim_end_matches("ForCausalLM").to_lowercase());
+    }
+    Err(Error::corrupt(format!(
+        "model {name}: config.json has no model_type; supported are {}. Is this the config.json \
+         of a language model?",
+        families::model_types()
+    )))
 }
 
 /// `architectures` names the network that was saved. It can differ from `model_type`: a classifier
 /// on a Llama has no output layer for tokens.
 fn check_architectures(name: &str, config: &Value) -> Result<()> {
-    const KNOWN: &[&str] = &["LlamaForCausalLM", "MistralForCausalLM"];
     let Some(listed) = config.get("architectures").and_then(Value::as_array) else {
         return Ok(());
     };
     let listed: Vec<&str> = listed.iter().filter_map(Value::as_str).collect();
-    let known = |found: &&str| KNOWN.iter().any(|k| k.eq_ignore_ascii_case(found));
+    let mut all = families::FAMILIES.iter().flat_map(|f| f.architectures);
+    let known = |found: &&str| all.any(|k| k.eq_ignore_ascii_case(found));
     if listed.is_empty() || listed.iter().any(known) {
         return Ok(());
+    }
+    let types = config.get("model_type").and_then(Value::as_str);
+    if types.is_some_and(|found| families::find(found).is_none())
+        && config.get("text_config").is_none()
+    {
+        return Ok(()); // the message about model_type says more
     }
     Err(Error::unsupported(format!(
         "model {name}: architecture {} is not supported; supported are {}",
         listed.join(", "),
-        KNOWN.join(", ")
+        families::architectures()
     )))
-}
-
-impl Raw {
-    fn check(self, name: &str) -> Result<DecoderConfig> {
-        let refuse = |what: &str, supported: &str| {
-            Err(Error::unsupported(format!(
-                "model {name}: config.json asks for {what}, supported is {supported}; use another \
-                 model"
-            )))
-        };
-        if let Some(act) = self
-            .hidden_act
-            .as_deref()
-            .filter(|a| !["silu", "swish"].contains(a))
-        {
-            return refuse(&format!("hidden_act \"{act}\""), "silu");
-        }
-        if self.attention_bias == Some(true) {
-            return refuse("attention_bias", "attention without biases");
-        }
-        if self.mlp_bias == Some(true) {
-            return refuse("mlp_bias", "a feed-forward without biases");
-        }
-        if self
-            .partial_rotary_factor
-            .is_some_and(|f| (f - 1.0).abs() > 1e-9)
-        {
-            return refuse("partial_rotary_factor", "1.0");
-        }
-        if self.quantization_config.is_some() {
-            return refuse(
-                "quantization_config",
-                "float32, bfloat16 and float16 weights",
-            );
-        }
-        let impossible = |what: String| {
-            Err(Error::corrupt(format!(
-                "model {name}: config.json is impossible: {what}; fetch the file again"
-            )))
-        };
-        let heads = self.num_attention_heads;
-        let kv_heads = self.num_key_value_heads.unwrap_or(heads);
-        let sizes = [
-            ("vocab_size", self.vocab_size),
-            ("hidden_size", self.hidden_size),
-            ("intermediate_size", self.intermediate_size),
-            ("num_hidden_layers", self.num_hidden_layers),
-            ("num_attention_heads", heads),
-            ("num_key_value_heads", kv_heads),
-            ("max_position_embeddings", self.max_position_embeddings),
-        ];
-        if let Some((key, _)) = sizes.iter().find(|(_, size)| *size == 0) {
-            return impossible(format!("{key} is 0"));
-        }
-        if !heads.is_multiple_of(kv_heads) {
-            return impossible(format!(
-                "{heads} query heads over {kv_heads} key/value heads"
-            ));
-        }
-        if self.head_dim.is_none() && !self.hidden_size.is_multiple_of(heads) {
-            return impossible(format!(
-                "hidden_size {} over {heads} heads",
-                self.hidden_size
-            ));
-        }
-        let head_dim = self.head_dim.unwrap_or(self.hidden_size / heads);
-        if head_dim == 0 || !head_dim.is_multiple_of(2) {
-            return impossible(format!("head_dim {head_dim} is not a positive even number"));
-        }
-        let rope = rope(
-            name,
-            self.rope_theta,
-            self.rope_scaling,
-            self.rope_parameters,
-        )?;
-        Ok(DecoderConfig {
-            model_type: self
-                .model_type
-                .or_else(|| {
-                    let first = self.architectures?.into_iter().next()?;
-                    Some(first.trim_end_matches("ForCausalLM").to_lowercase())
-                })
-                .unwrap_or_default(),
-            vocab_size: self.vocab_size,
-            hidden_size: self.hidden_size,
-            intermediate_size: self.intermediate_size,
-            num_hidden_layers: self.num_hidden_layers,
-            num_attention_heads: heads,
-            num_key_value_heads: kv_heads,
-            head_dim,
-            rms_norm_eps: self.rms_norm_eps,
-            rope,
-            max_position_embeddings: self.max_position_embeddings,
-            tie_word_embeddings: self.tie_word_embeddings,
-            sliding_window: self.sliding_window,
-            bos_token_id: token_ids(self.bos_token_id.as_ref()).first().copied(),
-            eos_token_ids: token_ids(self.eos_token_id.as_ref()),
-        })
-    }
-}
-
-/// One id or a list of ids; absent and null are no ids.
-pub(crate) fn token_ids(value: Option<&Value>) -> Vec<u32> {
-    let one = |v: &Value| v.as_u64().and_then(|id| u32::try_from(id).ok());
-    match value {
-        Some(Value::Array(ids)) => ids.iter().filter_map(one).collect(),
-        Some(v) => one(v).into_iter().collect(),
-        None => Vec::new(),
-    }
-}
-
-/// transformers 5 writes `rope_parameters`, 4 wrote `rope_theta` and `rope_scaling`.
-fn rope(
-    name: &str,
-    theta: Option<f64>,
-    scaling: Option<Value>,
-    parameters: Option<Value>,
-) -> Result<Rope> {
-    let table = parameters
-        .or(scaling)
-        .filter(|v| !v.is_null())
-        .unwrap_or(Value::Null);
-    let number = |key: &str| table.get(key).and_then(Value::as_f64);
-    let need = |key: &str| {
-        number(key).filter(|v| *v > 0.0).ok_or_else(|| {
-            Error::corrupt(format!(
-                "model {name}: config.json has rope scaling without a positive \"{key}\"; fetch \
-                 the file again"
-            ))
-        })
-    };
-    let kind = table
-        .get("rope_type")
-        .or_else(|| table.get("type"))
-        .and_then(Value::as_str);
-    let scaling = match kind {
-        None | Some("default") => RopeScaling::None,
-        Some("linear") => RopeScaling::Linear {
-            factor: need("factor")?,
-        },
-        Some("llama3") => RopeScaling::Llama3 {
-            factor: need("factor")?,
-            low_freq_factor: need("low_freq_factor")?,
-            high_freq_factor: need("high_freq_factor")?,
-            original_max_position_embeddings: need("original_max_position_embeddings")?,
-        },
-        Some(other) => {
-            return Err(Error::unsupported(format!(
-                "model {name}: rope_type \"{other}\" is not supported; supported are default, \
-                 linear, llama3"
-            )));
-        }
-    };
-    Ok(Rope {
-        theta: number("rope_theta").or(theta).unwrap_or(10_000.0),
-        scaling,
-    })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::rope::RopeScaling;
     use super::*;
     use crate::ErrorKind;
     use serde_json::json;
@@ -381,8 +359,8 @@ mod tests {
     #[test]
     fn reads_both_generations_of_transformers() {
         let four = parse(json!({"rope_scaling": {"type": "linear", "factor": 2.0}})).unwrap();
-        assert_eq!(four.rope.theta, 500_000.0);
-        assert_eq!(four.rope.scaling, RopeScaling::Linear { factor: 2.0 });
+        assert_eq!(four.ropes[0].theta, 500_000.0);
+        assert_eq!(four.ropes[0].scaling, RopeScaling::Linear { factor: 2.0 });
         assert_eq!((four.head_dim, four.eos_token_ids), (8, vec![2, 7]));
         let five = parse(
             json!({"rope_theta": null, "head_dim": 16, "rope_parameters": {
@@ -390,14 +368,55 @@ mod tests {
             "high_freq_factor": 4.0, "original_max_position_embeddings": 64}}),
         )
         .unwrap();
-        assert_eq!((five.rope.theta, five.head_dim), (1e6, 16));
-        assert!(matches!(five.rope.scaling, RopeScaling::Llama3 { .. }));
+        assert_eq!((five.ropes[0].theta, five.head_dim), (1e6, 16));
+        assert!(matches!(five.ropes[0].scaling, RopeScaling::Llama3 { .. }));
     }
 
     #[test]
-    fn sliding_window_bounds_the_context() {
-        let config = parse(json!({"model_type": "mistral", "sliding_window": 100})).unwrap();
-        assert_eq!(config.context_tokens(), 100);
+    fn a_window_belongs_to_layers() {
+        let windows = |changes: Value| -> Vec<Option<usize>> {
+            let config = parse(changes).unwrap();
+            assert_eq!(config.context_tokens(), 128);
+            config.layers.iter().map(|l| l.scoring.window).collect()
+        };
+        let mistral = |window: Value| json!({"model_type": "mistral", "sliding_window": window});
+        assert_eq!(windows(mistral(json!(100))), [Some(100), Some(100)]);
+        assert_eq!(windows(mistral(Value::Null)), [None, None]);
+        assert_eq!(
+            windows(json!({"model_type": "mistral"})),
+            [Some(4096), Some(4096)]
+        );
+        assert_eq!(
+            windows(json!({"model_type": "llama", "sliding_window": 9})),
+            [None, None]
+        );
+        let qwen = |on: bool| {
+            json!({"model_type": "qwen2", "sliding_window": 10, "max_window_layers": 1,
+                "use_sliding_window": on})
+        };
+        assert_eq!(windows(qwen(false)), [None, None]);
+        assert_eq!(windows(qwen(true)), [None, Some(10)]);
+        let gemma = json!({"model_type": "gemma2", "sliding_window": 10});
+        assert_eq!(windows(gemma), [Some(10), None]);
+    }
+
+    #[test]
+    fn the_text_part_of_a_seeing_model_is_read() {
+        let mut text = base();
+        text["model_type"] = json!("gemma3_text");
+        let config = json!({"model_type": "gemma3", "text_config": text, "eos_token_id": [1, 106],
+            "architectures": ["Gemma3ForConditionalGeneration"]});
+        let config = DecoderConfig::parse("m", config.to_string().as_bytes()).unwrap();
+        assert_eq!((config.head_dim, config.eos_token_ids), (256, vec![2, 7]));
+        assert_eq!((config.ropes.len(), config.layers[0].rope), (2, Some(1)));
+    }
+
+    #[test]
+    fn absurd_sizes_are_refused_before_memory_is_reserved() {
+        for key in LARGEST.iter().map(|(key, _)| key) {
+            let error = parse(json!({*key: 1u64 << 31})).unwrap_err();
+            assert!(error.message.contains(key), "{error}");
+        }
     }
 
     #[test]
@@ -405,19 +424,21 @@ mod tests {
         for (change, word) in [
             (json!({"model_type": "gpt2"}), "llama, mistral"),
             (
+                json!({"layer_types": ["full_attention", "linear_attention"], "model_type": "gemma2"}),
+                "linear_attention",
+            ),
+            (
                 json!({"architectures": ["LlamaForSequenceClassification"]}),
                 "LlamaForCausalLM",
             ),
             (json!({"hidden_act": "gelu"}), "gelu"),
-            (json!({"attention_bias": true}), "attention_bias"),
-            (json!({"mlp_bias": true}), "mlp_bias"),
             (
-                json!({"quantization_config": {"bits": 4}}),
-                "quantization_config",
+                json!({"quantization_config": {"bits": 4, "quant_method": "gptq"}}),
+                "quantised by gptq",
             ),
             (
-                json!({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}),
-                "yarn",
+                json!({"rope_scaling": {"rope_type": "spiral", "factor": 2.0}}),
+                "spiral",
             ),
         ] {
             let error = parse(change).unwrap_err();

@@ -1,6 +1,6 @@
 //! The bytes of a model's file: embedded, read or mapped.
 //!
-//! This is the one file outside `kernels` with an unsafe block.
+//! Only regular files are opened: a pipe would be waited for, a device never ends. This is the one file outside `kernels` with an unsafe block.
 
 use std::fs::File;
 use std::ops::Deref;
@@ -28,6 +28,33 @@ impl Deref for Content {
             Self::Owned(bytes) => bytes,
             Self::Mapped(map) => map,
         }
+    }
+}
+
+/// Largest file that is read as a whole: everything but weights, which are mapped.
+const MOST_BYTES: u64 = 256 << 20;
+
+/// Refuses what is there and no regular file.
+pub(crate) fn check_regular(path: &Path) -> Result<()> {
+    match std::fs::metadata(path) {
+        Ok(meta) if !meta.is_file() => Err(Error::invalid_input(format!(
+            "{} is no regular file; a model's files are, fetch it again",
+            path.display()
+        ))),
+        _ => Ok(()), // what is not there is said by who opens it
+    }
+}
+
+/// Refuses what is there and cannot be read as a whole.
+pub(crate) fn check_readable(path: &Path) -> Result<()> {
+    check_regular(path)?;
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.len() > MOST_BYTES => Err(Error::invalid_input(format!(
+            "{} has {} bytes, more than a model's settings ever have; fetch it again",
+            path.display(),
+            meta.len()
+        ))),
+        _ => Ok(()),
     }
 }
 

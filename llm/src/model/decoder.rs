@@ -1,61 +1,37 @@
 //! What the network computes: packed rows of many sequences in, hidden rows and logits out.
 //!
 //! Rows of a step are not padded. Each segment of rows names the blocks that hold its past and
-//! the block its own keys and values go to. Inference only: nothing here is differentiable.
+//! the block its own keys and values go to. What a layer computes is in `layer`.
 
 use candle_core::{DType, Device, Tensor};
 
 use super::config::DecoderConfig;
 use super::kv::KvBlock;
-use super::linear::Linear;
-use super::rope_table::RopeTable;
+use super::layer::{Layer, LayerSpec, Norm, Recorder, layer_forward};
+use super::load::load;
+use super::matrix::{Embedding, Matrix};
+use super::rope::Angles;
 use super::source::{ModelFiles, ModelSource};
-use super::weights::Weights;
-use crate::kernels::{Segment, add_into, attention, rms_norm, rope, swiglu};
+use crate::kernels::{Scoring, Segment, attention};
 use crate::{Error, Result};
 
-/// A Llama-family decoder with all its weights on one device.
+/// A decoder with all its weights on one device.
 #[derive(Debug, Clone)]
 pub struct Decoder {
     /// The shape of the network.
     pub config: DecoderConfig,
     /// `[vocab, hidden]`.
-    pub embed: Tensor,
+    pub embed: Embedding,
     /// First to last.
     pub layers: Vec<Layer>,
-    /// Weight of the last norm, `[hidden]`.
-    pub norm: Tensor,
-    /// `[vocab, hidden]`; the embedding itself when tied.
-    pub head: Tensor,
-    /// Angles of all positions of the context.
-    pub rope: RopeTable,
+    /// The last norm, `[hidden]`.
+    pub norm: Norm,
+    /// `[vocab, hidden]`; shares the embedding's memory when tied.
+    pub head: Matrix,
     /// Where the weights are.
     pub device: Device,
-    /// The weights' dtype, and that of the hidden rows.
+    /// The type of hidden rows, and of weights that are not quantised.
     pub dtype: DType,
-}
-
-/// One layer: attention and gated feed-forward, each behind a norm and a residual.
-#[derive(Debug, Clone)]
-pub struct Layer {
-    /// `[hidden]`, before attention.
-    pub input_norm: Tensor,
-    /// `[heads * head_dim, hidden]`.
-    pub q: Linear,
-    /// `[kv_heads * head_dim, hidden]`.
-    pub k: Linear,
-    /// `[kv_heads * head_dim, hidden]`.
-    pub v: Linear,
-    /// `[hidden, heads * head_dim]`.
-    pub o: Linear,
-    /// `[hidden]`, before the feed-forward.
-    pub post_norm: Tensor,
-    /// `[intermediate, hidden]`.
-    pub gate: Linear,
-    /// `[intermediate, hidden]`.
-    pub up: Linear,
-    /// `[hidden, intermediate]`.
-    pub down: Linear,
 }
 
 /// Consecutive tokens of one sequence within a step.
@@ -65,7 +41,7 @@ pub struct StepSegment<'a> {
     pub tokens: &'a [u32],
     /// Position of the first token in its sequence.
     pub position: usize,
-    /// Blocks attended to fully, with the tokens in use. They may be written in the same step.
+    /// Blocks before, first to last, with the tokens in use. They may be written in the same step.
     pub past: Vec<(&'a KvBlock, usize)>,
     /// The block the rows' keys and values go to.
     pub block: &'a KvBlock,
@@ -87,70 +63,51 @@ impl Decoder {
     /// # Errors
     /// As [`Decoder::load`].
     pub fn read(files: &ModelFiles, device: &Device, dtype: DType) -> Result<Self> {
-        let config = DecoderConfig::parse(&files.name, &files.require("config.json")?)?;
-        let weights = Weights::open(files)?;
-        let c = &config;
-        let (hidden, inner) = (c.hidden_size, c.intermediate_size);
-        let (width, kv_width) = (
-            c.num_attention_heads * c.head_dim,
-            c.num_key_value_heads * c.head_dim,
-        );
-        let tensor = |name: &str, shape: &[usize]| weights.tensor(name, shape, dtype, device);
-        let embed = tensor("model.embed_tokens.weight", &[c.vocab_size, hidden])?;
-        let head = if c.tie_word_embeddings {
-            embed.clone()
-        } else {
-            tensor("lm_head.weight", &[c.vocab_size, hidden])?
-        };
-        let mut layers = Vec::with_capacity(c.num_hidden_layers);
-        for i in 0..c.num_hidden_layers {
-            let norm = |name: &str| tensor(&format!("model.layers.{i}.{name}.weight"), &[hidden]);
-            let linear = |name: &str, shape: &[usize]| {
-                Linear::arranged(tensor(&format!("model.layers.{i}.{name}.weight"), shape)?)
-            };
-            layers.push(Layer {
-                input_norm: norm("input_layernorm")?,
-                q: linear("self_attn.q_proj", &[width, hidden])?,
-                k: linear("self_attn.k_proj", &[kv_width, hidden])?,
-                v: linear("self_attn.v_proj", &[kv_width, hidden])?,
-                o: linear("self_attn.o_proj", &[hidden, width])?,
-                post_norm: norm("post_attention_layernorm")?,
-                gate: linear("mlp.gate_proj", &[inner, hidden])?,
-                up: linear("mlp.up_proj", &[inner, hidden])?,
-                down: linear("mlp.down_proj", &[hidden, inner])?,
-            });
-        }
-        let norm = tensor("model.norm.weight", &[hidden])?;
-        let rope = RopeTable::new(&c.rope, c.head_dim, c.context_tokens(), device)?;
-        Ok(Self {
-            embed,
-            layers,
-            norm,
-            head,
-            rope,
-            device: device.clone(),
-            dtype,
-            config,
-        })
+        load(files, device, dtype)
+    }
+
+    /// The layers with what they are made of, first to last.
+    pub(crate) fn layers(&self) -> impl DoubleEndedIterator<Item = (&LayerSpec, &Layer)> {
+        self.config.layers.iter().zip(&self.layers)
     }
 
     /// Number of weights, the tied embedding counted once.
-    pub fn parameters(&self) -> usize {
-        let layer = |l: &Layer| {
-            let linears = [&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down];
-            let weights = linears
-                .iter()
-                .map(|linear| linear.weight.elem_count())
-                .sum::<usize>();
-            weights + l.input_norm.elem_count() + l.post_norm.elem_count()
-        };
-        let head = if self.config.tie_word_embeddings {
-            0
-        } else {
-            self.head.elem_count()
-        };
-        let layers = self.layers.iter().map(layer).sum::<usize>();
-        self.embed.elem_count() + head + self.norm.elem_count() + layers
+    ///
+    /// # Errors
+    /// A tensor that is no matrix.
+    pub fn parameters(&self) -> Result<usize> {
+        let mut count = self.norm.weight.elem_count();
+        for layer in &self.layers {
+            count += layer.norms().map(|n| n.weight.elem_count()).sum::<usize>();
+            for (_, linear) in layer.linears() {
+                let (out, input) = linear.dims()?;
+                count += out * input + linear.bias.as_ref().map_or(0, Tensor::elem_count);
+            }
+        }
+        for matrix in self.tables() {
+            let (out, input) = matrix.dims()?;
+            count += out * input;
+        }
+        Ok(count)
+    }
+
+    /// Bytes that the weights take, a tied embedding counted once.
+    pub fn weight_bytes(&self) -> usize {
+        let bytes = |t: &Tensor| t.elem_count() * t.dtype().size_in_bytes();
+        let mut sum = bytes(&self.norm.weight) + self.tables().map(Matrix::bytes).sum::<usize>();
+        for layer in &self.layers {
+            sum += layer.norms().map(|norm| bytes(&norm.weight)).sum::<usize>();
+            for (_, linear) in layer.linears() {
+                sum += linear.matrix.bytes() + linear.bias.as_ref().map_or(0, bytes);
+            }
+        }
+        sum
+    }
+
+    /// Embedding and head, once if they are the same.
+    fn tables(&self) -> impl Iterator<Item = &Matrix> {
+        let head = (!self.config.tie_word_embeddings).then_some(&self.head);
+        std::iter::once(&self.embed.matrix).chain(head)
     }
 
     /// Room for `capacity` more tokens of a sequence.
@@ -159,6 +116,14 @@ impl Decoder {
     /// A device without enough memory.
     pub fn block(&self, capacity: usize) -> Result<KvBlock> {
         KvBlock::new(&self.config, capacity, self.dtype, &self.device)
+    }
+
+    /// The angles of rows at the given positions, for each of the network's rotations.
+    pub(crate) fn angles(&self, positions: &[u32]) -> Result<Vec<Angles>> {
+        let ropes = self.config.ropes.iter();
+        ropes
+            .map(|rope| rope.angles(positions, &self.device))
+            .collect()
     }
 
     /// Runs the rows of all segments through the network, writing their keys and values to their
@@ -192,59 +157,13 @@ impl Decoder {
             .iter()
             .flat_map(|s| (0..s.tokens.len()).map(|i| (s.position + i) as u32))
             .collect();
-        let t = tokens.len();
-        let (cos, sin) = self.rope.rows(&positions)?;
-        let scale = 1.0 / (c.head_dim as f64).sqrt();
-        let mut x = self
-            .embed
-            .index_select(&Tensor::new(tokens, &self.device)?, 0)?;
-        for (i, layer) in self.layers.iter().enumerate() {
-            let normed = rms_norm(&x, &layer.input_norm, c.rms_norm_eps)?;
-            let heads = (t, c.num_attention_heads, c.head_dim);
-            let kv_heads = (t, c.num_key_value_heads, c.head_dim);
-            let q = rope(&layer.q.forward(&normed)?.reshape(heads)?, &cos, &sin)?;
-            let k = rope(&layer.k.forward(&normed)?.reshape(kv_heads)?, &cos, &sin)?;
-            let v = layer.v.forward(&normed)?.reshape(kv_heads)?;
-            let spans = self.write_and_span(i, segments, &k, &v)?;
-            let mixed = attention(&q, &spans, scale)?;
-            let mixed = mixed.reshape((t, c.num_attention_heads * c.head_dim))?;
-            x = add_into(layer.o.forward(&mixed)?, &x)?;
-            let normed = rms_norm(&x, &layer.post_norm, c.rms_norm_eps)?;
-            let gated = swiglu(&layer.gate.forward(&normed)?, &layer.up.forward(&normed)?)?;
-            x = add_into(layer.down.forward(&gated)?, &x)?;
+        let angles = self.angles(&positions)?;
+        let mut x = self.embed.rows(&tokens, self.dtype)?;
+        for (i, (spec, layer)) in self.layers().enumerate() {
+            let angles = spec.rope.and_then(|rope| angles.get(rope));
+            x = layer_forward(spec, layer, &x, angles, &mut Cache { layer: i, segments })?;
         }
-        rms_norm(&x, &self.norm, c.rms_norm_eps)
-    }
-
-    /// Writes the rows' keys and values first, so that segments may attend to each other.
-    fn write_and_span(
-        &self,
-        layer: usize,
-        segments: &[StepSegment<'_>],
-        k: &Tensor,
-        v: &Tensor,
-    ) -> Result<Vec<Segment>> {
-        let mut row = 0;
-        for s in segments {
-            let n = s.tokens.len();
-            s.block.write(
-                layer,
-                s.filled,
-                &k.narrow(0, row, n)?,
-                &v.narrow(0, row, n)?,
-            )?;
-            row += n;
-        }
-        let mut spans = Vec::with_capacity(segments.len());
-        for s in segments {
-            let past = s.past.iter().map(|(block, len)| block.span(layer, *len));
-            spans.push(Segment {
-                rows: s.tokens.len(),
-                past: past.collect::<Result<_>>()?,
-                own: s.block.span(layer, s.filled + s.tokens.len())?,
-            });
-        }
-        Ok(spans)
+        self.norm.forward(&x)
     }
 
     /// The scores of every token of the vocabulary, `[n, vocab]`, for hidden rows `[n, hidden]`.
@@ -252,7 +171,14 @@ impl Decoder {
     /// # Errors
     /// A failed tensor operation.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        Ok(hidden.matmul(&self.head.t()?)?)
+        let mut logits = self.head.forward(hidden)?;
+        if self.config.logits_scale != 1.0 {
+            logits = (logits * self.config.logits_scale)?;
+        }
+        match self.config.logits_softcap {
+            Some(cap) => Ok(((logits / cap)?.tanh()? * cap)?),
+            None => Ok(logits),
+        }
     }
 
     /// The logits of every position of several prompts, `[tokens, vocab]` f32 each, computed in
@@ -290,5 +216,35 @@ impl Decoder {
             row += prompt.len();
         }
         Ok(logits)
+    }
+}
+
+/// Keys and values of a step go to the blocks of its segments.
+struct Cache<'a> {
+    layer: usize,
+    segments: &'a [StepSegment<'a>],
+}
+
+impl Recorder for Cache<'_> {
+    /// Writes the rows' keys and values first, so that segments may attend to each other.
+    fn attend(&mut self, scoring: Scoring, q: Tensor, k: Tensor, v: Tensor) -> Result<Tensor> {
+        let mut row = 0;
+        for s in self.segments {
+            let n = s.tokens.len();
+            let (k, v) = (k.narrow(0, row, n)?, v.narrow(0, row, n)?);
+            s.block.write(self.layer, s.filled, &k, &v)?;
+            row += n;
+        }
+        let mut spans = Vec::with_capacity(self.segments.len());
+        for s in self.segments {
+            let past = s.past.iter();
+            let past = past.map(|(block, len)| block.span(self.layer, *len));
+            spans.push(Segment {
+                rows: s.tokens.len(),
+                past: past.collect::<Result<_>>()?,
+                own: s.block.span(self.layer, s.filled + s.tokens.len())?,
+            });
+        }
+        attention(&q, &spans, scoring)
     }
 }

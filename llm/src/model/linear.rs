@@ -1,16 +1,18 @@
-//! How a matrix of the network is applied, with or without its LoRA pair.
+//! How a matrix of the network is applied: with its bias and its LoRA pair, if it has them.
 
 use candle_core::{DType, Tensor};
 
+use super::matrix::Matrix;
 use crate::Result;
 use crate::kernels::add_into;
 
-/// A bias-free linear map.
+/// A linear map.
 #[derive(Debug, Clone)]
 pub struct Linear {
-    /// `[out, in]`, in the model's dtype. On the CPU its memory is that of `[in, out]`, which
-    /// matrix products of few rows read faster; so it may not be contiguous.
-    pub weight: Tensor,
+    /// `[out, in]`, frozen.
+    pub matrix: Matrix,
+    /// `[out]`, frozen, in the model's dtype.
+    pub bias: Option<Tensor>,
     /// The adapter of this matrix, if there is one.
     pub lora: Option<LoraPair>,
 }
@@ -27,20 +29,24 @@ pub struct LoraPair {
 }
 
 impl Linear {
-    /// A linear map without an adapter; `weight` is `[out, in]`.
-    pub fn new(weight: Tensor) -> Self {
-        Self { weight, lora: None }
-    }
-
-    /// The same with the memory layout that is fastest on the weight's device.
-    pub(crate) fn arranged(weight: Tensor) -> Result<Self> {
-        if weight.device().is_cpu() {
-            return Ok(Self::new(weight.t()?.contiguous()?.t()?));
+    /// A linear map without bias and adapter.
+    pub fn new(matrix: Matrix) -> Self {
+        Self {
+            matrix,
+            bias: None,
+            lora: None,
         }
-        Ok(Self::new(weight))
     }
 
-    /// `y = x Wᵀ + scale (x Aᵀ) Bᵀ`; `x` is `[t, in]`, the result `[t, out]` in `x`'s dtype.
+    /// `(out, in)`.
+    ///
+    /// # Errors
+    /// As [`Matrix::dims`].
+    pub fn dims(&self) -> Result<(usize, usize)> {
+        self.matrix.dims()
+    }
+
+    /// `y = x Wᵀ + bias + scale (x Aᵀ) Bᵀ`; `x` is `[t, in]`, the result `[t, out]` in `x`'s dtype.
     ///
     /// The adapter is never merged: its product is computed in f32 and added, so a base and its
     /// adapter give the same numbers as during training.
@@ -48,7 +54,10 @@ impl Linear {
     /// # Errors
     /// A failed tensor operation.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = x.matmul(&self.weight.t()?)?;
+        let mut y = self.matrix.forward(x)?;
+        if let Some(bias) = &self.bias {
+            y = y.broadcast_add(bias)?;
+        }
         match &self.lora {
             None => Ok(y),
             Some(pair) => {
@@ -66,22 +75,19 @@ mod tests {
     use candle_core::Device;
 
     #[test]
-    fn adapter_is_added_unmerged() {
+    fn adapter_and_bias_are_added_unmerged() {
         let x = Tensor::new(&[[1f32, 2.0]], &Device::Cpu).unwrap();
-        let mut linear =
-            Linear::new(Tensor::new(&[[1f32, 0.0], [0.0, 1.0]], &Device::Cpu).unwrap());
-        assert_eq!(
-            linear.forward(&x).unwrap().to_vec2::<f32>().unwrap(),
-            [[1.0, 2.0]]
-        );
+        let identity = Tensor::new(&[[1f32, 0.0], [0.0, 1.0]], &Device::Cpu).unwrap();
+        let mut linear = Linear::new(Matrix::Dense(identity));
+        let y = |linear: &Linear| linear.forward(&x).unwrap().to_vec2::<f32>().unwrap();
+        assert_eq!(y(&linear), [[1.0, 2.0]]);
         linear.lora = Some(LoraPair {
             a: Tensor::new(&[[1f32, 1.0]], &Device::Cpu).unwrap(),
             b: Tensor::new(&[[1f32], [-1.0]], &Device::Cpu).unwrap(),
             scale: 2.0,
         });
-        assert_eq!(
-            linear.forward(&x).unwrap().to_vec2::<f32>().unwrap(),
-            [[7.0, -4.0]]
-        );
+        assert_eq!(y(&linear), [[7.0, -4.0]]);
+        linear.bias = Some(Tensor::new(&[10f32, 20.0], &Device::Cpu).unwrap());
+        assert_eq!(y(&linear), [[17.0, 16.0]]);
     }
 }

@@ -1,29 +1,53 @@
-//! How text becomes token ids and back (Hugging Face tokenizer.json).
+//! How text becomes token ids (Hugging Face tokenizer.json).
 //!
 //! Text of documents and text of templates are encoded differently: a template's `<|end|>` is a
 //! control token, the same letters in a document are letters. So no document can end its own
 //! prompt or speak in another role.
 
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+use aho_corasick::AhoCorasick;
 use serde_json::Value;
-use tokenizers::Tokenizer;
+use tokenizers::{Encoding, Tokenizer};
 
 use super::config::{DecoderConfig, token_ids};
+use super::frame::Piece;
 use super::source::{ModelFiles, json};
+use super::thinking;
+use super::tokenizer_file::{self, Tokenizers, guarded, token_text};
 use crate::{Error, Result};
-
-const FILE: &str = "tokenizer.json";
 
 /// A model's tokenizer with its control tokens.
 #[derive(Debug, Clone)]
 pub struct TextTokenizer {
-    /// Parses control tokens.
     template: Tokenizer,
-    /// Takes control tokens as letters.
     text: Tokenizer,
-    controls: Vec<(String, u32)>,
+    /// As `text`, for text that does not begin a prompt; none where that is the same.
+    inner: Option<Tokenizer>,
+    controls: HashMap<u32, String>,
+    /// Finds the spellings of control tokens.
+    spellings: Option<AhoCorasick>,
+    unknown: Option<u32>,
+    byte_fallback: bool,
+    /// Tokens without a text. The marks around thinking have theirs, whatever the file says.
+    hidden: HashSet<u32>,
+    /// Rows of the model's embedding.
+    rows: usize,
     bos: Option<u32>,
     adds_bos: bool,
     eos: Vec<u32>,
+}
+
+/// What a token does to the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// It is a byte of a character.
+    Byte,
+    /// It has no text.
+    Hidden,
+    /// It is text.
+    Text,
 }
 
 impl TextTokenizer {
@@ -31,40 +55,39 @@ impl TextTokenizer {
     /// config.json and tokenizer_config.json.
     ///
     /// # Errors
-    /// A missing or damaged file, by name.
+    /// A missing, damaged or hostile file, by name.
     pub fn load(files: &ModelFiles, config: &DecoderConfig) -> Result<Self> {
-        let content = files.require(FILE)?;
-        let damaged = |e: tokenizers::Error| {
-            Error::corrupt(format!(
-                "{} is not a tokenizer ({e}); fetch the file again",
-                files.describe(FILE)
-            ))
-            .with_source(e)
-        };
-        let mut value = json(files, FILE, &content)?;
-        let mut template = Tokenizer::from_bytes(&*content).map_err(damaged)?;
-        mark_controls(&mut value);
-        let mut text = Tokenizer::from_bytes(value.to_string()).map_err(damaged)?;
-        text.set_encode_special_tokens(true);
-        for tokenizer in [&mut template, &mut text] {
-            tokenizer.with_padding(None);
-            tokenizer.with_truncation(None).map_err(damaged)?;
-        }
-        let controls: Vec<(String, u32)> = text
+        let Tokenizers {
+            template,
+            text,
+            inner,
+            unknown,
+            byte_fallback,
+        } = tokenizer_file::read(files)?;
+        let controls: HashMap<u32, String> = text
             .get_added_tokens_decoder()
             .into_iter()
-            .filter(|(_, token)| token.special)
-            .map(|(id, token)| (token.content, id))
+            .filter(|(_, token)| token.special && !token.content.is_empty())
+            .map(|(id, token)| (id, token.content))
+            .collect();
+        let spellings = AhoCorasick::new(controls.values()).ok();
+        let is_mark = |text: &str| {
+            thinking::MARKS
+                .iter()
+                .any(|(a, b)| text == *a || text == *b)
+        };
+        let hidden = template
+            .get_added_tokens_decoder()
+            .into_iter()
+            .filter(|(_, token)| token.special && !is_mark(&token.content))
+            .map(|(id, _)| id)
             .collect();
 
         let settings = match files.read("tokenizer_config.json")? {
             Some(content) => json(files, "tokenizer_config.json", &content)?,
             None => Value::Null,
         };
-        let named = |key: &str| {
-            let token = token_text(&settings, key)?;
-            template.token_to_id(&token)
-        };
+        let named = |key: &str| template.token_to_id(&token_text(&settings, key)?);
         let mut eos = match files.read("generation_config.json")? {
             Some(content) => {
                 let value = json(files, "generation_config.json", &content)?;
@@ -77,21 +100,24 @@ impl TextTokenizer {
         eos.sort_unstable();
         eos.dedup();
         let bos = named("bos_token").or(config.bos_token_id);
-        let first = template
-            .encode_fast("a", true)
-            .map_err(damaged)?
-            .get_ids()
-            .first()
-            .copied();
-        let adds_bos = bos.is_some() && first == bos;
-        Ok(Self {
+        let mut tokenizer = Self {
             template,
             text,
+            inner,
+            spellings: spellings.filter(|_| !controls.is_empty()),
             controls,
+            unknown,
+            byte_fallback,
+            hidden,
+            rows: config.vocab_size,
             bos,
-            adds_bos,
+            adds_bos: false,
             eos,
-        })
+        };
+        let first = tokenizer.run(&tokenizer.template, "a", true)?;
+        let first = first.get_ids().first().copied();
+        tokenizer.adds_bos = bos.is_some() && first == bos;
+        Ok(tokenizer)
     }
 
     /// Token ids of text that belongs to a template: control tokens are parsed. Adds no token.
@@ -99,7 +125,7 @@ impl TextTokenizer {
     /// # Errors
     /// Text that the tokenizer cannot encode.
     pub fn encode_template(&self, text: &str) -> Result<Vec<u32>> {
-        encode(&self.template, text)
+        self.ids(&self.template, text)
     }
 
     /// Token ids of text from outside: control tokens in it are letters. Adds no token.
@@ -107,10 +133,7 @@ impl TextTokenizer {
     /// # Errors
     /// Text that the tokenizer cannot encode.
     pub fn encode_text(&self, text: &str) -> Result<Vec<u32>> {
-        let mut ids = encode(&self.text, text)?;
-        // a vocabulary that also holds a control token as an ordinary piece must not yield it
-        ids.retain(|id| !self.controls.iter().any(|(_, control)| control == id));
-        Ok(ids)
+        self.letters(text, true)
     }
 
     /// How many tokens `text` has as part of a document.
@@ -126,16 +149,35 @@ impl TextTokenizer {
     /// # Errors
     /// Ids that the tokenizer cannot decode.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.template
-            .decode(ids, true)
-            .map_err(|e| Error::internal("token ids could not be decoded to text").with_source(e))
+        let shown: Vec<u32> = ids
+            .iter()
+            .filter(|id| !self.hidden.contains(id))
+            .copied()
+            .collect();
+        let decoded = guarded(|| self.template.decode(&shown, false));
+        let failed = || Error::internal("token ids could not be decoded to text");
+        match decoded {
+            Ok(Ok(text)) => Ok(text),
+            Ok(Err(e)) => Err(failed().with_source(e)),
+            Err(what) => Err(failed().with_source(what)),
+        }
     }
 
-    /// Decodes a growing sequence piece by piece.
-    pub fn stream(&self) -> TextStream<'_> {
-        TextStream {
-            tokenizer: self,
-            state: StreamState::default(),
+    /// What a token does to the text of a sequence.
+    pub(super) fn role(&self, id: u32) -> Role {
+        if self.hidden.contains(&id) {
+            return Role::Hidden;
+        }
+        let is_byte = |token: &str| {
+            let digits = token
+                .strip_prefix("<0x")
+                .and_then(|rest| rest.strip_suffix('>'));
+            digits.is_some_and(|digits| digits.len() == 2 && u8::from_str_radix(digits, 16).is_ok())
+        };
+        match self.template.id_to_token(id) {
+            None => Role::Hidden,
+            Some(token) if self.byte_fallback && is_byte(&token) => Role::Byte,
+            Some(_) => Role::Text,
         }
     }
 
@@ -149,116 +191,195 @@ impl TextTokenizer {
         &self.eos
     }
 
-    /// Whether text contains the spelling of a control token.
-    pub(crate) fn spells_control(&self, text: &str) -> bool {
-        self.controls
-            .iter()
-            .any(|(control, _)| text.contains(control.as_str()))
+    /// Adds a token that ends a reply.
+    pub(super) fn add_eos(&mut self, id: u32) {
+        if !self.eos.contains(&id) {
+            self.eos.push(id);
+        }
     }
 
-    /// Puts the model's first token before a prompt, exactly once, if the tokenizer would.
-    pub(crate) fn with_bos(&self, mut ids: Vec<u32>) -> Vec<u32> {
-        if let Some(bos) = self.bos {
-            while ids.len() > 1 && ids[0] == bos && ids[1] == bos {
-                ids.remove(0);
+    /// The first control token that a template's text has, if any.
+    pub(super) fn first_control(&self, text: &str) -> Result<Option<u32>> {
+        let ids = self.encode_template(text)?;
+        Ok(ids.into_iter().find(|id| self.controls.contains_key(id)))
+    }
+
+    /// What a template's text has beside control tokens, in order.
+    pub(super) fn plain_parts<'a>(&self, text: &'a str) -> Result<Vec<&'a str>> {
+        let parts = self.split_at_controls(text)?;
+        Ok(parts.into_iter().filter_map(Result::ok).collect())
+    }
+
+    /// The token ids of a text in pieces, as of the whole text; `begins` says that it is the start
+    /// of a prompt. Control tokens that a piece from outside spells are letters.
+    pub(super) fn encode(&self, pieces: &[Piece], begins: bool) -> Result<Vec<u32>> {
+        if begins || self.inner.is_none() {
+            let mut text = String::new();
+            let mut outside = vec![];
+            for piece in pieces {
+                let start = text.len();
+                match piece {
+                    Piece::Template(template) => text.push_str(template),
+                    Piece::Text(own) => {
+                        text.push_str(own);
+                        outside.push(start..text.len());
+                    }
+                }
             }
-            if self.adds_bos && ids.first() != Some(&bos) {
-                ids.insert(0, bos);
+            if !self.spells_control(&text, &outside) {
+                return self.ids(&self.template, &text);
             }
+        }
+        let mut ids = vec![];
+        let mut letters = String::new();
+        let mut begins = begins;
+        let mut flush = |letters: &mut String, ids: &mut Vec<u32>, control: Option<u32>| {
+            if !letters.is_empty() {
+                ids.extend(self.letters(letters, begins)?);
+                letters.clear();
+            }
+            begins &= ids.is_empty() && control.is_none();
+            ids.extend(control);
+            Ok::<(), Error>(())
+        };
+        for piece in pieces {
+            match piece {
+                Piece::Text(text) => letters.push_str(text),
+                Piece::Template(text) => {
+                    for part in self.split_at_controls(text)? {
+                        match part {
+                            Ok(text) => letters.push_str(text),
+                            Err(control) => flush(&mut letters, &mut ids, Some(control))?,
+                        }
+                    }
+                }
+            }
+        }
+        flush(&mut letters, &mut ids, None)?;
+        Ok(ids)
+    }
+
+    /// Puts the model's first token before a text, if the tokenizer would.
+    pub(super) fn with_bos(&self, mut ids: Vec<u32>) -> Vec<u32> {
+        if let Some(bos) = self
+            .bos
+            .filter(|bos| self.adds_bos && ids.first() != Some(bos))
+        {
+            ids.insert(0, bos);
         }
         ids
     }
-}
 
-fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
-    let encoding = tokenizer.encode_fast(text, false).map_err(|e| {
-        Error::internal(format!(
-            "text of {} bytes could not be tokenised",
-            text.len()
-        ))
-        .with_source(e)
-    })?;
-    Ok(encoding.get_ids().to_vec())
-}
-
-/// Some models list control tokens without marking them special (`<tool_call>`); whatever is
-/// written in angle or square brackets is taken for one.
-fn mark_controls(tokenizer: &mut Value) {
-    let tokens = tokenizer
-        .get_mut("added_tokens")
-        .and_then(Value::as_array_mut);
-    for token in tokens.into_iter().flatten() {
-        let content = token
-            .get("content")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
-        let bracketed = (content.starts_with('<') && content.ends_with('>'))
-            || (content.starts_with('[') && content.ends_with(']'));
-        if bracketed && content.len() > 2 {
-            token["special"] = Value::Bool(true);
-        }
-    }
-}
-
-/// A token in tokenizer_config.json: a string, or an object with the string in `content`.
-pub(crate) fn token_text(settings: &Value, key: &str) -> Option<String> {
-    let token = settings.get(key)?;
-    token
-        .as_str()
-        .or_else(|| token.get("content")?.as_str())
-        .map(str::to_string)
-}
-
-/// Text of a growing token sequence. Characters that are not complete yet are held back.
-#[derive(Debug)]
-pub struct TextStream<'a> {
-    tokenizer: &'a TextTokenizer,
-    state: StreamState,
-}
-
-impl TextStream<'_> {
-    /// Adds a token; returns the text that became complete, which may be none.
-    ///
-    /// # Errors
-    /// As [`TextTokenizer::decode`].
-    pub fn push(&mut self, id: u32) -> Result<String> {
-        self.state.push(self.tokenizer, id)
-    }
-}
-
-/// A [`TextStream`] without its tokenizer.
-#[derive(Debug, Default, Clone)]
-pub(crate) struct StreamState {
-    ids: Vec<u32>,
-    /// Tokens from here are decoded together: the text of a token depends on the one before.
-    context: usize,
-    /// Tokens up to here have been returned as text.
-    returned: usize,
-}
-
-impl StreamState {
-    pub(crate) fn push(&mut self, tokenizer: &TextTokenizer, id: u32) -> Result<String> {
-        self.ids.push(id);
-        let before = tokenizer.decode(&self.ids[self.context..self.returned])?;
-        let after = tokenizer.decode(&self.ids[self.context..])?;
-        if after.ends_with(char::REPLACEMENT_CHARACTER) {
-            return Ok(String::new());
-        }
-        let Some(piece) = after.get(before.len()..).filter(|piece| !piece.is_empty()) else {
-            return Ok(String::new());
+    /// Whether the spelling of a control token lies in or across one of the ranges.
+    fn spells_control(&self, text: &str, outside: &[Range<usize>]) -> bool {
+        let Some(spellings) = &self.spellings else {
+            return false;
         };
-        self.context = self.returned;
-        self.returned = self.ids.len();
-        Ok(piece.to_string())
+        let longest = self.controls.values().map(String::len).max().unwrap_or(0);
+        outside.iter().any(|range| {
+            let around = |at: usize, by: isize| text.len().min(at.saturating_add_signed(by));
+            let start = text.floor_char_boundary(around(range.start, 1 - longest as isize));
+            let end = text.ceil_char_boundary(around(range.end, longest as isize - 1));
+            spellings
+                .find_overlapping_iter(&text[start..end])
+                .any(|found| start + found.end() > range.start && start + found.start() < range.end)
+        })
     }
 
-    /// What was held back, without the bytes of an incomplete character.
-    pub(crate) fn rest(&self, tokenizer: &TextTokenizer) -> Result<String> {
-        let before = tokenizer.decode(&self.ids[self.context..self.returned])?;
-        let after = tokenizer.decode(&self.ids[self.context..])?;
-        let rest = after.get(before.len()..).unwrap_or_default();
-        Ok(rest
-            .trim_end_matches(char::REPLACEMENT_CHARACTER)
-            .to_string())
+    /// A template's text cut at its control tokens: texts, and ids as errors.
+    fn split_at_controls<'a>(&self, text: &'a str) -> Result<Vec<Result<&'a str, u32>>> {
+        let encoding = self.run(&self.template, text, false)?;
+        let mut parts = vec![];
+        let mut done = 0;
+        for (id, (start, end)) in encoding.get_ids().iter().zip(encoding.get_offsets()) {
+            if !self.controls.contains_key(id) || *end <= done {
+                continue;
+            }
+            let before = text.get(done..*start).unwrap_or_default();
+            if !before.is_empty() {
+                parts.push(Ok(before));
+            }
+            parts.push(Err(*id));
+            done = *end;
+        }
+        let rest = text.get(done..).unwrap_or_default();
+        if !rest.is_empty() {
+            parts.push(Ok(rest));
+        }
+        Ok(parts)
+    }
+
+    /// Token ids of a text without control tokens. Where the vocabulary also holds one as an
+    /// ordinary piece, the text is cut within it, so that its letters stay letters.
+    fn letters(&self, text: &str, begins: bool) -> Result<Vec<u32>> {
+        let is_control = |id: &u32| self.controls.contains_key(id) && Some(*id) != self.unknown;
+        let inner = self.inner.as_ref().unwrap_or(&self.text);
+        let mut out = vec![];
+        let mut waiting = vec![0..text.len()];
+        while let Some(range) = waiting.pop() {
+            let part = &text[range.clone()];
+            let tokenizer = if begins && range.start == 0 {
+                &self.text
+            } else {
+                inner
+            };
+            let mut ids = self.ids(tokenizer, part)?;
+            if ids.iter().any(is_control) {
+                let encoding = self.run(tokenizer, part, false)?;
+                let found = encoding.get_ids().iter().zip(encoding.get_offsets());
+                let (_, (start, end)) = found
+                    .into_iter()
+                    .find(|(id, _)| is_control(id))
+                    .unwrap_or((&0, &(0, 0)));
+                let letter = part.get(*start..).and_then(|rest| rest.chars().next());
+                let cut = start + letter.map_or(0, char::len_utf8);
+                if *start < cut && cut < *end && *end <= part.len() {
+                    waiting.push(range.start + cut..range.end);
+                    waiting.push(range.start..range.start + cut);
+                    continue;
+                }
+                // a control token of one letter: nothing in the vocabulary stands for that letter
+                ids.retain(|id| !is_control(id));
+                ids.extend(self.unknown);
+            }
+            out.extend(ids);
+        }
+        Ok(out)
+    }
+
+    fn ids(&self, tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
+        let encoded = guarded(|| tokenizer.encode_fast(text, false));
+        let ids = self.encoded(text, encoded)?.get_ids().to_vec();
+        match ids.iter().find(|id| **id as usize >= self.rows) {
+            None => Ok(ids),
+            Some(id) => Err(Error::corrupt(format!(
+                "the tokenizer gives token {id} (\"{}\"), and the model has rows for {} tokens; \
+                 tokenizer.json and config.json are of different models, fetch both again",
+                tokenizer.id_to_token(*id).unwrap_or_default(),
+                self.rows
+            ))),
+        }
+    }
+
+    fn run(&self, tokenizer: &Tokenizer, text: &str, special: bool) -> Result<Encoding> {
+        self.encoded(text, guarded(|| tokenizer.encode(text, special)))
+    }
+
+    fn encoded(
+        &self,
+        text: &str,
+        encoded: Result<tokenizers::Result<Encoding>, String>,
+    ) -> Result<Encoding> {
+        let failed = || {
+            Error::internal(format!(
+                "text of {} bytes could not be tokenised",
+                text.len()
+            ))
+        };
+        match encoded {
+            Ok(Ok(encoding)) => Ok(encoding),
+            Ok(Err(e)) => Err(failed().with_source(e)),
+            Err(what) => Err(failed().with_source(what)),
+        }
     }
 }

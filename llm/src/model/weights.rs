@@ -1,4 +1,5 @@
-//! How tensors are read from safetensors files, and what is said when they cannot be.
+//! Where weights come from: the trait, and safetensors files with what is said when they cannot be
+//! read.
 //!
 //! Weight files of a directory are mapped, not read: a tensor's pages come from disk when the
 //! tensor is asked for.
@@ -8,12 +9,86 @@ use std::collections::HashMap;
 use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::{Dtype, Metadata, SafeTensorError, SafeTensors};
 
+use super::config::DecoderConfig;
 use super::content::Content;
+use super::gguf::GgufWeights;
+use super::matrix::Matrix;
 use super::source::{ModelFiles, json};
 use crate::{Error, Result};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
+
+/// Weights by the names that Hugging Face gives them.
+pub(crate) trait WeightSource {
+    /// Whether there is a tensor of that name.
+    fn has(&self, name: &str) -> bool;
+
+    /// Whether what a family adds to the weights of its norms has been added already.
+    fn norms_have_offset(&self) -> bool {
+        false
+    }
+
+    /// Reads one tensor, checks its shape, converts it and moves it to the device.
+    ///
+    /// # Errors
+    /// A missing tensor, one of another shape, or one that cannot be converted, by name.
+    fn tensor(&self, name: &str, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor>;
+
+    /// Reads an `[out, in]` matrix whose rows are looked up.
+    ///
+    /// # Errors
+    /// As [`WeightSource::tensor`].
+    fn table(
+        &self,
+        name: &str,
+        (out, input): (usize, usize),
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Matrix> {
+        Ok(Matrix::Dense(self.tensor(
+            name,
+            &[out, input],
+            dtype,
+            device,
+        )?))
+    }
+
+    /// Reads the `[out, in]` matrix of a linear map.
+    ///
+    /// # Errors
+    /// As [`WeightSource::tensor`].
+    fn matrix(
+        &self,
+        name: &str,
+        (out, input): (usize, usize),
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Matrix> {
+        Matrix::arranged(self.tensor(name, &[out, input], dtype, device)?)
+    }
+}
+
+/// The weights of a model in whatever format it has them.
+///
+/// # Errors
+/// A missing, damaged or unsupported file, by name.
+pub(crate) fn open(files: &ModelFiles, config: &DecoderConfig) -> Result<Box<dyn WeightSource>> {
+    match files.gguf() {
+        Some(gguf) => Ok(Box::new(GgufWeights::new(gguf, config)?)),
+        None => Ok(Box::new(Weights::open(files)?)),
+    }
+}
+
+impl WeightSource for Weights {
+    fn has(&self, name: &str) -> bool {
+        Self::has(self, name)
+    }
+
+    fn tensor(&self, name: &str, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
+        Self::tensor(self, name, shape, dtype, device)
+    }
+}
 
 /// The tensors of a model, by name. Nothing is read until a tensor is asked for.
 #[derive(Debug)]
@@ -153,8 +228,8 @@ impl Weights {
             Dtype::F16 => DType::F16,
             other => {
                 return Err(Error::unsupported(format!(
-                    "{}: tensor {name} is of type {other:?}; supported are F32, BF16 and F16. \
-                     Convert the model, or use one that is not quantised",
+                    "{}: tensor {name} is of type {other:?}; supported are F32, BF16 and F16. Take \
+                     the model as it was before it was quantised, or its GGUF",
                     file.path
                 )));
             }
@@ -164,12 +239,37 @@ impl Weights {
             .content
             .get(file.data_start + start..file.data_start + end)
             .ok_or_else(|| truncated(&file.path))?;
+        super::labels::check(&file.path, name, shape, info.dtype, bytes)?;
         // converted where it was read: the device then receives the final bytes only
         let tensor = Tensor::from_raw_buffer(bytes, stored, shape, &Device::Cpu)?;
         Ok(tensor.to_dtype(dtype)?.to_device(device)?)
     }
 
+    /// The format that other tools have quantised a missing matrix to, and a tensor that shows it.
+    fn quantised(&self, name: &str) -> Option<(&'static str, String)> {
+        const MARKS: &[(&str, &str)] = &[
+            ("g_idx", "GPTQ"),
+            ("qzeros", "AWQ or GPTQ"),
+            ("qweight", "AWQ or GPTQ"),
+            ("weight_scale", "FP8"),
+            ("weight_packed", "compressed-tensors"),
+        ];
+        let path = name.strip_suffix("weight")?;
+        let found = |(end, format): &(&str, &'static str)| {
+            let tensor = format!("{path}{end}");
+            self.has(&tensor).then_some((*format, tensor))
+        };
+        MARKS.iter().find_map(found)
+    }
+
     fn missing(&self, name: &str) -> Error {
+        if let Some((format, tensor)) = self.quantised(name) {
+            return Error::unsupported(format!(
+                "{}: {tensor} shows weights quantised in {format}'s way, which are not supported; \
+                 take the model as it was before it was quantised, or its GGUF",
+                self.files.first().map_or("", |file| file.path.as_str())
+            ));
+        }
         let paths: Vec<&str> = self.files.iter().map(|file| file.path.as_str()).collect();
         let near = self
             .names()

@@ -6,7 +6,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use casebook_llm::ErrorKind;
 use casebook_llm::engine::{DeviceChoice, Engine, EngineOptions};
-use casebook_llm::model::{Decoder, ModelSource, attach_adapter};
+use casebook_llm::model::{Decoder, Matrix, ModelSource, attach_adapter};
 use serde_json::{Value, json};
 
 use crate::tiny_random;
@@ -156,6 +156,172 @@ fn damaged_files() {
 }
 
 #[test]
+fn absurd_sizes_are_refused_before_they_are_allocated() {
+    for (key, value) in [
+        ("num_hidden_layers", json!(1u64 << 31)),
+        ("vocab_size", json!(1u64 << 40)),
+        ("hidden_size", json!(1u64 << 53)),
+        ("intermediate_size", json!(u64::MAX)),
+        ("max_position_embeddings", json!(1u64 << 31)),
+    ] {
+        check(
+            set(key, value),
+            ErrorKind::Corrupt,
+            &["config.json is impossible", key],
+        );
+    }
+}
+
+/// Templates and tokenizers are code from outside.
+#[test]
+fn hostile_files_end() {
+    let template = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}";
+    let endless = move |directory: &Path| {
+        std::fs::write(directory.join("chat_template.jinja"), template).unwrap();
+    };
+    let directory = tiny_random::chat_directory();
+    endless(directory.path());
+    let source = ModelSource::Directory(directory.path().into());
+    let options = || EngineOptions {
+        device: DeviceChoice::Cpu,
+        ..Default::default()
+    };
+    let engine = Engine::load(&source, options()).unwrap();
+    let error = engine.prompter().question(None, "Q").unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unsupported);
+    assert!(error.message.contains("the chat template fails"), "{error}");
+
+    let doubling = |key: &'static str, list: &'static str| {
+        move |directory: &Path| {
+            let mut tokenizer = tiny_random::byte_tokenizer();
+            let double = json!({"type": "Replace", "pattern": {"String": "a"}, "content": "aa"});
+            tokenizer[key] = json!({"type": "Sequence", list: vec![double; 40]});
+            std::fs::write(directory.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+        }
+    };
+    for (key, list) in [("normalizer", "normalizers"), ("decoder", "decoders")] {
+        check(
+            doubling(key, list),
+            ErrorKind::Unsupported,
+            &["tokenizer.json", key],
+        );
+    }
+    // a regular expression that tries everything gives up
+    let slow = |directory: &Path| {
+        let mut tokenizer = tiny_random::byte_tokenizer();
+        tokenizer["pre_tokenizer"] = json!({"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": "(?=(a+)+b)a"}, "behavior": "Isolated", "invert": false},
+            tokenizer["pre_tokenizer"]]});
+        std::fs::write(directory.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    };
+    let directory = tiny_random::chat_directory();
+    slow(directory.path());
+    let source = ModelSource::Directory(directory.path().into());
+    let engine = Engine::load(&source, options()).unwrap();
+    drop(engine.tokenizer().count(&"a".repeat(4000)));
+}
+
+#[test]
+fn tokens_that_the_model_has_no_row_for_are_named() {
+    let directory = tiny_random::chat_directory();
+    let mut tokenizer = tiny_random::byte_tokenizer();
+    tokenizer["model"]["vocab"]["zz"] = json!(9000);
+    tokenizer["model"]["merges"] = json!([["z", "z"]]);
+    std::fs::write(
+        directory.path().join("tokenizer.json"),
+        tokenizer.to_string(),
+    )
+    .unwrap();
+    let options = EngineOptions {
+        device: DeviceChoice::Cpu,
+        ..Default::default()
+    };
+    let source = ModelSource::Directory(directory.path().into());
+    let engine = Engine::load(&source, options).unwrap();
+    let error = engine.prompter().question(None, "a zz b").unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Corrupt);
+    assert!(error.message.contains("token 9000 (\"zz\")"), "{error}");
+    engine.prompter().question(None, "a z b").unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_not_waited_for() {
+    for file in [
+        "config.json",
+        "tokenizer.json",
+        "chat_template.jinja",
+        "model.safetensors",
+    ] {
+        for make in [pipe as fn(&Path), device] {
+            check(
+                |directory| {
+                    std::fs::remove_file(directory.join(file)).ok();
+                    make(&directory.join(file));
+                },
+                ErrorKind::InvalidInput,
+                &[file, "no regular file"],
+            );
+        }
+    }
+    let sparse = |directory: &Path| {
+        let file = std::fs::File::create(directory.join("tokenizer_config.json")).unwrap();
+        file.set_len(1 << 40).unwrap();
+    };
+    check(
+        sparse,
+        ErrorKind::InvalidInput,
+        &["tokenizer_config.json", "1099511627776 bytes"],
+    );
+}
+
+#[cfg(unix)]
+fn pipe(path: &Path) {
+    let made = std::process::Command::new("mkfifo")
+        .arg(path)
+        .status()
+        .unwrap();
+    assert!(made.success());
+}
+
+#[cfg(unix)]
+fn device(path: &Path) {
+    std::os::unix::fs::symlink("/dev/zero", path).unwrap();
+}
+
+#[test]
+fn numbers_of_another_type_than_their_label_are_refused() {
+    let path = |directory: &Path| directory.join("model.safetensors");
+    let relabel = |from: &'static str, to: &'static str, kept: DType| {
+        move |directory: &Path| {
+            let tensors = candle_core::safetensors::load(path(directory), &Device::Cpu).unwrap();
+            let tensors: std::collections::HashMap<String, Tensor> = tensors
+                .into_iter()
+                .map(|(name, tensor)| (name, tensor.to_dtype(kept).unwrap()))
+                .collect();
+            candle_core::safetensors::save(&tensors, path(directory)).unwrap();
+            let bytes = std::fs::read(path(directory)).unwrap();
+            let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+            let header = std::str::from_utf8(&bytes[8..8 + length]).unwrap();
+            let header = header.replace(&format!("\"{from}\""), &format!("\"{to}\""));
+            let size = (header.len() as u64).to_le_bytes();
+            let out = [&size, header.as_bytes(), &bytes[8 + length..]].concat();
+            std::fs::write(path(directory), out).unwrap();
+        }
+    };
+    check(
+        relabel("BF16", "F16", DType::BF16),
+        ErrorKind::Corrupt,
+        &["model.safetensors", "labelled F16", "BF16"],
+    );
+    check(
+        relabel("F16", "BF16", DType::F16),
+        ErrorKind::Corrupt,
+        &["model.safetensors", "labelled BF16", "F16"],
+    );
+}
+
+#[test]
 fn tensors_that_do_not_fit() {
     let missing = change_tensors(|tensors| drop(tensors.remove(QUERY)));
     check(
@@ -183,9 +349,9 @@ fn tensors_that_do_not_fit() {
         &["embed_tokens", "[260, 48]"],
     );
     check(
-        set("model_type", json!("qwen3")),
+        set("model_type", json!("mamba")),
         ErrorKind::Unsupported,
-        &["qwen3", "llama, mistral"],
+        &["mamba", "llama, mistral"],
     );
 }
 
@@ -276,11 +442,13 @@ fn adapters_are_attached_or_refused() {
     let prompt = [vec![3, 1, 4, 1, 5]];
     let found = decoder.score(&prompt).unwrap().remove(0);
     for layer in &mut decoder.layers {
-        for linear in [&mut layer.q, &mut layer.v] {
+        for module in ["q_proj", "v_proj"] {
+            let linear = layer.linear_mut(module).unwrap();
             let pair = linear.lora.take().unwrap();
             assert_eq!(pair.scale, 4.0);
             let delta = (pair.b.matmul(&pair.a).unwrap() * pair.scale).unwrap();
-            linear.weight = (&linear.weight + delta).unwrap();
+            let merged = (linear.matrix.to_tensor().unwrap() + delta).unwrap();
+            linear.matrix = Matrix::Dense(merged);
         }
     }
     let merged = decoder.score(&prompt).unwrap().remove(0);
@@ -320,6 +488,69 @@ fn adapters_are_attached_or_refused() {
         ".*q_proj",
     );
 
+    // initialisations that changed the base's weights, and variants that compute something else
+    for kind in [
+        "pissa",
+        "pissa_niter_4",
+        "olora",
+        "corda",
+        "loftq",
+        "lora_ga",
+        "mica",
+        "new",
+    ] {
+        refuse(
+            "init_lora_weights",
+            json!(kind),
+            ErrorKind::Unsupported,
+            kind,
+        );
+    }
+    for (key, value) in [
+        ("kasa_config", json!({"beta": 1.0})),
+        ("velora_config", json!({"num_groups": 1})),
+        ("monteclora_config", json!({"num_samples": 8})),
+        ("use_bdlora", json!({"nblocks": 2})),
+        ("use_qalora", json!(true)),
+        ("arrow_config", json!({"k": 3})),
+        ("alora_invocation_tokens", json!([1])),
+        ("megatron_config", json!({"x": 1})),
+        ("target_parameters", json!(["mlp.experts"])),
+        ("layer_replication", json!([[0, 1]])),
+        ("fan_in_fan_out", json!(true)),
+        ("lora_bias", json!(true)),
+        ("a_setting_of_2027", json!(1)),
+    ] {
+        refuse(key, value, ErrorKind::Unsupported, key);
+    }
+    refuse("lora_alpha", json!(1e300), ErrorKind::Corrupt, "no factor");
+    refuse(
+        "rank_pattern",
+        json!({"q_proj": 0}),
+        ErrorKind::Corrupt,
+        "rank 0",
+    );
+    for (key, value) in [
+        ("init_lora_weights", json!("gaussian")),
+        ("init_lora_weights", json!("eva")),
+        ("init_lora_weights", json!(false)),
+        ("loftq_config", json!({})),
+        ("megatron_core", json!("megatron.core")),
+        ("qalora_group_size", json!(16)),
+        ("a_setting_of_2027", json!(null)),
+        ("another", json!([])),
+    ] {
+        let mut config = config.clone();
+        config[key] = value;
+        let file = adapter.path().join("adapter_config.json");
+        std::fs::write(file, config.to_string()).unwrap();
+        assert_eq!(
+            attach_adapter(&mut decoder, adapter.path()).unwrap(),
+            6,
+            "{key}"
+        );
+    }
+
     let mut patterned = config.clone();
     patterned["alpha_pattern"] = json!({"q_proj": 8});
     patterned["use_rslora"] = json!(true);
@@ -329,8 +560,18 @@ fn adapters_are_attached_or_refused() {
     )
     .unwrap();
     attach_adapter(&mut decoder, adapter.path()).unwrap();
-    assert_eq!(decoder.layers[0].q.lora.as_ref().unwrap().scale, 4.0);
-    assert_eq!(decoder.layers[0].v.lora.as_ref().unwrap().scale, 8.0);
+    for (module, scale) in [("q_proj", 4.0), ("v_proj", 8.0)] {
+        let linear = decoder.layers[0].linear(module).unwrap();
+        assert_eq!(linear.lora.as_ref().unwrap().scale, scale);
+    }
+
+    let weights = adapter.path().join("adapter_model.safetensors");
+    let kept = std::fs::read(&weights).unwrap();
+    let none = std::collections::HashMap::<String, Tensor>::new();
+    candle_core::safetensors::save(&none, &weights).unwrap();
+    let error = attach_adapter(&mut decoder, adapter.path()).unwrap_err();
+    assert!(error.message.contains("has no tensors"), "{error}");
+    std::fs::write(&weights, kept).unwrap();
 
     decoder.layers.pop();
     let error = attach_adapter(&mut decoder, adapter.path()).unwrap_err();

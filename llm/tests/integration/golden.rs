@@ -1,15 +1,18 @@
-//! Do our logits equal those that transformers and PEFT wrote to `tests/golden`?
+//! Do our logits and training steps equal those that transformers and PEFT wrote to `tests/golden`?
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use casebook_llm::engine::DeviceChoice;
+use casebook_llm::lora::LoraSettings;
+use casebook_llm::lora::repeat::{Sequence, repeat};
 use casebook_llm::model::{Decoder, ModelSource, attach_adapter};
 
 use crate::tiny_random::relative_gap;
 
 const LIMIT: f32 = 1e-4;
+const TRAINING_LIMIT: f64 = 1e-3;
 
 /// The device under test: the CPU, unless CASEBOOK_TEST_DEVICE names another.
 fn device() -> Device {
@@ -51,6 +54,65 @@ fn check(name: &str) {
     if adapter.exists() {
         assert!(attach_adapter(&mut decoder, &adapter).unwrap() > 0);
         compare(&decoder, "adapter_logits");
+    }
+}
+
+/// Logits, and twenty steps of training from the adapter that is there.
+fn check_family(name: &str) {
+    let name = format!("families/{name}");
+    let (golden, prompts) = golden(&name);
+    let source = ModelSource::Directory(place(&name));
+    let mut decoder = Decoder::load(&source, &device(), DType::F32).unwrap();
+    for (i, found) in decoder.score(&prompts).unwrap().iter().enumerate() {
+        let found = found.to_device(&Device::Cpu).unwrap();
+        let gap = relative_gap(&found, &golden[&format!("logits.{i}")]);
+        assert!(gap <= LIMIT, "{name} logits.{i}: {gap}");
+    }
+    attach_adapter(&mut decoder, &place(&name).join("adapter")).unwrap();
+    let batch = prompts[1..].iter().map(|ids| Sequence {
+        ids: ids.clone(),
+        answer_at: ids.len() / 3,
+    });
+    let settings = LoraSettings {
+        learning_rate: 1e-3,
+        weight_decay: 0.01,
+        max_grad_norm: 0.0,
+        ..LoraSettings::default()
+    };
+    let batch: Vec<Sequence> = batch.collect();
+    let (losses, norms) = (&golden["losses"], &golden["norms"]);
+    let (losses, norms): (Vec<f32>, Vec<f32>) =
+        (losses.to_vec1().unwrap(), norms.to_vec1().unwrap());
+    let steps = repeat(&mut decoder, &batch, &settings, losses.len()).unwrap();
+    for (i, step) in steps.iter().enumerate() {
+        for (what, found, wanted) in [
+            ("loss", step.loss, losses[i]),
+            ("norm", step.grad_norm, norms[i]),
+        ] {
+            let wanted = f64::from(wanted);
+            let gap = (found - wanted).abs() / wanted;
+            assert!(
+                gap <= TRAINING_LIMIT,
+                "{name} step {i}: {what} {found}, not {wanted}"
+            );
+        }
+    }
+    assert!(losses.last() < losses.first());
+}
+
+#[test]
+fn families() {
+    let folder = place("families");
+    let names = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap());
+    let mut names: Vec<String> = names
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert!(names.len() >= 12, "{names:?}");
+    for name in names {
+        check_family(&name);
     }
 }
 

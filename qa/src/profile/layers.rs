@@ -23,6 +23,7 @@ pub const KEYS: &[&str] = &[
     "overlap_tokens",
     "max_question_tokens",
     "max_answer_tokens",
+    "stop",
     "question_sampling.temperature",
     "question_sampling.top_k",
     "question_sampling.top_p",
@@ -429,6 +430,7 @@ mod tests {
     #[test]
     fn keys_are_those_of_the_struct() {
         let mut profile = Profile::resolve("legal", &[]).unwrap();
+        profile.stop.push("s".into());
         profile.max_pairs_per_document = Some(1);
         profile.few_shot.push(FewShot {
             question: "q".into(),

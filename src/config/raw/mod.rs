@@ -176,13 +176,27 @@ pub(super) struct RawModel {
     pub(super) dtype: Option<String>,
     /// A PEFT adapter directory applied on top
     pub(super) adapter: Option<PathBuf>,
+    /// Texts that end a reply, beside the tokens that do
+    pub(super) stop: Option<Vec<String>>,
+    /// Lets a model think before it answers; what it thinks is cut off (default: false)
+    pub(super) enable_thinking: Option<bool>,
+    /// The date that a chat template is told, such as "2024-07-26" (the default)
+    pub(super) prompt_date: Option<String>,
     /// What is said of an endpoint
     pub(super) remote: RawRemote,
 }
 
 impl RawModel {
     /// Keys of a model in this process.
-    pub(super) const KEYS: &[&str] = &["source", "device", "dtype", "adapter"];
+    pub(super) const KEYS: &[&str] = &[
+        "source",
+        "device",
+        "dtype",
+        "adapter",
+        "stop",
+        "enable_thinking",
+        "prompt_date",
+    ];
 
     fn read(title: String, node: &Node) -> Result<Self, Fault> {
         let section = Section::new(title, node, &[Self::KEYS, RawRemote::KEYS].concat())?;
@@ -194,6 +208,9 @@ impl RawModel {
             device: section.text("device")?,
             dtype: section.text("dtype")?,
             adapter: section.path("adapter")?,
+            stop: section.texts("stop")?,
+            enable_thinking: section.flag("enable_thinking")?,
+            prompt_date: section.text("prompt_date")?,
             remote: RawRemote::read(&section)?,
         })
     }

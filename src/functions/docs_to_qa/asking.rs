@@ -6,7 +6,7 @@ use casebook_llm::{Finish, Request};
 use casebook_qa::checks::{self, DocumentState, Pair, Reason};
 use casebook_qa::chunk::Chunk;
 use casebook_qa::identity::branch_seed;
-use casebook_qa::profile::{QuestionMode, Sampling};
+use casebook_qa::profile::{Profile, QuestionMode, Sampling};
 use casebook_qa::{parse, prompt};
 use datafusion::error::Result;
 use futures::future::join_all;
@@ -88,11 +88,8 @@ async fn ask_one(
     let profile = &query.profile;
     let task = prompt::ask_task(profile, number, of);
     let seed = branch_seed(profile.seed, &document.id, work.chunk.no, number as i32);
-    let request = request(
-        &profile.question_sampling,
-        seed,
-        profile.max_question_tokens,
-    );
+    let tokens = profile.max_question_tokens;
+    let request = request(profile, &profile.question_sampling, seed, tokens);
     let reply = match generate(prefix, &task, request).await {
         Ok(reply) => reply,
         Err(error) => return RawPair::failed(&error),
@@ -115,7 +112,7 @@ async fn ask_list(
     let task = prompt::ask_task(profile, 1, questions);
     let seed = branch_seed(profile.seed, &document.id, work.chunk.no, 1);
     let budget = profile.max_question_tokens * questions;
-    let request = request(&profile.question_sampling, seed, budget);
+    let request = request(profile, &profile.question_sampling, seed, budget);
     let reply = match generate(prefix, &task, request).await {
         Ok(reply) => reply,
         Err(error) => return vec![RawPair::failed(&error)],
@@ -167,7 +164,8 @@ async fn answer(
     }
     let task = prompt::answer_task(profile, &question);
     let seed = branch_seed(profile.seed, &document.id, work.chunk.no, -1);
-    let request = request(&profile.answer_sampling, seed, profile.max_answer_tokens);
+    let tokens = profile.max_answer_tokens;
+    let request = request(profile, &profile.answer_sampling, seed, tokens);
     match generate(prefix, &task, request).await {
         Ok(reply) => {
             pair.answer = Some(parse::answer(&reply.text)).filter(|a| !a.is_empty());
@@ -196,7 +194,7 @@ async fn generate(prefix: &Prefix, task: &str, request: Request) -> crate::Resul
     Ok(second)
 }
 
-fn request(sampling: &Sampling, seed: u64, max_new_tokens: usize) -> Request {
+fn request(profile: &Profile, sampling: &Sampling, seed: u64, max_new_tokens: usize) -> Request {
     Request {
         sampling: casebook_llm::Sampling {
             temperature: sampling.temperature as f32,
@@ -206,7 +204,7 @@ fn request(sampling: &Sampling, seed: u64, max_new_tokens: usize) -> Request {
         },
         seed,
         max_new_tokens,
-        stop: vec![],
+        stop: profile.stop.clone(),
     }
 }
 

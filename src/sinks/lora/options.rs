@@ -104,6 +104,7 @@ impl LoraOptions {
         Ok(PromptForm {
             system: Some(profile.system),
             answer: profile.answer,
+            chat: self.base.chat.clone(),
         })
     }
 

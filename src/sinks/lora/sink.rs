@@ -148,10 +148,20 @@ impl DataSink for LoraSink {
                 &mut observer,
             )
         });
-        training
+        let report = training
             .await
             .map_err(|e| Error::new(ErrorKind::Internal, format!("training stopped: {e}")))?
             .map_err(Error::from)?;
+        if report.skipped_too_long > 0 {
+            log::warn!(
+                target: "casebook",
+                "{directory}: {} of {} examples (those with their document counted again) are longer \
+                 than max_example_tokens or the model's context, and were not trained; raise \
+                 'lora.max_example_tokens', or insert shorter ones",
+                report.skipped_too_long,
+                report.skipped_too_long + report.examples
+            );
+        }
         if !trained.load(Ordering::Relaxed) {
             log::info!(
                 target: "casebook",
