@@ -13,10 +13,12 @@
 mod catalog;
 mod context;
 mod error;
+mod generator;
 mod literals;
 mod models;
 mod profiles;
 mod progress;
+mod remote;
 mod session;
 mod stopping;
 
@@ -32,9 +34,11 @@ pub use casebook_connectors::FileReaders;
 pub use catalog::{check_insert, check_table};
 pub use context::{Casebook, TableSettings};
 pub use error::{Error, ErrorKind, Result};
+pub use generator::{Counters, Tokens};
 pub use literals::exact_literals;
 pub use models::{ModelSpec, Models};
-pub use progress::Progress;
+pub use progress::{Generation, Progress};
+pub use remote::RemoteSpec;
 pub use session::{
     InstallOptions, SessionOptions, install, install_with, new_session, new_session_with,
 };

@@ -12,6 +12,8 @@ use casebook_llm::{ChatOptions, Engine, EngineOptions, ModelSource};
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::generator::Generator;
+use crate::remote::{Endpoints, Keeping, RemoteSpec, SCHEME};
 
 /// Name of the model used when none is named.
 pub(crate) const DEFAULT_MODEL: &str = "default";
@@ -31,6 +33,8 @@ pub struct ModelSpec {
     pub adapter: Option<PathBuf>,
     /// What its prompts and replies are like.
     pub chat: ChatOptions,
+    /// The endpoint of a model that is not in this process.
+    pub remote: Option<Arc<RemoteSpec>>,
 }
 
 impl ModelSpec {
@@ -42,6 +46,39 @@ impl ModelSpec {
             dtype: None,
             adapter: None,
             chat: ChatOptions::default(),
+            remote: None,
+        }
+    }
+
+    /// A model behind an endpoint.
+    pub fn remote(remote: RemoteSpec) -> Self {
+        Self {
+            remote: Some(Arc::new(remote)),
+            ..Self::new(SCHEME)
+        }
+    }
+
+    /// The model as messages and plans name it.
+    pub fn shown(&self) -> String {
+        match (&self.remote, &self.adapter) {
+            (Some(remote), _) => format!("{} at {}", remote.model(), remote.host()),
+            (None, None) => self.source.clone(),
+            (None, Some(adapter)) => format!("{} + {}", self.source, adapter.display()),
+        }
+    }
+
+    /// Refuses a model that is not in this process for `what`, which needs one.
+    pub(crate) fn local(&self, what: &str) -> Result<&Self> {
+        match &self.remote {
+            None => Ok(self),
+            Some(remote) => Err(Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "{what} needs a model in this process, and {} is behind {}; name another",
+                    remote.model(),
+                    remote.host()
+                ),
+            )),
         }
     }
 }
@@ -53,6 +90,7 @@ type Slot = Arc<OnceCell<Engine>>;
 pub struct Models {
     named: RwLock<BTreeMap<String, ModelSpec>>,
     loaded: Mutex<HashMap<Key, Slot>>,
+    endpoints: Endpoints,
 }
 
 /// Everything that makes two engines different.
@@ -100,6 +138,9 @@ impl Models {
     fn spec_beside(&self, name: &str, tables: &dyn Fn() -> Vec<String>) -> Result<ModelSpec> {
         let named = self.named.read().unwrap_or_else(|e| e.into_inner());
         if let Some(spec) = named.get(name) {
+            if let Some(remote) = &spec.remote {
+                self.endpoints.allowed(remote)?;
+            }
             return Ok(spec.clone());
         }
         if name == DEFAULT_MODEL {
@@ -107,7 +148,11 @@ impl Models {
         }
         let file = || name.ends_with(".gguf") && Path::new(name).is_file();
         let place = || Path::new(name).is_dir() || file();
-        if name.starts_with("builtin:") || place() || looks_like_hub_id(name) {
+        if name.starts_with("builtin:")
+            || name.starts_with(SCHEME)
+            || place()
+            || looks_like_hub_id(name)
+        {
             source(name)?;
             return Ok(ModelSpec::new(name));
         }
@@ -134,17 +179,23 @@ impl Models {
             return Ok(tuned);
         }
         if !self.contains(name) && Path::new(name).join("adapter_config.json").exists() {
+            let base = self.spec(DEFAULT_MODEL)?;
             return Ok(ModelSpec {
                 adapter: Some(name.into()),
-                ..self.spec(DEFAULT_MODEL)?
+                ..base
+                    .local("an adapter directory, which goes on the default model,")?
+                    .clone()
             });
         }
         self.spec_beside(name, tables)
     }
 
     /// Refuses a model that [`Models::engine`] could not load, as far as that shows without reading
-    /// its weights. One of a hub is not fetched for that.
+    /// its weights. One of a hub is not fetched for that, and one behind an endpoint not asked.
     pub(crate) async fn check(&self, spec: &ModelSpec) -> Result<()> {
+        if let Some(remote) = &spec.remote {
+            return self.endpoints.check(remote);
+        }
         let (source, options) = (source(&spec.source)?, options(spec)?);
         if matches!(source, ModelSource::Hub { .. }) {
             return Ok(());
@@ -155,8 +206,38 @@ impl Models {
             .map_err(Error::from)
     }
 
+    /// The model that answers for `spec`, ready on first use.
+    pub(crate) async fn generator(&self, spec: &ModelSpec) -> Result<Generator> {
+        let Some(remote) = &spec.remote else {
+            return Ok(Generator::Local(self.engine(spec).await?));
+        };
+        let (model, replies) = self.endpoints.open(remote).await?;
+        Ok(Generator::Remote(model, replies))
+    }
+
+    /// Makes sure that the model answers, if it is behind an endpoint: it is asked a word, unless its
+    /// revision is given.
+    pub(crate) async fn reach(&self, spec: &ModelSpec) -> Result<()> {
+        match &spec.remote {
+            Some(remote) => self.endpoints.reach(remote).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Forbids models behind endpoints from now on: no document leaves this process for one.
+    pub fn forbid_remote(&self) {
+        self.endpoints.forbid();
+    }
+
+    /// Keeps the replies of models behind endpoints that name no file in `path`, as long as the
+    /// returned guard lives.
+    pub(crate) fn keep_replies(&self, path: PathBuf) -> Keeping<'_> {
+        self.endpoints.keep_replies(path)
+    }
+
     /// The engine for `spec`, loaded on first use off the async threads.
     pub async fn engine(&self, spec: &ModelSpec) -> Result<Engine> {
+        spec.local("an engine")?;
         let adapter = spec
             .adapter
             .as_ref()
@@ -197,6 +278,12 @@ pub(crate) fn is_fetched(text: &str) -> Result<bool> {
 
 /// The llm crate's source for a source string.
 pub(crate) fn source(text: &str) -> Result<ModelSource> {
+    if text.starts_with(SCHEME) {
+        return Err(Error::invalid(
+            "a model behind an endpoint has no files; it needs an entry in [models] of \
+             casebook.toml, with source and model, and goes by the name of that",
+        ));
+    }
     if text == BUILTIN_TINY {
         return Ok(ModelSource::Embedded {
             name: casebook_tiny::NAME,

@@ -36,6 +36,9 @@ pub(crate) fn overlay_at_hand(model: &ModelSpec) -> Option<String> {
 /// # Errors
 /// A model that cannot be opened.
 pub(crate) fn overlay(model: &ModelSpec) -> Result<Option<String>> {
+    if model.remote.is_some() {
+        return Ok(None);
+    }
     let content = models::source(&model.source)?.open()?.read(OVERLAY)?;
     Ok(content.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }

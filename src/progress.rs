@@ -1,12 +1,19 @@
 //! Counters that running statements move and that a program may show. No drawing here.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::generator::Counters;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
         /// What has happened so far in this session. Shared, monotone, cheap to read.
         #[derive(Debug, Default)]
-        pub struct Progress { $($(#[$doc])* pub $name: Counter),* }
+        pub struct Progress {
+            $($(#[$doc])* pub $name: Counter,)*
+            /// What generation took.
+            pub generated: Generation,
+        }
     };
 }
 
@@ -23,10 +30,6 @@ counters! {
     pairs,
     /// Rows with another status than ok.
     rejected,
-    /// Prompt tokens prefilled.
-    prefill_tokens,
-    /// Tokens generated.
-    decode_tokens,
     /// Optimiser steps done in the current training run.
     train_steps,
     /// Optimiser steps the current training run will take.
@@ -59,5 +62,22 @@ impl Counter {
     /// The value now.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The counters of the models that generate.
+#[derive(Debug, Default)]
+pub struct Generation(Mutex<Counters>);
+
+impl Generation {
+    /// Adds what is new.
+    pub fn add(&self, new: &Counters) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *all = all.plus(new);
+    }
+
+    /// The values now.
+    pub fn get(&self) -> Counters {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

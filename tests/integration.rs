@@ -16,6 +16,8 @@ mod checked;
 mod documents;
 #[path = "integration/effects.rs"]
 mod effects;
+#[path = "integration/endpoint.rs"]
+mod endpoint;
 #[path = "integration/from_0_1.rs"]
 mod from_0_1;
 #[path = "integration/fuzzed.rs"]
@@ -46,6 +48,8 @@ mod program;
 mod project;
 #[path = "integration/reference.rs"]
 mod reference;
+#[path = "integration/remote.rs"]
+mod remote;
 #[path = "integration/secrets.rs"]
 mod secrets;
 #[path = "integration/stopping.rs"]

@@ -140,6 +140,17 @@ pub(crate) const CA_FILE: OptionSpec = OptionSpec {
     doc: "file of certificates (PEM) of an authority that is trusted as well, such as a company's",
 };
 
+/// The other one, under the connector's own name: `proxy` in its connections.
+pub(crate) const fn proxy(key: &'static str) -> OptionSpec {
+    OptionSpec {
+        key,
+        secret: true,
+        default: "HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the environment",
+        doc: "proxy of all its requests: a URL (http:// or https://, with user:password@ if it asks \
+              for them), or none",
+    }
+}
+
 /// How files are signed in to.
 pub(crate) const FILES: &str = "keys, roles and tokens of the object store";
 

@@ -169,16 +169,7 @@ pub(crate) fn beginning(text: &str, chars: usize) -> Cow<'_, str> {
 const SAID_CHARS: usize = 2000;
 
 /// Another's words, which may have any length, on one line and cut short.
-#[cfg_attr(
-    not(any(
-        feature = "odbc",
-        feature = "snowflake",
-        feature = "databricks",
-        feature = "gcs"
-    )),
-    allow(dead_code)
-)]
-pub(crate) fn said(words: &str) -> String {
+pub fn said(words: &str) -> String {
     let mut said = String::new();
     for word in words.split_whitespace() {
         if !said.is_empty() {

@@ -13,13 +13,15 @@ use futures::stream::BoxStream;
 use object_store::gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::path::Path;
 use object_store::{
-    CopyMode, CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    ClientConfigKey, CopyMode, CopyOptions, Error, GetOptions, GetResult, ListResult,
+    MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload,
+    PutResult, Result,
 };
 use reqwest::StatusCode;
 use url::Url;
 
-use crate::http::{self, Retry};
+use crate::http::{self, ClientSettings, Proxy, Retry};
+use crate::secret::Secret;
 
 /// Where requests go unless the options say otherwise.
 const BASE_URL: &str = "https://storage.googleapis.com";
@@ -51,7 +53,17 @@ impl Bucket {
             path.pop_if_empty()
                 .push(location.host_str().unwrap_or_default());
         }
-        let http = http::client(CONNECT_TIMEOUT, READ_TIMEOUT, None);
+        let proxy = GoogleConfigKey::Client(ClientConfigKey::ProxyUrl);
+        let proxy = match builder.get_config_value(&proxy) {
+            Some(url) => Proxy::At(Secret::new(url)),
+            None => Proxy::Environment,
+        };
+        let http = http::client(&ClientSettings {
+            connect_timeout: CONNECT_TIMEOUT,
+            read_timeout: READ_TIMEOUT,
+            ca_file: None,
+            proxy,
+        });
         Ok(Self {
             inner: builder.build()?,
             url,

@@ -30,12 +30,6 @@ mod folders;
 mod gcs;
 mod guard;
 mod held;
-#[cfg(any(feature = "snowflake", feature = "databricks", feature = "gcs"))]
-#[cfg_attr(
-    not(any(feature = "snowflake", feature = "databricks")),
-    allow(dead_code) // what only warehouses are asked
-)]
-mod http;
 mod inserted;
 mod interrupt;
 mod json;
@@ -74,6 +68,11 @@ mod databricks;
 #[path = "databricks/options.rs"]
 mod databricks;
 pub mod delta;
+#[cfg_attr(
+    not(any(feature = "snowflake", feature = "databricks")),
+    allow(dead_code) // what only warehouses are asked
+)]
+pub mod http;
 
 pub use check::{CheckRequest, CheckStep, ScratchDirectories};
 pub use connector::{AcceptedRows, Connector, ConnectorOptions, FileReaders, Maturity, OptionSpec};

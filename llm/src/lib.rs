@@ -17,7 +17,7 @@ pub use engine::{
     Completion, Counters, DeviceChoice, Engine, EngineOptions, Finish, ModelInfo, Prefix, Request,
     Sampling, Session, parse_dtype,
 };
-pub use model::{ChatOptions, ModelSource, TextTokenizer};
+pub use model::{ChatOptions, ModelSource, TextCounter, TextTokenizer};
 
 pub use candle_core::{DType, Device};
 pub use error::{Error, ErrorKind, Result};

@@ -91,10 +91,19 @@ impl Check {
         }
         for name in jobs {
             report.line(&format!("{name}: a job"))?;
-            let planned = jobs::plan(&ctx, &program.casebook, &config.job(name)?).await;
+            let job = config.job(name)?;
+            let planned = jobs::plan(&ctx, &program.casebook, &job).await;
             let planned =
                 planned.map(|p| format!("{} statements, model {}", p.steps.len(), p.model));
-            if !report.result("plan", &planned)? {
+            let mut is_right = report.result("plan", &planned)?;
+            if is_right {
+                let reached = jobs::reach(&ctx, &program.casebook, &job).await;
+                let found = reached.map(|lines| lines.join("; "));
+                if !found.as_ref().is_ok_and(String::is_empty) {
+                    is_right = report.result("model", &found)?;
+                }
+            }
+            if !is_right {
                 failed.push(name);
             }
         }

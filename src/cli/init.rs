@@ -21,7 +21,13 @@ const TEMPLATE: &str = r#"# Casebook's configuration. Unknown keys are errors. $
 source = "builtin:tiny"        # or a directory with config.json and *.safetensors, a GGUF file, or a hub id
 device = "auto"                # cpu, cuda:0
 
+# [models.far]                 # a model behind an endpoint: vLLM, llama.cpp, OpenAI, ...
+# source = "openai:https://host/v1"
+# model = "Qwen/Qwen3-8B"
+# api_key = "${env:FAR_KEY}"
+
 # [session]
+# allow_remote = false         # no document leaves for such a model
 # memory_limit = "4G"          # of sorting, joining, grouping; default: half of what there is
 
 # [tables.cases]

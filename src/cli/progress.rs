@@ -76,6 +76,7 @@ struct Mark {
     pairs: u64,
     rejected: u64,
     tokens: u64,
+    replies: u64,
     steps: u64,
     trained: u64,
     compared: u64,
@@ -88,7 +89,8 @@ impl Mark {
             documents: p.documents.get(),
             pairs: p.pairs.get(),
             rejected: p.rejected.get(),
-            tokens: p.prefill_tokens.get() + p.decode_tokens.get(),
+            tokens: tokens(p),
+            replies: replies(p),
             steps: p.train_steps.get(),
             trained: p.train_tokens.get(),
             compared: p.compared.get(),
@@ -107,6 +109,17 @@ impl Mark {
     fn seconds(&self) -> f64 {
         self.at.elapsed().as_secs_f64()
     }
+}
+
+/// Tokens that models read and wrote.
+fn tokens(p: &Progress) -> u64 {
+    let counters = p.generated.get();
+    counters.prefill_tokens.said() + counters.decode_tokens.said()
+}
+
+fn replies(p: &Progress) -> u64 {
+    let counters = p.generated.get();
+    counters.requests + counters.kept_replies
 }
 
 impl Begun {
@@ -142,20 +155,25 @@ impl Begun {
         }
         self.training = None;
         let from = &self.statement;
-        let tokens = p.prefill_tokens.get() + p.decode_tokens.get() - from.tokens;
+        let (tokens, replies) = (tokens(p) - from.tokens, replies(p) - from.replies);
         let documents = p.documents.get() - from.documents;
-        (tokens > 0 && step == from.steps).then(|| {
+        (replies > 0 && step == from.steps).then(|| {
             let (of, left) = match p.documents_total.get() {
-                total if total >= documents && total > 0 => {
-                    (format!(" of {total}"), from.left(documents, total - documents))
-                }
+                total if total >= documents && total > 0 => (
+                    format!(" of {total}"),
+                    from.left(documents, total - documents),
+                ),
                 _ => Default::default(),
             };
+            let speed = match tokens {
+                // Kept by an earlier run, or of a server that does not say.
+                0 => format!("{replies} replies"),
+                _ => format!("{:.0} tokens/s", tokens as f64 / from.seconds()),
+            };
             format!(
-                "generating: {documents}{of} documents, {} pairs, {} rejected, {:.0} tokens/s{left}",
+                "generating: {documents}{of} documents, {} pairs, {} rejected, {speed}{left}",
                 p.pairs.get() - from.pairs,
                 p.rejected.get() - from.rejected,
-                tokens as f64 / from.seconds()
             )
         })
     }
@@ -163,6 +181,8 @@ impl Begun {
 
 #[cfg(test)]
 mod tests {
+    use casebook::{Counters, Tokens};
+
     use super::*;
 
     #[test]
@@ -170,8 +190,21 @@ mod tests {
         let p = Progress::default();
         let mut begun = Begun::new(&p);
         assert_eq!(begun.line(&p), None);
-        p.prefill_tokens.add(900_000_000);
         p.documents_total.set(3);
+        let reply = Counters {
+            requests: 1,
+            prefill_tokens: Tokens::new(None),
+            decode_tokens: Tokens::new(None),
+            ..Counters::default()
+        };
+        p.generated.add(&reply);
+        let line = begun.line(&p).unwrap();
+        assert!(line.ends_with(" 0 rejected, 1 replies"), "{line}");
+        let prefill_tokens = Tokens::new(Some(900_000_000));
+        p.generated.add(&Counters {
+            prefill_tokens,
+            ..reply
+        });
         let line = begun.line(&p).unwrap();
         assert!(line.starts_with("generating: 0 of 3 documents"), "{line}");
         assert!(

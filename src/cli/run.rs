@@ -33,6 +33,9 @@ impl Run {
         if self.dry_run {
             // Whatever the job would be refused for is an error here, too.
             let plan = jobs::plan(&ctx, &program.casebook, &job).await?;
+            for line in jobs::destinations(&ctx, &program.casebook, &job).await? {
+                output::line(&program.casebook.hidden.out_of(&format!("-- {line}")))?;
+            }
             for step in &plan.steps {
                 let sql = program.casebook.hidden.out_of(&step.sql);
                 output::line(&format!("-- {}\n{sql};\n", step.phase.name()))?;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use casebook_llm::lora::log::{self, StepRecord};
 use casebook_llm::lora::run::RUN;
-use casebook_llm::{Engine, Finish, Request, Sampling};
+use casebook_llm::{Finish, Request, Sampling};
 use casebook_qa::profile::Profile;
 use casebook_qa::prompt;
 use datafusion::prelude::SessionContext;
@@ -23,6 +23,7 @@ use futures::{StreamExt, TryStreamExt};
 use crate::context::Casebook;
 use crate::error::{Error, ErrorKind, Result};
 use crate::functions::lookup;
+use crate::generator::Generator;
 use crate::models::ModelSpec;
 use crate::profiles;
 use crate::stopping::Work;
@@ -31,7 +32,7 @@ use reply::Reply;
 pub use report::{Answered, Report, Scores, SetReport};
 pub use sets::{EvaluationSet, Item, SetKind};
 
-/// Questions that are with an engine at the same time.
+/// Questions that are with a model at the same time.
 const QUESTIONS_AHEAD: usize = 32;
 /// Budget of an answer without a document; with one the profile has it.
 const MAX_ANSWER_TOKENS: usize = 256;
@@ -108,13 +109,12 @@ pub async fn compare(
     let work = casebook.begin_work();
     let mut answers = vec![];
     for spec in [&base, &tuned] {
-        let engine = casebook.models.engine(spec).await?;
+        let model = casebook.models.generator(spec).await?;
         let name = comparison.profile.as_deref().unwrap_or("general");
-        let overlay = engine.info().profile_overlay.clone();
-        let profile = profiles::resolve(casebook, name, overlay.as_deref())?;
+        let profile = profiles::resolve(casebook, name, model.profile_overlay())?;
         let mut per_set = vec![];
         for set in &sets {
-            per_set.push(answer_all(casebook, &work, &engine, &profile, set).await?);
+            per_set.push(answer_all(casebook, &work, &model, &profile, set).await?);
         }
         answers.push(per_set.into_iter());
     }
@@ -128,8 +128,8 @@ pub async fn compare(
         .collect();
     let directory = lookup::adapter_directory(&host, &comparison.tuned).await?;
     let report = Report {
-        base: casebook.hidden.out_of(&label(&base)),
-        tuned: casebook.hidden.out_of(&label(&tuned)),
+        base: casebook.hidden.out_of(&base.shown()),
+        tuned: casebook.hidden.out_of(&tuned.shown()),
         sets,
         training: training(&directory)?,
     };
@@ -143,11 +143,11 @@ pub async fn compare(
 async fn answer_all(
     casebook: &Arc<Casebook>,
     work: &Work,
-    engine: &Engine,
+    model: &Generator,
     profile: &Profile,
     set: &EvaluationSet,
 ) -> Result<Vec<Reply>> {
-    let session = engine.session();
+    let session = model.session();
     let (session, progress) = (&session, &casebook.progress);
     let answers = futures::stream::iter(&set.items)
         .map(|item| async move {
@@ -189,13 +189,6 @@ fn greedy(max_new_tokens: usize, profile: &Profile) -> Request {
         seed: 0,
         max_new_tokens,
         stop: profile.stop.clone(),
-    }
-}
-
-fn label(spec: &ModelSpec) -> String {
-    match &spec.adapter {
-        None => spec.source.clone(),
-        Some(adapter) => format!("{} + {}", spec.source, adapter.display()),
     }
 }
 

@@ -248,6 +248,16 @@ impl<'a> Section<'a> {
         })
     }
 
+    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, Fault> {
+        match self.keys.get(key) {
+            None => Ok(None),
+            Some(node) => match &node.value {
+                Value::Flag(flag) => Ok(Some(*flag)),
+                _ => Err(self.expected(key, node, "true or false")),
+            },
+        }
+    }
+
     pub(super) fn path(&self, key: &str) -> Result<Option<PathBuf>, Fault> {
         Ok(self.text(key)?.map(PathBuf::from))
     }
@@ -288,17 +298,6 @@ impl<'a> Section<'a> {
         match range.contains(&number) {
             true => Ok(Some(number)),
             false => Err(self.wrong(key, &format!("is {number}; expected {expected}"))),
-        }
-    }
-
-    /// Yes or no.
-    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, Fault> {
-        match self.keys.get(key) {
-            None => Ok(None),
-            Some(node) => match node.value {
-                Value::Flag(flag) => Ok(Some(flag)),
-                _ => Err(self.expected(key, node, "true or false")),
-            },
         }
     }
 

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::Config;
-use super::raw::{RawCompare, RawJob, RawModel, RawSession, RawTable, RawTrain};
+use super::raw::{RawCompare, RawJob, RawModel, RawRemote, RawSession, RawTable, RawTrain};
 
 /// Sections with all that they need and nothing else; `KEYS` stands where a key is added.
 const SESSION: &str = "[session]\nKEYS";
 const MODEL: &str = "[models.m]\nsource = \"builtin:tiny\"\nKEYS";
+const REMOTE: &str = "[models.m]\nsource = \"openai:https://h/v1\"\nmodel = \"m\"\nKEYS";
 const TABLE: &str = "[tables.t]\nformat = \"csv\"\nlocation = \"a.csv\"\nKEYS";
 const LINKED: &str = "[connections.c]\ntype = \"delta\"\naws = { region = \"r\" }\n\
                       [connections.d]\ntype = \"delta\"\n[tables.t]\nKEYS";
@@ -35,6 +36,13 @@ const SAMPLES: &[(&str, &str, &str, &str, &str)] = &[
         "source = \"builtin:tiny\"",
         "source = \"x/y\"",
     ),
+    (
+        "session",
+        "allow_remote",
+        SESSION,
+        "",
+        "allow_remote = false",
+    ),
     ("model", "device", MODEL, "", "device = \"cuda:1\""),
     ("model", "dtype", MODEL, "", "dtype = \"f16\""),
     ("model", "adapter", MODEL, "", "adapter = \"x\""),
@@ -53,6 +61,40 @@ const SAMPLES: &[(&str, &str, &str, &str, &str)] = &[
         "",
         "prompt_date = \"2026-11-28\"",
     ),
+    (
+        "remote",
+        "model",
+        "[models.m]\nsource = \"openai:https://h/v1\"\nKEYS",
+        "model = \"a\"",
+        "model = \"b\"",
+    ),
+    ("remote", "api_key", REMOTE, "", "api_key = \"x\""),
+    ("remote", "revision", REMOTE, "", "revision = \"x\""),
+    ("remote", "headers", REMOTE, "", "headers = { a = \"x\" }"),
+    ("remote", "query", REMOTE, "", "query = { a = \"x\" }"),
+    ("remote", "body", REMOTE, "", "body = { a = 1 }"),
+    ("remote", "omit", REMOTE, "", "omit = [\"seed\"]"),
+    ("remote", "proxy", REMOTE, "", "proxy = \"none\""),
+    ("remote", "tls", REMOTE, "", "tls.ca_file = \"x\""),
+    ("remote", "tokenizer", REMOTE, "", "tokenizer = \"x\""),
+    ("remote", "max_context", REMOTE, "", "max_context = 4096"),
+    (
+        "remote",
+        "max_concurrency",
+        REMOTE,
+        "",
+        "max_concurrency = 2",
+    ),
+    (
+        "remote",
+        "request_timeout_secs",
+        REMOTE,
+        "",
+        "request_timeout_secs = 7",
+    ),
+    ("remote", "timeout_secs", REMOTE, "", "timeout_secs = 7"),
+    ("remote", "replies", REMOTE, "", "replies = \"x\""),
+    ("remote", "allow_http", REMOTE, "", "allow_http = true"),
     (
         "table",
         "format",
@@ -181,7 +223,11 @@ const SAMPLES: &[(&str, &str, &str, &str, &str)] = &[
 fn meaning(text: &str) -> String {
     let config = Config::parse(Path::new("dir/c.toml"), text, &|_| None).unwrap();
     let casebook = config.casebook().unwrap();
-    let mut out = format!("{:?}\n", config.memory_bytes().unwrap());
+    let mut out = format!(
+        "{:?}\n{:?}\n",
+        config.memory_bytes().unwrap(),
+        casebook.models
+    );
     for name in config.raw.models.keys() {
         out += &format!("{:?}\n", casebook.models.spec(name).unwrap());
     }
@@ -217,6 +263,7 @@ fn every_key_has_an_effect() {
     let sections = [
         ("session", RawSession::KEYS),
         ("model", RawModel::KEYS),
+        ("remote", RawRemote::KEYS),
         ("table", RawTable::KEYS),
         ("job", RawJob::KEYS),
         ("train", RawTrain::KEYS),

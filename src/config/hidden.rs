@@ -32,6 +32,8 @@ struct Known {
     values: Vec<(Secret, String)>,
     /// Of which any [`LONG`] bytes are hidden.
     tokens: Vec<Secret>,
+    /// What is shown although it is part of a value.
+    shown: Vec<String>,
 }
 
 impl Hidden {
@@ -62,6 +64,15 @@ impl Hidden {
             .sort_by_key(|(value, _)| std::cmp::Reverse(value.expose().len()));
     }
 
+    /// Leaves `name` in messages where it stands by itself, also if it came out of `${...}`: the host
+    /// that documents leave for is no secret.
+    pub fn show(&self, name: &str) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !name.is_empty() && known.shown.iter().all(|shown| shown != name) {
+            known.shown.push(name.to_owned());
+        }
+    }
+
     /// `text` as it may be shown.
     pub fn out_of(&self, text: &str) -> String {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -81,6 +92,15 @@ impl Hidden {
                 mark_parts(&read, &tokens, &mut parts);
             }
         }
+        for name in &known.shown {
+            for (at, _) in text.match_indices(name.as_str()) {
+                let end = at + name.len();
+                if is_word(text, at, end) {
+                    parts[at..end].fill(false);
+                    found.retain(|(from, to, _)| *from < at || *to > end);
+                }
+            }
+        }
         replaced(text, found, &parts)
     }
 
@@ -88,13 +108,14 @@ impl Hidden {
     pub fn add(&self, other: &Self) {
         let other = other.0.lock().unwrap_or_else(PoisonError::into_inner);
         let values = other.values.clone();
-        let tokens = other.tokens.clone();
+        let (tokens, shown) = (other.tokens.clone(), other.shown.clone());
         drop(other);
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (value, instead) in &values {
             known.add(value.expose(), instead);
         }
         known.tokens.extend(tokens);
+        known.shown.extend(shown);
         known
             .values
             .sort_by_key(|(value, _)| std::cmp::Reverse(value.expose().len()));
@@ -329,6 +350,37 @@ fn replaced(text: &str, mut found: Vec<(usize, usize, &str)>, parts: &[bool]) ->
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_name_that_is_shown_stays_and_what_is_around_it_does_not() {
+        let hidden = Hidden::default();
+        hidden.note("https://host-4711.example:8000/hunter2/v1", "${env:URL}");
+        hidden.note("host-4711.example", "${env:HOST}");
+        let of = |text: &str| hidden.out_of(text);
+        assert!(!of("to host-4711.example:8000.").contains("example"));
+        hidden.show("host-4711.example:8000");
+        assert_eq!(
+            of("to host-4711.example:8000."),
+            "to host-4711.example:8000."
+        );
+        for text in [
+            "at https://host-4711.example:8000/hunter2/v1",
+            "of xhost-4711.example:8000",
+            "from example:8000/hunter2",
+        ] {
+            let shown = of(text);
+            assert!(
+                !shown.contains("hunter2") && !shown.contains("4711"),
+                "{shown}"
+            );
+        }
+        let other = Hidden::default();
+        other.add(&hidden);
+        assert_eq!(
+            other.out_of("host-4711.example:8000"),
+            "host-4711.example:8000"
+        );
+    }
 
     #[test]
     fn values_are_taken_out_in_every_writing() {

@@ -14,6 +14,7 @@ mod jobs;
 #[cfg(test)]
 mod properties;
 mod raw;
+mod remote;
 mod session;
 mod shown;
 mod tables;
@@ -110,6 +111,7 @@ impl Config {
             hidden,
         };
         config.hide_secrets();
+        config.hide_keys_of_models();
         match config.check() {
             Ok(()) => Ok(config),
             Err(error) => {
@@ -129,7 +131,10 @@ impl Config {
         self.memory_bytes()?;
         self.check_tables()?;
         for (name, model) in &self.raw.models {
-            check_model(model).map_err(|what| self.wrong(&format!("[models.{name}]"), &what))?;
+            let title = format!("[models.{name}]");
+            let wrong = |what: String| self.wrong(&title, &what);
+            check_model(model).map_err(wrong)?;
+            self.remote(model).map_err(wrong)?;
         }
         for name in self.raw.profiles.keys() {
             let layers = self.profile_layers(name)?;
@@ -161,13 +166,18 @@ impl Config {
     pub fn casebook(&self) -> Result<Casebook> {
         let mut casebook = Casebook::default();
         casebook.hidden.add(&self.hidden);
+        if self.raw.session.allow_remote == Some(false) {
+            casebook.models.forbid_remote();
+        }
         for (name, model) in &self.raw.models {
+            let wrong = |what: String| self.wrong(&format!("[models.{name}]"), &what);
             let spec = ModelSpec {
+                remote: self.remote(model).map_err(wrong)?,
                 source: self.path_or_id(&model.source),
                 device: model.device.clone().unwrap_or_else(|| "auto".into()),
                 dtype: model.dtype.clone(),
                 adapter: model.adapter.as_ref().map(|p| self.resolve(p)),
-                chat: chat(model).map_err(|what| self.wrong(&format!("[models.{name}]"), &what))?,
+                chat: chat(model).map_err(wrong)?,
             };
             casebook.models.insert(name.clone(), spec);
         }
@@ -222,7 +232,6 @@ impl Config {
     }
 }
 
-/// A slip in a model's settings shows before anything is loaded.
 /// What a model's entry says about its prompts and replies.
 fn chat(model: &raw::RawModel) -> Result<ChatOptions, String> {
     let date = model.prompt_date.as_deref();
@@ -241,6 +250,7 @@ fn chat(model: &raw::RawModel) -> Result<ChatOptions, String> {
     })
 }
 
+/// A slip in a model's settings shows before anything is loaded.
 fn check_model(model: &raw::RawModel) -> Result<(), String> {
     chat(model)?;
     if let Some(dtype) = &model.dtype

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use casebook_llm::{Completion, Engine, Finish, Request, Sampling};
+use casebook_llm::{Finish, Request, Sampling};
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, Int64Array, StringViewArray, StructArray,
 };
@@ -26,9 +26,10 @@ use futures::{StreamExt, TryStreamExt};
 use super::lookup;
 use crate::context::Casebook;
 use crate::context::Host;
+use crate::generator::{Generator, Reply};
 use crate::settings::{AskConfig, CasebookConfig};
 
-/// Questions of one batch that are with the engine at the same time.
+/// Questions of one batch that are with the model at the same time.
 const QUESTIONS_AHEAD: usize = 32;
 /// Adds the function to `ctx`.
 pub(crate) fn register(ctx: &SessionContext, casebook: &Arc<Casebook>) -> crate::Result<()> {
@@ -45,8 +46,8 @@ pub(crate) fn register(ctx: &SessionContext, casebook: &Arc<Casebook>) -> crate:
     Ok(())
 }
 
-/// The greedy answer of `engine` to `question`, without a document.
-async fn answer(engine: &Engine, question: &str, most: usize) -> crate::Result<Completion> {
+/// The greedy answer of `model` to `question`, without a document.
+async fn answer(model: &Generator, question: &str, most: usize) -> crate::Result<Reply> {
     let request = Request {
         sampling: Sampling {
             temperature: 0.0,
@@ -56,7 +57,7 @@ async fn answer(engine: &Engine, question: &str, most: usize) -> crate::Result<C
         max_new_tokens: most,
         stop: vec![],
     };
-    let mut reply = engine.session().chat(None, question, &request).await?;
+    let mut reply = model.session().chat(None, question, &request).await?;
     reply.text = reply.text.trim().to_owned();
     Ok(reply)
 }
@@ -71,7 +72,7 @@ fn fields() -> Fields {
 }
 
 /// Says that answers were cut, and how to get them whole.
-fn note_cut(replies: &[Completion], most: usize) {
+fn note_cut(replies: &[Reply], most: usize) {
     let cut = replies
         .iter()
         .filter(|reply| reply.finish == Finish::Length)
@@ -164,13 +165,13 @@ impl AsyncScalarUDFImpl for Ask {
         if !self.whole {
             return Ok(ColumnarValue::Array(Arc::new(answers)));
         }
-        let finish = |reply: &Completion| match reply.finish {
+        let finish = |reply: &Reply| match reply.finish {
             Finish::Stop => "stop",
             Finish::Length => "length",
         };
         let finish: StringViewArray = rows.iter().map(|row| of(row).map(finish)).collect();
-        let tokens = |reply: &Completion| reply.output_tokens as i64;
-        let tokens: Int64Array = rows.iter().map(|row| of(row).map(tokens)).collect();
+        let tokens = |reply: &Reply| reply.output_tokens.sum().map(|n| n as i64);
+        let tokens: Int64Array = rows.iter().map(|row| of(row).and_then(tokens)).collect();
         let columns: Vec<ArrayRef> = vec![Arc::new(answers), Arc::new(finish), Arc::new(tokens)];
         let nulls = rows.iter().map(Option::is_some).collect();
         let whole = StructArray::try_new(fields(), columns, Some(NullBuffer::new(nulls)))?;
@@ -186,28 +187,28 @@ impl Ask {
         models: &StringViewArray,
         questions: &StringViewArray,
         most: usize,
-    ) -> crate::Result<(Vec<Completion>, Vec<Option<usize>>)> {
-        let mut engines: HashMap<&str, Engine> = HashMap::new();
+    ) -> crate::Result<(Vec<Reply>, Vec<Option<usize>>)> {
+        let mut ready: HashMap<&str, Generator> = HashMap::new();
         let mut numbers: HashMap<(&str, &str), usize> = HashMap::new();
-        let mut work: Vec<(Engine, String)> = vec![];
+        let mut work: Vec<(Generator, String)> = vec![];
         let mut rows: Vec<Option<usize>> = Vec::with_capacity(questions.len());
         for pair in models.iter().zip(questions) {
             let (Some(model), Some(question)) = pair else {
                 rows.push(None);
                 continue;
             };
-            if !engines.contains_key(model) {
+            if !ready.contains_key(model) {
                 let spec = lookup::model(&self.casebook.models, &self.host, model).await?;
-                engines.insert(model, self.casebook.models.engine(&spec).await?);
+                ready.insert(model, self.casebook.models.generator(&spec).await?);
             }
             let number = *numbers.entry((model, question)).or_insert(work.len());
             if number == work.len() {
-                work.push((engines[model].clone(), question.to_owned()));
+                work.push((ready[model].clone(), question.to_owned()));
             }
             rows.push(Some(number));
         }
         let replies = futures::stream::iter(work)
-            .map(|(engine, question)| async move { answer(&engine, &question, most).await })
+            .map(|(model, question)| async move { answer(&model, &question, most).await })
             .buffered(QUESTIONS_AHEAD)
             .try_collect()
             .await?;

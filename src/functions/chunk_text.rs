@@ -29,7 +29,8 @@ use tokio::task::block_in_place;
 
 use crate::context::Casebook;
 use crate::error::Error;
-use crate::models::{self, DEFAULT_MODEL};
+use crate::models::{self, DEFAULT_MODEL, ModelSpec};
+use crate::remote::TokenCount;
 
 /// Most tokens of a chunk, as in profiles.
 const MAX_CHUNK_TOKENS: usize = 10_000_000;
@@ -44,7 +45,7 @@ pub(crate) fn register(ctx: &SessionContext, casebook: &Arc<Casebook>) -> crate:
 struct ChunkText {
     signature: Signature,
     casebook: Arc<Casebook>,
-    tokenizers: Mutex<HashMap<String, Arc<TextTokenizer>>>,
+    tokenizers: Mutex<HashMap<String, Arc<Tokenizer>>>,
 }
 
 impl PartialEq for ChunkText {
@@ -79,26 +80,36 @@ impl ChunkText {
         }
     }
 
-    fn tokenizer(&self, model: &str) -> crate::Result<Arc<TextTokenizer>> {
+    fn tokenizer(&self, model: &str) -> crate::Result<Arc<Tokenizer>> {
         let spec = self.casebook.models.spec(model)?;
+        let name = match spec.remote {
+            Some(_) => model.to_owned(),
+            None => spec.source.clone(),
+        };
         let known = || self.tokenizers.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(found) = known().get(&spec.source) {
+        if let Some(found) = known().get(&name) {
             return Ok(Arc::clone(found));
         }
-        beside_async(|| self.load(spec.source))
+        beside_async(|| self.load(name, &spec))
     }
 
-    /// Opens the tokenizer of `source`; its files may have to be fetched.
-    fn load(&self, source: String) -> crate::Result<Arc<TextTokenizer>> {
+    /// Opens the tokenizer of `spec`; its files may have to be fetched.
+    fn load(&self, name: String, spec: &ModelSpec) -> crate::Result<Arc<Tokenizer>> {
         // Held meanwhile: others that want it need it as well.
         let mut cache = self.tokenizers.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(found) = cache.get(&source) {
+        if let Some(found) = cache.get(&name) {
             return Ok(Arc::clone(found));
         }
-        let files = models::source(&source)?.open()?;
-        let config = DecoderConfig::parse(&files.name, &files.require("config.json")?)?;
-        let tokenizer = Arc::new(TextTokenizer::load(&files, &config)?);
-        cache.insert(source, Arc::clone(&tokenizer));
+        let tokenizer = match &spec.remote {
+            Some(remote) => Tokenizer::Remote(TokenCount::open(remote)?),
+            None => {
+                let files = models::source(&spec.source)?.open()?;
+                let config = DecoderConfig::parse(&files.name, &files.require("config.json")?)?;
+                Tokenizer::Local(Box::new(TextTokenizer::load(&files, &config)?))
+            }
+        };
+        let tokenizer = Arc::new(tokenizer);
+        cache.insert(name, Arc::clone(&tokenizer));
         Ok(tokenizer)
     }
 }
@@ -188,23 +199,32 @@ fn options(max_tokens: i64, overlap: i64) -> Result<ChunkOptions> {
     }
 }
 
-struct Counter<'a>(&'a TextTokenizer);
+/// Of a model in this process, or of one that is elsewhere.
+#[derive(Debug)]
+enum Tokenizer {
+    Local(Box<TextTokenizer>),
+    Remote(TokenCount),
+}
 
-impl TokenCounter for Counter<'_> {
+impl TokenCounter for Tokenizer {
     fn count(&self, text: &str) -> usize {
+        let count = match self {
+            Self::Local(tokenizer) => tokenizer.count(text).ok(),
+            Self::Remote(tokens) => tokens.count(text),
+        };
         // A text that cannot be tokenised is left in one piece.
-        self.0.count(text).unwrap_or(0)
+        count.unwrap_or(0)
     }
 }
 
 fn append(
     out: &mut ListBuilder<StructBuilder>,
     text: &str,
-    tokenizer: &TextTokenizer,
+    tokenizer: &Tokenizer,
     options: &ChunkOptions,
 ) {
     let row = out.values();
-    for chunk in chunks(text, &Counter(tokenizer), options) {
+    for chunk in chunks(text, tokenizer, options) {
         if let Some(b) = row.field_builder::<Int32Builder>(0) {
             b.append_value(chunk.no);
         }

@@ -4,6 +4,7 @@
 //! would fail, [`run()`] executes that and writes down what happens.
 
 mod check;
+mod destinations;
 mod outcome;
 mod plan;
 mod run;
@@ -11,6 +12,7 @@ mod run;
 use std::path::PathBuf;
 
 pub use check::plan;
+pub use destinations::{destinations, reach};
 pub use outcome::{Generated, Outcome, RunId, Status, Trained};
 pub use plan::{Phase, Plan, Step};
 pub use run::{Event, run};

@@ -18,6 +18,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// File name of the result within the job's output directory.
 pub(super) const RESULT: &str = "result.json";
+/// File name of the replies that models behind endpoints gave, so that none is paid for twice.
+pub(super) const REPLIES: &str = "replies.jsonl";
 /// File name of its lock, which stays behind empty.
 const LOCK: &str = ".result.json.lock";
 
@@ -81,6 +83,13 @@ pub struct Generated {
     /// All rows that the target has now: `ok`, or the reason of the others; none if they could not be
     /// counted.
     pub target_rows: BTreeMap<String, u64>,
+    /// What the model read and wrote, by the names of `EXPLAIN ANALYZE`; null where its server does
+    /// not say.
+    pub tokens: BTreeMap<String, Option<u64>>,
+    /// Replies that the model was asked for.
+    pub requests: u64,
+    /// Replies of an earlier run that were used instead.
+    pub kept_replies: u64,
     /// Wall-clock time, seconds.
     pub seconds: f64,
 }

@@ -120,7 +120,7 @@ pub(super) async fn statements(
 }
 
 /// The model that generates.
-fn model(ctx: &SessionContext, job: &Job) -> String {
+pub(super) fn model(ctx: &SessionContext, job: &Job) -> String {
     let named = job.model.clone();
     let state = ctx.state();
     let settings = state.config_options().extensions.get::<CasebookConfig>();

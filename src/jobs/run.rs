@@ -17,13 +17,15 @@ use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::prelude::SessionContext;
 
 use super::check::plan;
-use super::outcome::Record;
+use super::destinations::reach;
+use super::outcome::{REPLIES, Record};
 use super::plan::quoted;
 use super::{Generated, Job, Outcome, Phase, Plan, RunId, Trained, Training};
 use crate::compare::{Comparison, compare};
 use crate::context::Casebook;
 use crate::error::{Error, ErrorKind, Result};
 use crate::functions::lookup::lora_table;
+use crate::generator::{Counters, Tokens};
 use crate::stopping::Work;
 
 /// Is told what happens while a job runs.
@@ -50,7 +52,9 @@ pub async fn run(
 ) -> Result<(Outcome, PathBuf)> {
     // What is refused has changed nothing, also not the result of the run before.
     let plan = plan(ctx, casebook, job).await?;
+    reach(ctx, casebook, job).await?;
     let mut record = Record::begin(&job.name, &job.output, run)?;
+    let _kept = casebook.models.keep_replies(job.output.join(REPLIES));
     let work = casebook.begin_work();
     let done = async {
         let running = Running {
@@ -124,18 +128,24 @@ impl Running<'_> {
             [&progress.documents, &progress.pairs, &progress.rejected].map(|counter| counter.get())
         };
         let (begun, before) = (Instant::now(), now());
+        let asked_before = progress.generated.get();
         progress.documents_total.set(0);
         let counting = SpawnedTask::spawn(self.count_documents());
         let new_rows = self.statements(Phase::Generate).await?;
         drop(counting);
         let [documents, pairs, rejected] = std::array::from_fn(|i| now()[i] - before[i]);
         let seconds = begun.elapsed().as_secs_f64();
+        let asked = progress.generated.get().since(&asked_before);
+        let names = Counters::NAMES.iter().map(|name| (*name).to_owned());
         Ok(Generated {
             documents,
             pairs,
             rejected,
             new_rows,
             target_rows: BTreeMap::new(),
+            tokens: names.zip(asked.tokens().map(Tokens::sum)).collect(),
+            requests: asked.requests,
+            kept_replies: asked.kept_replies,
             seconds,
         })
     }

@@ -1,7 +1,7 @@
 //! `STORED AS DATABRICKS`: what it is and which options there are. Compiled also where the feature
 //! is off.
 
-use crate::connector::{CA_FILE, Connector, Maturity, OptionSpec};
+use crate::connector::{CA_FILE, Connector, Maturity, OptionSpec, proxy};
 use crate::evolve::EVOLVE;
 use crate::left_out;
 use crate::rejects;
@@ -80,6 +80,7 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
         "no limit",
         "longest run of one statement on the warehouse; it is cancelled then",
     ),
+    proxy("databricks.proxy"),
     CA_FILE,
     CREATE,
     EVOLVE,

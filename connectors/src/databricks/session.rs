@@ -13,7 +13,7 @@ use url::Url;
 use super::settings::{Auth, Settings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::expiring::{Expiring, Fresh};
-use crate::http::{self, Retry};
+use crate::http::{self, ClientSettings, Retry};
 use crate::secret::Secret;
 
 /// Largest answer of an API call. Results come by links; a table may have thousands of columns.
@@ -33,11 +33,12 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(settings: &Settings) -> Result<Self> {
         Ok(Self {
-            http: http::client(
-                settings.connect_timeout,
-                settings.read_timeout,
-                settings.ca_file.as_deref(),
-            )?,
+            http: http::client(&ClientSettings {
+                connect_timeout: settings.connect_timeout,
+                read_timeout: settings.read_timeout,
+                ca_file: settings.ca_file.as_deref(),
+                proxy: settings.proxy.clone(),
+            })?,
             host: settings.host.clone(),
             auth: settings.auth.clone(),
             token: Arc::default(),

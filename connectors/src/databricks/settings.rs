@@ -7,6 +7,7 @@ use url::Url;
 
 use crate::connector::Connector;
 use crate::error::{Error, Result};
+use crate::http::Proxy;
 use crate::options::{TableOptions, parse_value};
 use crate::secret::Secret;
 use crate::sql::spool::SpoolLimits;
@@ -23,6 +24,7 @@ pub(super) struct Settings {
     pub(super) read_timeout: Duration,
     pub(super) query_timeout: Option<Duration>,
     pub(super) ca_file: Option<String>,
+    pub(super) proxy: Proxy,
     /// Tables may lie on the disk of this machine.
     pub(super) allow_local_files: bool,
     /// Name of a declared schema.
@@ -105,6 +107,10 @@ impl Settings {
                 .unwrap_or(Duration::from_secs(60)),
             query_timeout: seconds(&options, "databricks.query_timeout_secs")?,
             ca_file: get("tls.ca_file"),
+            proxy: match options.get("databricks.proxy") {
+                Some(value) => Proxy::parse("databricks.proxy", value)?,
+                None => Proxy::Environment,
+            },
             allow_local_files: match options.get("databricks.allow_local_files") {
                 Some(value) => parse_value("databricks.allow_local_files", value, "true or false")?,
                 None => false,

@@ -82,7 +82,7 @@ async fn s3(
 
     let mut builder = AmazonS3Builder::new()
         .with_url(location.as_str())
-        .with_client_options(store_options(settings.ca_file.as_deref())?);
+        .with_client_options(store_options(settings.ca_file.as_deref(), &settings.proxy)?);
     for (key, value) in crate::stores::keys(&settings.options, "aws.") {
         builder = builder.with_config(crate::stores::parse_key(key)?, value);
     }
@@ -90,7 +90,7 @@ async fn s3(
     if !has(AmazonS3ConfigKey::Region) && !has(AmazonS3ConfigKey::Endpoint) {
         // Credentials are vended without the region of the bucket.
         let bucket = location.host_str().unwrap_or_default();
-        let client = store_options(settings.ca_file.as_deref())?;
+        let client = store_options(settings.ca_file.as_deref(), &settings.proxy)?;
         let region = resolve_bucket_region(bucket, &client).await;
         builder = builder.with_region(region.map_err(|e| {
             Error::while_doing(
@@ -110,7 +110,7 @@ fn azure(
 ) -> Result<object_store::azure::MicrosoftAzureBuilder> {
     let mut builder = object_store::azure::MicrosoftAzureBuilder::new()
         .with_url(location.as_str())
-        .with_client_options(store_options(settings.ca_file.as_deref())?);
+        .with_client_options(store_options(settings.ca_file.as_deref(), &settings.proxy)?);
     for (key, value) in crate::stores::keys(&settings.options, "azure.") {
         builder = builder.with_config(crate::stores::parse_key(key)?, value);
     }
@@ -125,7 +125,7 @@ fn gcs(
 ) -> Result<object_store::gcp::GoogleCloudStorageBuilder> {
     let mut builder = object_store::gcp::GoogleCloudStorageBuilder::new()
         .with_url(location.as_str())
-        .with_client_options(store_options(settings.ca_file.as_deref())?);
+        .with_client_options(store_options(settings.ca_file.as_deref(), &settings.proxy)?);
     for (key, value) in crate::stores::keys(&settings.options, "gcp.") {
         builder = builder.with_config(crate::stores::parse_key(key)?, value);
     }

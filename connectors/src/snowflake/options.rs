@@ -1,7 +1,7 @@
 //! `STORED AS SNOWFLAKE`: what it is and which options there are. Compiled also where the feature
 //! is off.
 
-use crate::connector::{CA_FILE, Connector, Maturity, OptionSpec};
+use crate::connector::{CA_FILE, Connector, Maturity, OptionSpec, proxy};
 use crate::evolve::EVOLVE;
 use crate::left_out;
 use crate::rejects;
@@ -135,6 +135,7 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
         "how INSERT sends rows: auto (more than one statement's worth as Parquet files in a \
          temporary stage, where the role may make one) or bind (as bound values)",
     ),
+    proxy("snowflake.proxy"),
     CA_FILE,
     CREATE,
     EVOLVE,

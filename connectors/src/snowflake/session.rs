@@ -19,7 +19,7 @@ use super::login::credentials;
 use super::messages::{Login, Query, QueryData, Renewal, Reply};
 use super::settings::Settings;
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::{self, Retry};
+use crate::http::{self, ClientSettings, Retry};
 use crate::secret::Secret;
 
 /// A token is renewed so long before it expires.
@@ -82,11 +82,12 @@ impl Session {
         when_lost: WhenLost,
         retry: Retry,
     ) -> Result<Arc<Self>> {
-        let http = http::client(
-            settings.connect_timeout,
-            settings.read_timeout,
-            settings.ca_file.as_deref(),
-        )?;
+        let http = http::client(&ClientSettings {
+            connect_timeout: settings.connect_timeout,
+            read_timeout: settings.read_timeout,
+            ca_file: settings.ca_file.as_deref(),
+            proxy: settings.proxy.clone(),
+        })?;
         let edge = Edge {
             base: settings.base.clone(),
             retry: retry.clone(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use url::Url;
 
 use crate::error::{Error, Result};
+use crate::http::Proxy;
 use crate::options::{TableOptions, parse_value};
 use crate::secret::Secret;
 
@@ -44,6 +45,7 @@ pub(super) struct Settings {
     pub(super) connect_timeout: Duration,
     pub(super) read_timeout: Duration,
     pub(super) ca_file: Option<String>,
+    pub(super) proxy: Proxy,
     pub(super) prefetch_bytes: usize,
     pub(super) fold_names: bool,
     /// Rows may go through a stage.
@@ -111,6 +113,10 @@ impl Settings {
             connect_timeout: timeout("snowflake.connect_timeout_secs", CONNECT_TIMEOUT_SECS)?,
             read_timeout: timeout("snowflake.read_timeout_secs", READ_TIMEOUT_SECS)?,
             ca_file: text("tls.ca_file"),
+            proxy: match options.get("snowflake.proxy") {
+                Some(value) => Proxy::parse("snowflake.proxy", value)?,
+                None => Proxy::Environment,
+            },
             prefetch_bytes,
             fold_names,
             may_stage,

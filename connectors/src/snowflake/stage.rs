@@ -154,7 +154,10 @@ async fn place(
     // With such a key, files must be encrypted here.
     let encrypted = data.encryption_material.is_some_and(|m| !m.is_null());
     Ok(match data.stage_info {
-        Some(info) if !encrypted => Place::new(info, &file, session.settings.ca_file.as_deref()),
+        Some(info) if !encrypted => {
+            let settings = &session.settings;
+            Place::new(info, &file, settings.ca_file.as_deref(), &settings.proxy)
+        }
         _ => None,
     })
 }

@@ -6,7 +6,7 @@ use url::Url;
 use super::messages::StageInfo;
 use super::session::Session;
 use crate::error::{Error, ErrorKind, Result};
-use crate::http;
+use crate::http::{self, Proxy};
 use crate::secret::Secret;
 
 /// Longest answer of a storage that is read.
@@ -29,14 +29,19 @@ pub(super) enum Place {
 
 impl Place {
     /// Where `info` says that `file` goes; none for storage that this does not speak to. The
-    /// authorities in `ca_file` are trusted as well.
+    /// authorities in `ca_file` are trusted as well, and requests go through `proxy`.
     #[cfg_attr(not(feature = "s3"), allow(unused_variables))] // the session's client is used
-    pub(super) fn new(info: StageInfo, file: &str, ca_file: Option<&str>) -> Option<Self> {
+    pub(super) fn new(
+        info: StageInfo,
+        file: &str,
+        ca_file: Option<&str>,
+        proxy: &Proxy,
+    ) -> Option<Self> {
         match info.location_type.as_str() {
             "GCS" => Self::gcs(info, file),
             "AZURE" => Self::azure(&info, file),
             #[cfg(feature = "s3")]
-            "S3" => Self::s3(&info, file, ca_file),
+            "S3" => Self::s3(&info, file, ca_file, proxy),
             _ => None,
         }
     }
@@ -75,7 +80,7 @@ impl Place {
     }
 
     #[cfg(feature = "s3")]
-    fn s3(info: &StageInfo, file: &str, ca_file: Option<&str>) -> Option<Self> {
+    fn s3(info: &StageInfo, file: &str, ca_file: Option<&str>, proxy: &Proxy) -> Option<Self> {
         use object_store::aws::AmazonS3Builder;
         let key = |name: &str| info.creds.get(name).map(Secret::expose);
         let (bucket, prefix) = info
@@ -83,7 +88,7 @@ impl Place {
             .split_once('/')
             .unwrap_or((&info.location, ""));
         let mut builder = AmazonS3Builder::new()
-            .with_client_options(http::store_options(ca_file).ok()?)
+            .with_client_options(http::store_options(ca_file, proxy).ok()?)
             .with_bucket_name(bucket)
             .with_region(info.region.as_deref()?)
             .with_access_key_id(key("AWS_KEY_ID")?)
@@ -164,7 +169,7 @@ mod tests {
     fn each_cloud_is_addressed_its_own_way() {
         let url = |info: serde_json::Value| {
             let info: StageInfo = serde_json::from_value(info).unwrap();
-            match Place::new(info, "part-0.parquet", None)? {
+            match Place::new(info, "part-0.parquet", None, &Proxy::None)? {
                 Place::Link { url, header } => Some((url.expose().to_owned(), header?.0)),
                 #[cfg(feature = "s3")]
                 Place::S3 { .. } => None,

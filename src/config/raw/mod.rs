@@ -1,6 +1,7 @@
 //! casebook.toml as it is typed: its sections and their keys.
 
 mod job;
+mod remote;
 mod value;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use super::document::{Fault, Keys, Node, Section, Value, unknown_key};
 pub(super) use job::{RawArgument, RawJob};
 #[cfg(test)]
 pub(super) use job::{RawCompare, RawTrain};
+pub(super) use remote::RawRemote;
 pub(super) use value::RawValue;
 use value::{all, values};
 
@@ -148,22 +150,25 @@ fn named<T>(
 pub(super) struct RawSession {
     /// Memory of sorting, joining and grouping, such as "4G"; absent: half of what there is
     pub(super) memory_limit: Option<String>,
+    /// False: no document leaves for a model behind an endpoint
+    pub(super) allow_remote: Option<bool>,
 }
 
 impl RawSession {
-    pub(super) const KEYS: &[&str] = &["memory_limit"];
+    pub(super) const KEYS: &[&str] = &["memory_limit", "allow_remote"];
 
     fn read(node: &Node) -> Result<Self, Fault> {
         let section = Section::new("[session]".to_owned(), node, Self::KEYS)?;
         Ok(Self {
             memory_limit: section.text("memory_limit")?,
+            allow_remote: section.flag("allow_remote")?,
         })
     }
 }
 
 /// A model.
 pub(super) struct RawModel {
-    /// `builtin:tiny`, a directory, or a hub id
+    /// `builtin:tiny`, a directory, a hub id, or `openai:` with the URL of an endpoint
     pub(super) source: String,
     /// `auto` (default), `cpu` or `cuda:N`
     pub(super) device: Option<String>,
@@ -177,9 +182,12 @@ pub(super) struct RawModel {
     pub(super) enable_thinking: Option<bool>,
     /// The date that a chat template is told, such as "2024-07-26" (the default)
     pub(super) prompt_date: Option<String>,
+    /// What is said of an endpoint
+    pub(super) remote: RawRemote,
 }
 
 impl RawModel {
+    /// Keys of a model in this process.
     pub(super) const KEYS: &[&str] = &[
         "source",
         "device",
@@ -191,15 +199,19 @@ impl RawModel {
     ];
 
     fn read(title: String, node: &Node) -> Result<Self, Fault> {
-        let section = Section::new(title, node, Self::KEYS)?;
+        let section = Section::new(title, node, &[Self::KEYS, RawRemote::KEYS].concat())?;
         Ok(Self {
-            source: section.needed("source", "builtin:tiny, a directory or a hub id")?,
+            source: section.needed(
+                "source",
+                "builtin:tiny, a directory, a hub id or openai: with the URL of an endpoint",
+            )?,
             device: section.text("device")?,
             dtype: section.text("dtype")?,
             adapter: section.path("adapter")?,
             stop: section.texts("stop")?,
             enable_thinking: section.flag("enable_thinking")?,
             prompt_date: section.text("prompt_date")?,
+            remote: RawRemote::read(&section)?,
         })
     }
 }
@@ -296,6 +308,7 @@ fn profile(title: String, node: &Node) -> Result<toml::Table, Fault> {
     Ok(out)
 }
 
+/// The value at `key`, which somebody else checks.
 fn toml_value(section: &Section<'_>, key: &str, node: &Node) -> Result<toml::Value, Fault> {
     Ok(match &node.value {
         Value::Flag(flag) => toml::Value::Boolean(*flag),
@@ -315,7 +328,7 @@ fn toml_value(section: &Section<'_>, key: &str, node: &Node) -> Result<toml::Val
         }
         Value::Time => {
             let what = section
-                .wrong(key, "is a time, which no key of a profile takes")
+                .wrong(key, "is a time, which no key here takes")
                 .what;
             return Err(Fault::new(node.line, what));
         }

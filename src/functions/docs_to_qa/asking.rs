@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use casebook_llm::{Completion, Finish, Prefix, Request};
+use casebook_llm::{Finish, Request};
 use casebook_qa::checks::{self, DocumentState, Pair, Reason};
 use casebook_qa::chunk::Chunk;
 use casebook_qa::identity::branch_seed;
@@ -13,6 +13,8 @@ use futures::future::join_all;
 
 use super::document::Document;
 use super::query::Query;
+use crate::error::{Error, ErrorKind};
+use crate::generator::{Prefix, Reply, Tokens};
 
 /// A chunk with what the model made of it, not yet judged.
 pub(super) struct ChunkWork {
@@ -30,8 +32,8 @@ pub(super) struct RawPair {
     pub(super) answer: Option<String>,
     question_truncated: bool,
     answer_truncated: bool,
-    pub(super) prompt_tokens: usize,
-    pub(super) output_tokens: usize,
+    pub(super) prompt_tokens: Tokens,
+    pub(super) output_tokens: Tokens,
     pub(super) failed: Option<Reason>,
     /// What the engine said, if it failed.
     pub(super) failure: Option<String>,
@@ -168,8 +170,8 @@ async fn answer(
         Ok(reply) => {
             pair.answer = Some(parse::answer(&reply.text)).filter(|a| !a.is_empty());
             pair.answer_truncated = reply.finish == Finish::Length;
-            pair.prompt_tokens += reply.prompt_tokens;
-            pair.output_tokens += reply.output_tokens;
+            pair.prompt_tokens = pair.prompt_tokens.plus(reply.prompt_tokens);
+            pair.output_tokens = pair.output_tokens.plus(reply.output_tokens);
         }
         Err(error) => pair.fail(&error),
     }
@@ -177,11 +179,7 @@ async fn answer(
 }
 
 /// Generates; a reply that ran out of budget gets one more try with twice the budget.
-async fn generate(
-    prefix: &Prefix,
-    task: &str,
-    request: Request,
-) -> casebook_llm::Result<Completion> {
+async fn generate(prefix: &Prefix, task: &str, request: Request) -> crate::Result<Reply> {
     let reply = prefix.generate(task, request.clone()).await?;
     if reply.finish != Finish::Length {
         return Ok(reply);
@@ -191,8 +189,8 @@ async fn generate(
         ..request
     };
     let mut second = prefix.generate(task, more).await?;
-    second.prompt_tokens += reply.prompt_tokens;
-    second.output_tokens += reply.output_tokens;
+    second.prompt_tokens = second.prompt_tokens.plus(reply.prompt_tokens);
+    second.output_tokens = second.output_tokens.plus(reply.output_tokens);
     Ok(second)
 }
 
@@ -211,18 +209,18 @@ fn request(profile: &Profile, sampling: &Sampling, seed: u64, max_new_tokens: us
 }
 
 impl RawPair {
-    fn failed(error: &casebook_llm::Error) -> Self {
+    fn failed(error: &Error) -> Self {
         let mut pair = Self::default();
         pair.fail(error);
         pair
     }
 
-    fn fail(&mut self, error: &casebook_llm::Error) {
+    fn fail(&mut self, error: &Error) {
         self.failed = Some(reason(error));
         self.failure = Some(error.to_string());
     }
 
-    fn from_question(reply: &Completion) -> Self {
+    fn from_question(reply: &Reply) -> Self {
         Self {
             question_truncated: reply.finish == Finish::Length,
             prompt_tokens: reply.prompt_tokens,
@@ -244,9 +242,9 @@ impl RawPair {
 }
 
 /// The row reason for an engine error.
-fn reason(error: &casebook_llm::Error) -> Reason {
+fn reason(error: &Error) -> Reason {
     match error.kind() {
-        casebook_llm::ErrorKind::InvalidInput => Reason::TooLong,
+        ErrorKind::InvalidInput => Reason::TooLong,
         _ => Reason::EngineError,
     }
 }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use casebook_llm::TextTokenizer;
 use casebook_qa::chunk::{Chunk, ChunkOptions, TokenCounter, chunks};
 use casebook_qa::prompt;
 use datafusion::error::{DataFusionError, Result};
 
 use super::document::Document;
 use super::query::Query;
+use crate::generator::Generator;
 
 /// Tokens kept free in the context beyond chunk, task and reply: template and rounding.
 const CONTEXT_MARGIN: usize = 32;
@@ -23,7 +23,7 @@ pub(super) async fn split(
     let waiting = Arc::new(());
     let asked_for = Arc::downgrade(&waiting);
     let found = tokio::task::spawn_blocking(move || {
-        let counter = Counter(query.engine.tokenizer());
+        let counter = Counter(&query.generator);
         chunks(&document.text, &counter, &options)
             .take_while(|_| asked_for.strong_count() > 0)
             .collect()
@@ -34,7 +34,7 @@ pub(super) async fn split(
     found
 }
 
-struct Counter<'a>(&'a TextTokenizer);
+struct Counter<'a>(&'a Generator);
 
 impl TokenCounter for Counter<'_> {
     fn count(&self, text: &str) -> usize {
@@ -47,7 +47,7 @@ impl Query {
     /// The chunk budget for `document`; none if its header alone fills the context.
     pub(super) fn chunk_options(&self, document: &Document) -> Option<ChunkOptions> {
         let profile = &self.profile;
-        let count = |text: &str| Counter(self.engine.tokenizer()).count(text);
+        let count = |text: &str| Counter(&self.generator).count(text);
         let replies = profile.max_question_tokens + 2 * profile.max_answer_tokens;
         let task = count(&prompt::answer_task(profile, "")).max(count(&prompt::ask_task(
             profile,
@@ -56,7 +56,7 @@ impl Query {
         )));
         let fixed =
             count(&profile.system) + count(&document.header) + task + replies + CONTEXT_MARGIN;
-        let free = self.engine.info().context_tokens.checked_sub(fixed)?;
+        let free = self.generator.context_tokens().checked_sub(fixed)?;
         let max_tokens = profile.max_chunk_tokens.min(free);
         (max_tokens >= profile.max_chunk_tokens.min(16)).then(|| ChunkOptions {
             max_tokens,

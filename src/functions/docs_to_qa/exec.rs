@@ -97,7 +97,9 @@ impl DisplayAs for QaExec {
                 write!(
                     f,
                     "QaExec: model={}, profile={}, questions_per_chunk={}",
-                    self.spec.model.source, profile.name, profile.questions_per_chunk
+                    self.spec.model.shown(),
+                    profile.name,
+                    profile.questions_per_chunk
                 )?;
                 if let Some(n) = profile.max_pairs_per_document {
                     write!(f, ", max_pairs_per_document={n}")?;
@@ -112,7 +114,7 @@ impl DisplayAs for QaExec {
                 Ok(())
             }
             DisplayFormatType::TreeRender => {
-                writeln!(f, "model={}", self.spec.model.source)?;
+                writeln!(f, "model={}", self.spec.model.shown())?;
                 writeln!(f, "profile={}", profile.name)?;
                 writeln!(f, "questions_per_chunk={}", profile.questions_per_chunk)?;
                 match self.fetch {

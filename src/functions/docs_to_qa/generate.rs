@@ -118,8 +118,8 @@ impl Run {
             return Ok(());
         }
         let progress = Arc::clone(&spec.casebook.progress);
-        let engine = spec.casebook.models.engine(&spec.model).await?;
-        let query = Arc::new(Query::new(spec, engine, self.fetch)?);
+        let generator = spec.casebook.models.generator(&spec.model).await?;
+        let query = Arc::new(Query::new(spec, generator, self.fetch)?);
         let documents_ahead = query.documents_ahead(self.fetch);
         let mut waiting: VecDeque<InFlight> = VecDeque::new();
         let mut input_done = false;
@@ -213,9 +213,8 @@ impl Run {
     }
 
     fn settle_tokens(&mut self, query: &Query) {
-        let (prefilled, decoded) = self.metrics.tokens(query.session.counters());
-        query.spec.casebook.progress.prefill_tokens.add(prefilled);
-        query.spec.casebook.progress.decode_tokens.add(decoded);
+        let new = self.metrics.tokens(query.session.counters());
+        query.spec.casebook.progress.generated.add(&new);
     }
 }
 

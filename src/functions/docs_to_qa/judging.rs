@@ -8,6 +8,7 @@ use casebook_qa::identity::{QaKey, qa_id};
 use super::asking::ChunkWork;
 use super::document::Document;
 use super::query::Query;
+use crate::generator::Tokens;
 use crate::schema::QaRow;
 
 /// Turns a chunk's pairs into rows, in question order.
@@ -28,8 +29,9 @@ pub(super) fn judge(
         let mut row = query.row(document, Some(&work), Some(i as i32 + 1));
         row.question.clone_from(&pair.question);
         row.answer.clone_from(&pair.answer);
-        row.prompt_tokens = i32::try_from(pair.prompt_tokens).ok();
-        row.output_tokens = i32::try_from(pair.output_tokens).ok();
+        let count = |tokens: Tokens| tokens.sum().and_then(|sum| i32::try_from(sum).ok());
+        row.prompt_tokens = count(pair.prompt_tokens);
+        row.output_tokens = count(pair.output_tokens);
         if let Some(reason) = pair.failed {
             row.status = match reason {
                 Reason::EngineError => Status::Failed,
@@ -68,7 +70,7 @@ impl Query {
             chunk_start: start,
             chunk_end: end,
             profile_hash: &self.profile_hash,
-            model_digest: &self.engine.info().digest,
+            model_digest: self.generator.digest(),
             seed: self.profile.seed,
             question_no: number.unwrap_or(0),
         };

@@ -1,13 +1,13 @@
-//! What all documents of one query share: engine, profile, names, bounds.
+//! What all documents of one query share: model, profile, names, bounds.
 
 use std::sync::Arc;
 
-use casebook_llm::{Engine, Session};
 use casebook_qa::profile::Profile;
 use datafusion::error::Result;
 
 use super::rows::Labels;
 use super::spec::QaSpec;
+use crate::generator::{Generator, Session};
 
 /// What all documents of one query share.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub(super) struct Query {
     pub(super) spec: Arc<QaSpec>,
     pub(super) profile: Profile,
     pub(super) profile_hash: String,
-    pub(super) engine: Engine,
+    pub(super) generator: Generator,
     pub(super) session: Session,
     pub(super) labels: Labels,
     /// Chunks of one document in generation at once.
@@ -23,29 +23,28 @@ pub(super) struct Query {
 }
 
 impl Query {
-    pub(super) fn new(spec: Arc<QaSpec>, engine: Engine, fetch: Option<usize>) -> Result<Self> {
-        let profile = spec.profile_for(&engine)?;
+    pub(super) fn new(
+        spec: Arc<QaSpec>,
+        generator: Generator,
+        fetch: Option<usize>,
+    ) -> Result<Self> {
+        let profile = spec.profile_for(&generator)?;
         let profile_hash = profile.prompt_hash();
-        let info = engine.info();
         let labels = Labels {
             profile: format!("{}@{profile_hash}", profile.name),
-            model: format!(
-                "{}@{}",
-                info.name,
-                info.digest.get(..12).unwrap_or(&info.digest)
-            ),
+            model: generator.label(),
         };
         let wanted = fetch.map(|n| n.div_ceil(profile.questions_per_chunk.max(1)));
         let chunks_ahead = spec
             .look_ahead_chunks
             .min(wanted.unwrap_or(usize::MAX))
             .max(1);
-        let session = engine.session();
+        let session = generator.session();
         Ok(Self {
             spec,
             profile,
             profile_hash,
-            engine,
+            generator,
             session,
             labels,
             chunks_ahead,

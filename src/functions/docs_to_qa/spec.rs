@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use casebook_llm::Engine;
 use casebook_qa::profile::{KEYS, Profile};
 
 use super::arguments::{ARGUMENTS, QaArguments};
 use crate::context::Casebook;
 use crate::error::{Error, Result};
+use crate::generator::Generator;
 use crate::models::ModelSpec;
 use crate::profiles;
 use crate::settings::QaConfig;
@@ -70,9 +70,9 @@ impl QaSpec {
         })
     }
 
-    /// The profile for `engine`: a model may carry prompts that it was trained with.
-    pub fn profile_for(&self, engine: &Engine) -> Result<Profile> {
-        let overlay = engine.info().profile_overlay.as_deref();
+    /// The profile for `generator`: a model may carry prompts that it was trained with.
+    pub(super) fn profile_for(&self, generator: &Generator) -> Result<Profile> {
+        let overlay = generator.profile_overlay();
         profile(&self.casebook, &self.profile_name, overlay, &self.overrides)
     }
 }

@@ -136,6 +136,7 @@ impl LoraOptions {
         let value = |key: &str| given.get(key).copied();
         let model = value("model").unwrap_or(DEFAULT_MODEL);
         let base = casebook.models.spec(model)?;
+        base.local(&format!("training the LORA table {name}"))?;
         if base.adapter.is_some() {
             let what = format!(
                 "the model '{model}' has an adapter, which training would leave out; name its base"

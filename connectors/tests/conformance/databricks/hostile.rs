@@ -6,6 +6,7 @@ use datafusion::arrow::datatypes::Int64Type;
 
 use super::*;
 use crate::fake::databricks::Fault;
+use crate::fake::proxy::Proxy;
 use crate::fake::tls::Tls;
 
 /// A view of 500 rows in five chunks.
@@ -240,6 +241,38 @@ async fn an_authority_of_ones_own_is_trusted_when_it_is_named() {
     ] {
         let error = create(&session(), &fake, "t", &with(file)).await;
         assert_has(&message(&error.unwrap_err()), &["tls.ca_file", part]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_is_named_stands_before_every_request() {
+    let fake = Fake::start().await;
+    fake.add_rows("cases", cases(10));
+    let proxy = Proxy::before(&fake.url).await;
+    let url = format!("http://bob:hidden-key@{}", proxy.address);
+    // A host that nobody else could find.
+    let options = [
+        ("databricks.host", "http://workspace.example"),
+        ("databricks.allow_http", "true"),
+        ("databricks.read", "warehouse"),
+        ("databricks.proxy", url.as_str()),
+    ];
+    let ctx = session();
+    create(&ctx, &fake, "cases", &options).await.unwrap();
+    assert_has(&shown(&ctx, "SELECT sum(id) FROM cases").await, &["45"]);
+    let heads = proxy.heads();
+    assert!(!heads.is_empty());
+    for head in heads {
+        let line = head.lines().next().unwrap();
+        assert!(line.contains(" http://"), "{line}");
+        let head = head.to_lowercase();
+        assert!(head.contains("proxy-authorization: basic"), "{head}");
+    }
+    for (value, part) in [("hidden-key", "URL"), ("ftp://hidden-key", "scheme is ftp")] {
+        let mut wrong = options;
+        wrong[3].1 = value;
+        let error = create(&session(), &fake, "t", &wrong).await.unwrap_err();
+        assert_has(&message(&error), &["databricks.proxy", part]);
     }
 }
 

@@ -4,6 +4,8 @@
 pub mod databricks;
 pub mod gcs;
 pub mod objects;
+#[cfg(any(feature = "databricks", feature = "snowflake"))]
+pub mod proxy;
 #[cfg(feature = "databricks")]
 pub mod s3;
 #[cfg(feature = "snowflake")]

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::faults::{PART, collect, ids, rows, table};
+use crate::fake::proxy::Proxy;
 use crate::fake::snowflake::{Fake, Faults, Instead, PASSWORD};
 use crate::fake::tls::Tls;
 
@@ -113,6 +114,23 @@ async fn a_long_refusal_is_cut() {
     let fake = Fake::start(rows(1), faults).await;
     let error = collect(&fake, "SELECT id FROM t").await.unwrap_err();
     assert!(error.to_string().len() < 4000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_is_named_stands_before_every_request() {
+    let fake = Fake::start(rows(2), Faults::default()).await;
+    let proxy = Proxy::before(&fake.url).await;
+    let more = format!(", 'snowflake.proxy' 'http://{}'", proxy.address);
+    let ctx = table("http://account.example", PASSWORD, &more)
+        .await
+        .unwrap();
+    let all = ctx.sql("SELECT id FROM t").await.unwrap().collect().await;
+    assert_eq!(ids(&all.unwrap()).len() as i64, 2 * PART);
+    let heads = proxy.heads();
+    assert!(!heads.is_empty());
+    for head in heads {
+        assert!(head.contains(" http://"), "{head}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,22 +3,24 @@
 //! URLs can be signed and headers hold tokens, so errors name what was asked for, never the URL; and
 //! no request follows a redirect to another server, to which its token or its body would go along.
 
+mod client;
+mod proxy;
+
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, RequestBuilder, Response, StatusCode, Url, header};
+use reqwest::{RequestBuilder, Response, StatusCode, header};
 
-use crate::error::{Error, ErrorKind, Result, said};
+use crate::error::{Error, ErrorKind, Result};
+
+pub use crate::error::said;
+#[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
+pub(crate) use client::store_options;
+pub use client::{ClientSettings, client};
+pub use proxy::Proxy;
 
 /// Bytes of an error's body that are read: what comes after is of no use to anybody.
 const ERROR_BYTES: usize = 64 << 10;
-/// Longest request to an object store, with all that is sent or read: a file of 64 MB takes so long at
-/// 2 Mbit/s. The library's 30 seconds are for small ones, and it has no limit between two reads.
-#[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
-const TRANSFER_TIMEOUT: Duration = Duration::from_secs(300);
-/// Redirects within one server.
-const MAX_REDIRECTS: usize = 5;
 /// Longest wait that a server may ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
@@ -61,76 +63,6 @@ impl Retry {
     }
 }
 
-/// A client with timeouts: none of reqwest's are on by default. `read_timeout` bounds each read,
-/// not the whole transfer, so that a long result is not cut off. The authorities in `ca_file` are
-/// trusted as well.
-pub(crate) fn client(
-    connect_timeout: Duration,
-    read_timeout: Duration,
-    ca_file: Option<&str>,
-) -> Result<Client> {
-    let mut builder = Client::builder()
-        .connect_timeout(connect_timeout)
-        .read_timeout(read_timeout)
-        .redirect(redirects())
-        .user_agent(concat!("casebook/", env!("CARGO_PKG_VERSION")));
-    if let Some(file) = ca_file {
-        let certificates = Certificate::from_pem_bundle(&ca_pem(file)?);
-        let certificates = certificates.map_err(|e| no_certificate(file).with_source(e))?;
-        for certificate in certificates {
-            builder = builder.add_root_certificate(certificate);
-        }
-    }
-    builder
-        .build()
-        .map_err(|e| Error::while_doing("setting up HTTP", e))
-}
-
-/// Follows a few redirects within one server; what leads to another one is an answer that is
-/// refused.
-fn redirects() -> Policy {
-    Policy::custom(|next| {
-        let from = next.previous().last().map(Url::origin);
-        match from.as_ref() == Some(&next.url().origin()) && next.previous().len() <= MAX_REDIRECTS
-        {
-            true => next.follow(),
-            false => next.stop(),
-        }
-    })
-}
-
-/// What tls.ca_file holds.
-pub(crate) fn ca_pem(file: &str) -> Result<Vec<u8>> {
-    let pem = std::fs::read(file)
-        .map_err(|e| Error::while_doing(format!("reading the file '{file}' of tls.ca_file"), e))?;
-    match memchr::memmem::find(&pem, b"-----BEGIN CERTIFICATE-----") {
-        Some(_) => Ok(pem),
-        None => Err(no_certificate(file)),
-    }
-}
-
-/// How an object store connects whose location and credentials a warehouse lends: it trusts the
-/// authorities in `ca_file` as well.
-#[cfg(any(feature = "s3", feature = "azure", feature = "gcs"))]
-pub(crate) fn store_options(ca_file: Option<&str>) -> Result<object_store::ClientOptions> {
-    let mut options = object_store::ClientOptions::new().with_timeout(TRANSFER_TIMEOUT);
-    if let Some(file) = ca_file {
-        let certificates = object_store::Certificate::from_pem_bundle(&ca_pem(file)?);
-        let certificates = certificates.map_err(|e| no_certificate(file).with_source(e))?;
-        for certificate in certificates {
-            options = options.with_root_certificate(certificate);
-        }
-    }
-    Ok(options)
-}
-
-pub(crate) fn no_certificate(file: &str) -> Error {
-    Error::invalid(format!(
-        "the file '{file}' of tls.ca_file holds no certificate in PEM form, which begins with \
-         -----BEGIN CERTIFICATE-----"
-    ))
-}
-
 /// Sends what `make` builds until it is answered with success. Connection failures, timeouts, 408,
 /// 429 (after its Retry-After) and 5xx are tried again; `what` names the request in errors.
 ///
@@ -171,10 +103,7 @@ where
 async fn once(what: &str, make: &impl Fn() -> RequestBuilder) -> Result<Response, Failed> {
     match make().send().await {
         Ok(response) if response.status().is_success() => Ok(response),
-        Ok(response) => {
-            let asked = retry_after(&response);
-            Err((refused(what, response).await, asked))
-        }
+        Ok(response) => Err(refused(what, response).await),
         Err(error) => Err((lost(what, error), None)),
     }
 }
@@ -213,7 +142,10 @@ pub(crate) async fn fetch(
 }
 
 /// The body of `response`, at most `max_bytes` of it.
-pub(crate) async fn body(what: &str, max_bytes: usize, mut response: Response) -> Result<Bytes> {
+///
+/// # Errors
+/// A body that is cut short (`Unavailable`) or longer.
+pub async fn body(what: &str, max_bytes: usize, mut response: Response) -> Result<Bytes> {
     let mut out = Vec::new();
     while let Some(part) = response.chunk().await.map_err(|e| lost(what, e))? {
         if out.len() + part.len() > max_bytes {
@@ -235,29 +167,57 @@ fn retry_after(response: &Response) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
 }
 
-async fn refused(what: &str, mut response: Response) -> Error {
-    let status = response.status();
-    let kind = match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ErrorKind::Denied,
-        StatusCode::NOT_FOUND | StatusCode::GONE => ErrorKind::NotFound,
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => ErrorKind::Unavailable,
-        s if s.is_server_error() => ErrorKind::Unavailable,
-        _ => ErrorKind::InvalidInput,
-    };
-    let mut body = vec![];
-    while body.len() < ERROR_BYTES
-        && let Ok(Some(part)) = response.chunk().await
-    {
-        body.extend_from_slice(&part[..part.len().min(ERROR_BYTES - body.len())]);
+/// An answer that is no success.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Its status.
+    pub status: StatusCode,
+    /// The wait that the server asks for.
+    pub retry_after: Option<Duration>,
+    /// The beginning of its body.
+    pub body: String,
+    /// Where a redirect that was not followed leads, in words; else empty.
+    pub leads_to: String,
+}
+
+impl Refusal {
+    /// Reads what `response` says, which is no success.
+    pub async fn read(mut response: Response) -> Self {
+        let mut body = vec![];
+        while body.len() < ERROR_BYTES
+            && let Ok(Some(part)) = response.chunk().await
+        {
+            body.extend_from_slice(&part[..part.len().min(ERROR_BYTES - body.len())]);
+        }
+        Self {
+            status: response.status(),
+            retry_after: retry_after(&response),
+            body: String::from_utf8_lossy(&body).into_owned(),
+            leads_to: to_another_host(&response),
+        }
     }
-    let body = said(&String::from_utf8_lossy(&body));
-    Error::new(
-        kind,
-        format!(
-            "{what}: the server answered {status}{}: {body}",
-            to_another_host(&response)
-        ),
-    )
+
+    /// What the caller can do; only `Unavailable` may pass by itself.
+    pub fn kind(&self) -> ErrorKind {
+        match self.status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ErrorKind::Denied,
+            StatusCode::NOT_FOUND | StatusCode::GONE => ErrorKind::NotFound,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => ErrorKind::Unavailable,
+            s if s.is_server_error() => ErrorKind::Unavailable,
+            _ => ErrorKind::InvalidInput,
+        }
+    }
+}
+
+async fn refused(what: &str, response: Response) -> Failed {
+    let refusal = Refusal::read(response).await;
+    let message = format!(
+        "{what}: the server answered {}{}: {}",
+        refusal.status,
+        refusal.leads_to,
+        said(&refusal.body)
+    );
+    (Error::new(refusal.kind(), message), refusal.retry_after)
 }
 
 /// Where a refused redirect leads, for errors; nothing of other answers.
@@ -275,8 +235,8 @@ pub(crate) fn to_another_host(response: &Response) -> String {
     }
 }
 
-/// A request without an answer.
-pub(crate) fn lost(what: &str, error: reqwest::Error) -> Error {
+/// A request without an answer; `what` names it.
+pub fn lost(what: &str, error: reqwest::Error) -> Error {
     let error = error.without_url();
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(&error);
@@ -338,6 +298,14 @@ mod tests {
         url
     }
 
+    fn settings() -> ClientSettings<'static> {
+        ClientSettings {
+            connect_timeout: LONG,
+            read_timeout: LONG,
+            ..ClientSettings::default()
+        }
+    }
+
     fn once() -> Retry {
         Retry {
             attempts: 1,
@@ -361,7 +329,7 @@ mod tests {
             }
             done.notify_one();
         });
-        let client = client(LONG, LONG, None).unwrap();
+        let client = client(&settings()).unwrap();
         let error = send("asking", &once(), || client.get(&url))
             .await
             .unwrap_err();
@@ -409,7 +377,7 @@ mod tests {
             );
             stream.write_all(moved.as_bytes()).unwrap();
         });
-        let client = client(LONG, LONG, None).unwrap();
+        let client = client(&settings()).unwrap();
         for make in [client.get(&url), client.post(&url).body("password")] {
             let make = make.bearer_auth("hidden-token");
             let again = || make.try_clone().unwrap();
@@ -440,7 +408,7 @@ mod tests {
             };
             stream.write_all(answer).unwrap();
         });
-        let client = client(LONG, LONG, None).unwrap();
+        let client = client(&settings()).unwrap();
         let retry = Retry {
             attempts: 4,
             first_wait: Duration::from_millis(1),
