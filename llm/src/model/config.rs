@@ -101,7 +101,7 @@ impl Names {
 
 /// Sizes beyond which no model is published; a file that names larger ones is damaged, and is
 /// refused before memory is reserved for it.
-const LARGEST: &[(&str, usize)] = &[
+pub(super) const LARGEST: &[(&str, usize)] = &[
     ("vocab_size", 1 << 24),
     ("hidden_size", 1 << 18),
     ("intermediate_size", 1 << 20),

@@ -101,6 +101,7 @@ fn check_architectures(name: &str, config: &Value) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::config::LARGEST;
     use super::super::rope::RopeScaling;
     use super::*;
     use crate::ErrorKind;
