@@ -23,7 +23,7 @@ pub enum Activation {
 }
 
 /// `2 sqrt(2 / π)`.
-pub(crate) const GELU_SLOPE: f32 = 1.595_769_1;
+pub(crate) const GELU_SLOPE: f32 = 1.595_769;
 /// The cube's factor in the tanh form of GELU.
 pub(crate) const GELU_CUBE: f32 = 0.044_715;
 

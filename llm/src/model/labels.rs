@@ -28,7 +28,8 @@ pub(super) fn check(
     if shape.len() != 2 {
         return Ok(()); // norms and biases have distributions of their own
     }
-    let (own, other, instead): (fn(u16) -> f32, fn(u16) -> f32, _) = match dtype {
+    type Read = fn(u16) -> f32;
+    let (own, other, instead): (Read, Read, _) = match dtype {
         Dtype::F16 => (from_f16, from_bf16, Dtype::BF16),
         Dtype::BF16 => (from_bf16, from_f16, Dtype::F16),
         _ => return Ok(()),

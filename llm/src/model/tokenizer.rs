@@ -315,7 +315,7 @@ impl TextTokenizer {
         let is_control = |id: &u32| self.controls.contains_key(id) && Some(*id) != self.unknown;
         let inner = self.inner.as_ref().unwrap_or(&self.text);
         let mut out = vec![];
-        let mut waiting = vec![0..text.len()];
+        let mut waiting: Vec<_> = std::iter::once(0..text.len()).collect();
         while let Some(range) = waiting.pop() {
             let part = &text[range.clone()];
             let tokenizer = if begins && range.start == 0 {
