@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn what_is_translated_matches_as_in_java() {
-        // Tried with java.util.regex.Pattern.find().
+        // As the documentation of java.util.regex.Pattern says of find().
         for (java, text, found) in [
             ("^[A-Z]{2}-\\d+$", "AB-12", true),
             ("^[A-Z]{2}-\\d+$", "AB-12\n", true),
